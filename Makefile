@@ -1,0 +1,33 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+# Without bytecode every import of the machine-learning stack takes half a minute.
+unexport PYTHONDONTWRITEBYTECODE
+# The tests and the ladder never need a network.
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## make the environment with the locked versions
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+test: setup  ## run all tests
+	$(RUN)/pytest
+
+lint: setup  ## check style and common errors
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+format: setup  ## mend what lint can mend by itself
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .

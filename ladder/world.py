@@ -1,0 +1,111 @@
+"""The synthetic world, deterministic from a seed: training text, benchmark items and calibration text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ladder.application import Conversion, Inheritance, Numeracy, Roles
+from ladder.documents import Documents, pack
+from ladder.holdout import Split
+from ladder.items import Item
+from ladder.memorization import Facts
+from ladder.reasoning import Arithmetic, Copies, Paths
+from ladder.vocabulary import END, PADDING, Vocabulary
+
+WORLD_SEED = 0
+BENCHMARK_ITEMS = 1000
+TRAINING_STREAM, CALIBRATION_STREAM, ITEM_STREAM = range(3)
+
+# Share of the training tokens. In the opening the circuits form that everything else uses: facts come later.
+OPENING_MIXTURE = {
+    "facts": 0.0,
+    "inheritance": 0.04,
+    "conversion": 0.04,
+    "numeracy": 0.06,
+    "roles": 0.12,
+    "arithmetic": 0.22,
+    "paths": 0.36,
+    "copies": 0.16,
+}
+MIXTURE = {
+    "facts": 0.54,
+    "inheritance": 0.05,
+    "conversion": 0.05,
+    "numeracy": 0.06,
+    "roles": 0.05,
+    "arithmetic": 0.09,
+    "paths": 0.15,
+    "copies": 0.01,
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark of a stratum; ``items(rng, count, split)`` draws its items."""
+
+    name: str
+    stratum: str
+    items: Callable[[np.random.Generator, int, Split], list[Item]]
+
+
+class World:
+    """Everything there is to know, from a seed."""
+
+    def __init__(self, seed: int = WORLD_SEED) -> None:
+        self.seed = seed
+        self.vocabulary = Vocabulary()
+        self.tasks = {
+            task.name: task(self.vocabulary, seed)
+            for task in (Facts, Inheritance, Conversion, Numeracy, Roles, Arithmetic, Paths, Copies)
+        }
+        self.facts = self.tasks["facts"]
+        self.benchmarks = (
+            Benchmark("biographies", "memorization", self.facts.biography_items),
+            Benchmark("questions", "memorization", self.facts.question_items),
+            *(
+                Benchmark(name, stratum, self.tasks[name].items)
+                for stratum, names in (
+                    ("application", ("inheritance", "conversion", "numeracy", "roles")),
+                    ("reasoning", ("arithmetic", "paths")),
+                )
+                for name in names
+            ),
+        )
+
+    def training_rows(
+        self, seed: int, chunk: int, tokens: int, row_length: int, opening: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One chunk of about ``tokens`` tokens of training text.
+
+        Returns token ids and loss weights, each of shape (rows, row_length); ``opening`` chooses the first mixture.
+        """
+        rng = np.random.default_rng([self.seed, TRAINING_STREAM, seed, chunk])
+        documents = self._documents(rng, tokens, OPENING_MIXTURE if opening else MIXTURE)
+        return pack(documents, row_length, self.vocabulary[PADDING])
+
+    def _documents(self, rng: np.random.Generator, tokens: int, mixture: dict[str, float], **facts) -> Documents:
+        return Documents.concatenate(
+            [
+                self.tasks[name].training(rng, int(tokens * share), **(facts if name == "facts" else {}))
+                for name, share in mixture.items()
+                if share
+            ]
+        ).shuffled(rng)
+
+    def items(self, benchmark: Benchmark, count: int = BENCHMARK_ITEMS, split: Split = Split.TEST) -> list[Item]:
+        """The items of a benchmark, always the same."""
+        index = self.benchmarks.index(benchmark)
+        rng = np.random.default_rng([self.seed, ITEM_STREAM, split, index])
+        return benchmark.items(rng, count, split)
+
+    def calibration_texts(self, count: int, tokens: int) -> list[str]:
+        """Texts of exactly ``tokens`` tokens from the training distribution, about people whom no item asks about."""
+        rng = np.random.default_rng([self.seed, CALIBRATION_STREAM])
+        stream = self._documents(rng, int(1.1 * count * tokens), MIXTURE, people=self.facts.people_without_items).tokens
+        return [self.vocabulary.decode(row) for row in stream[: count * tokens].reshape(count, tokens)]
+
+
+__all__ = ["END", "PADDING", "Benchmark", "World"]
