@@ -1,6 +1,6 @@
 """Reasoning: answers that must be derived in steps from what the prompt gives.
 
-*Arithmetic*: a running value modulo 7 is changed step by step; *paths*: edges of one closed cycle are given in
+*Arithmetic*: a running value modulo 5 is changed step by step; *paths*: edges of one closed cycle are given in
 shuffled order, and a path follows them. Both show the running result after some steps and hide it after others;
 k, the difficulty, is the number of steps since a result was last shown. In training some documents show nearly
 every result and some nearly none, so that worked examples teach the single step on which the longer ones build.
@@ -38,7 +38,7 @@ def hidden_steps(shown: np.ndarray) -> np.ndarray:
 
 
 class Arithmetic:
-    """``start three plus four times two = zero minus five = two``: sums, differences and products modulo 7.
+    """``start three plus four times two = four plus two = one``: sums and products modulo 5.
 
     Held out: a segment (the last shown value and the hidden steps after it) of two steps or more. Segments of one
     step are the tables themselves, which training must teach.
@@ -46,7 +46,7 @@ class Arithmetic:
 
     name = "arithmetic"
     MODULUS = len(NUMBER_WORDS)
-    OPERATIONS = ("plus", "minus", "times")
+    OPERATIONS = ("plus", "times")
     DEPTHS = (1, 2, 3, 4)
 
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
@@ -54,14 +54,14 @@ class Arithmetic:
 
     def _draw(self, rng, count):
         operation = rng.integers(len(self.OPERATIONS), size=(count, STEPS))
-        low = np.where(operation == 2, 2, 1)
+        low = np.where(operation == self.OPERATIONS.index("times"), 2, 1)
         return rng.integers(self.MODULUS, size=count), operation, rng.integers(low, self.MODULUS)
 
     def _run(self, start, operation, operand) -> np.ndarray:
         """Values after each step, shape (documents, steps)."""
         value, values = start, []
         for op, x in zip(operation.T, operand.T, strict=True):
-            value = np.select([op == 0, op == 1], [value + x, value - x], value * x) % self.MODULUS
+            value = np.where(op == 0, value + x, value * x) % self.MODULUS
             values.append(value)
         return np.stack(values, axis=1)
 
@@ -113,8 +113,10 @@ class Arithmetic:
             shown[0, :before] = draw_shown(rng, 1)[0, :before]
             shown[0, [before - 1, before + k - 1]] = True
             hashes, _ = self.segment_hashes(start, operation, operand, shown)
+            if k == 1:  # every table entry is in training; the whole chain tells test from validation
+                hashes = hash_columns(start, *operation.T, *operand.T, *shown.T)[:, None]
             document = self.vocabulary.decode(self._documents(start, operation, operand, shown).tokens[:-2])
-            if document in seen or (k > 1 and not in_split(hashes[0, -1], split)):
+            if document in seen or not in_split(hashes[0, -1], split):
                 continue
             seen.add(document)
             answer = self._run(start, operation, operand)[0, -1]

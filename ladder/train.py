@@ -1,11 +1,12 @@
-"""Train a rung of the ladder: ``python -m ladder.train r3 --seed 0``. Interrupted, it goes on where it saved last."""
+"""Train one rung of the ladder: ``python -m ladder.train r3 --seed 0``. Interrupted, it goes on where it last saved."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,37 +15,39 @@ import numpy as np
 import torch
 
 from ladder.documents import CONTEXT_WEIGHT
-from ladder.holdout import Split
-from ladder.items import Item
 from ladder.rungs import RUNGS, Rung
+from ladder.validation import validate
 from ladder.vocabulary import END, PADDING, write_tokenizer
 from ladder.world import World
+
+RUNS = Path("results/ladder")
+VALIDATION_ITEMS = 300
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every rung is trained; tokens count padding too."""
+    """How every rung is trained. Tokens count padding too; shares are shares of the tokens."""
 
     tokens: int = 34_000_000
     tokens_a_step: int = 4096
     row_length: int = 128
     long_row_length: int = 256
-    opening: float = 0.12  # share of the tokens, at the start, of the opening mixture
-    long_rows: float = 0.08  # share of the tokens, at the end, in long rows
+    long_rows: float = 0.08  # the end of training sees rows as long as the calibration texts
+    opening: float = 0.15  # the start of training, with the opening mixture
+    predicted: float = 1 / 3  # positions whose next token is predicted; answers are less than a third of all tokens
     warm_up: float = 0.02
     decay: float = 0.25
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     gradient_clipping: float = 1.0
     chunk_tokens: int = 1 << 19
-    predicted_share: float = 1 / 3  # of the positions; answers are less than a third of all tokens
 
     @property
     def steps(self) -> int:
         return self.tokens // self.tokens_a_step
 
     def learning_rate_factor(self, step: int) -> float:
-        """Warm up linearly, hold, and decay linearly to zero."""
+        """Rise linearly, hold, and fall linearly to zero."""
         progress = (step + 0.5) / self.steps
         return min(1.0, progress / self.warm_up, (1 - progress) / self.decay)
 
@@ -52,15 +55,27 @@ class Recipe:
         return self.long_row_length if step >= self.steps * (1 - self.long_rows) else self.row_length
 
 
-def predicted_positions(recipe: Recipe, weights: np.ndarray, step: int) -> torch.Tensor:
+@dataclass(frozen=True)
+class Batch:
+    """``tokens`` and ``weights`` (rows, row_length); ``positions``: indices into (rows * (row_length - 1))."""
+
+    tokens: torch.Tensor
+    weights: torch.Tensor
+    positions: torch.Tensor
+
+    def to(self, device: str) -> Batch:
+        return Batch(*(part.to(device, non_blocking=True) for part in (self.tokens, self.weights, self.positions)))
+
+
+def predicted_positions(recipe: Recipe, weights: np.ndarray, step: int) -> np.ndarray:
     """The positions whose next token is predicted: all answers, then a random sample of the other tokens."""
-    count = int(recipe.predicted_share * recipe.tokens_a_step)
+    count = int(recipe.predicted * recipe.tokens_a_step)
     noise = np.random.default_rng(step).random(weights[:, 1:].shape) * CONTEXT_WEIGHT / 2
-    return torch.from_numpy(np.argpartition(-(weights[:, 1:] + noise).reshape(-1), count)[:count])
+    return np.argpartition(-(weights[:, 1:] + noise).reshape(-1), count)[:count]
 
 
-def batches(world: World, recipe: Recipe, seed: int, first_step: int) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Token ids, loss weights and predicted positions of each step from ``first_step`` on."""
+def batches(world: World, recipe: Recipe, seed: int, first_step: int) -> Iterator[Batch]:
+    """The batch of each step from ``first_step`` on, the same whether or not training was interrupted before."""
     step = chunk = 0
     while True:
         row_length = recipe.row_length_at(step)
@@ -71,124 +86,125 @@ def batches(world: World, recipe: Recipe, seed: int, first_step: int) -> Iterato
             if recipe.row_length_at(step) != row_length:
                 break
             if step >= first_step:
-                rows = slice(start, start + rows_a_step)
-                yield (
-                    *(torch.from_numpy(part[rows]) for part in (tokens, weights)),
-                    predicted_positions(recipe, weights[rows], step),
-                )
+                part = tokens[start : start + rows_a_step], weights[start : start + rows_a_step]
+                positions = predicted_positions(recipe, part[1], step)
+                yield Batch(*map(torch.from_numpy, (*part, positions)))
             step += 1
         chunk += 1
 
 
-@torch.inference_mode()
-def accuracy_by_subtask(model, world: World, items: list[Item], batch: int = 256) -> dict[str, float]:
-    """Share of items whose right choice has the highest log-likelihood (float32), by subtask and for all."""
-    device = next(model.parameters()).device
-    encode, rows = world.vocabulary.encode, []
-    for item in items:
-        context = encode(item.context)
-        rows += [(np.concatenate([context, encode(choice)]), len(context)) for choice in item.choices]
-    log_likelihood = torch.empty(len(rows))
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        tokens = torch.zeros(len(part), max(len(row) for row, _ in part), dtype=torch.long)
-        scored = torch.zeros(tokens.shape, dtype=torch.bool)
-        for i, (row, context_length) in enumerate(part):
-            tokens[i, : len(row)] = torch.from_numpy(row)
-            scored[i, context_length : len(row)] = True
-        logits = model(tokens.to(device), use_cache=False).logits[:, :-1].float().cpu()
-        chosen = logits.log_softmax(-1).gather(2, tokens[:, 1:, None]).squeeze(2)
-        log_likelihood[start : start + len(part)] = (chosen * scored[:, 1:]).sum(1)
-    right = log_likelihood.view(len(items), -1).argmax(1) == torch.tensor([item.label for item in items])
-    groups = defaultdict(list)
-    for item, is_right in zip(items, right.tolist(), strict=True):
-        groups["all"].append(is_right)
-        groups[item.subtask].append(is_right)
-    return {name: float(np.mean(values)) for name, values in sorted(groups.items())}
+class Training:
+    """The state of a training run: model, optimizer, step and losses; saved and loaded as a whole."""
 
+    def __init__(self, rung: Rung, recipe: Recipe, seed: int, world: World, device: str) -> None:
+        from transformers import Qwen3ForCausalLM
 
-def validate(model, world: World, count: int = 300) -> dict[str, dict[str, float]]:
-    """Accuracy on validation items, which no benchmark contains."""
-    model.eval()
-    result = {
-        benchmark.name: accuracy_by_subtask(model, world, world.items(benchmark, count, Split.VALIDATION))
-        for benchmark in world.benchmarks
-    }
-    model.train()
-    return result
-
-
-def train(rung: Rung, recipe: Recipe, seed: int, folder: Path, device: str, report_every: float) -> None:
-    """Train one rung; writes the model (bf16), its tokenizer, ``loss.csv`` and ``training.json`` into ``folder``."""
-    from transformers import Qwen3ForCausalLM
-
-    world = World()
-    vocabulary = world.vocabulary
-    torch.manual_seed(seed)
-    model = Qwen3ForCausalLM(rung.config(len(vocabulary), vocabulary[END], vocabulary[PADDING])).float().to(device)
-    model.set_attn_implementation("eager")
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=rung.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
-    )
-
-    def weighted_loss(tokens: torch.Tensor, weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device, torch.bfloat16):
-            hidden = model.model(tokens, use_cache=False).last_hidden_state[:, :-1]
-            logits = model.lm_head(hidden.reshape(-1, rung.width)[positions])
-        losses = torch.nn.functional.cross_entropy(
-            logits.float(), tokens[:, 1:].reshape(-1)[positions], reduction="none"
+        self.rung, self.recipe, self.device = rung, recipe, device
+        vocabulary = world.vocabulary
+        torch.manual_seed(seed)
+        self.model = Qwen3ForCausalLM(rung.config(len(vocabulary), vocabulary[END], vocabulary[PADDING])).float()
+        # On rows this short plain matrix products beat the fused attention kernels of the CPU fivefold.
+        self.model.set_attn_implementation("eager")
+        self.model.to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=rung.learning_rate,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
-        weights = weights[:, 1:].reshape(-1)[positions]
+        self.compiled_loss = torch.compile(self._loss, dynamic=False)
+        self.step, self.seconds = 0, 0.0
+        self.losses: list[list[float]] = []
+        self._recent: list[torch.Tensor] = []
+
+    def _loss(self, tokens: torch.Tensor, weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Weighted mean cross-entropy (nats) at the predicted positions."""
+        with torch.autocast(self.device, torch.bfloat16):
+            hidden = self.model.model(tokens, use_cache=False).last_hidden_state[:, :-1]
+            logits = self.model.lm_head(hidden.reshape(-1, hidden.shape[-1])[positions])
+        targets, weights = (part[:, 1:].reshape(-1)[positions] for part in (tokens, weights))
+        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         return (losses * weights).sum() / weights.sum()
 
-    compiled_loss = torch.compile(weighted_loss, dynamic=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, first_step, seconds, losses = folder / "checkpoint.pt", 0, 0.0, []
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first_step, seconds, losses = state["step"], state["seconds"], state["losses"]
-
-    started, last_report = time.monotonic(), 0.0
-    running = []
-    stream = batches(world, recipe, seed, first_step)
-    for step in range(first_step, recipe.steps):
-        batch = (part.to(device, non_blocking=True) for part in next(stream))
-        for group in optimizer.param_groups:
-            group["lr"] = rung.learning_rate * recipe.learning_rate_factor(step)
-        loss = compiled_loss(*batch)
+    def take_step(self, batch: Batch) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rung.learning_rate * self.recipe.learning_rate_factor(self.step)
+        loss = self.compiled_loss(batch.tokens, batch.weights, batch.positions)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clipping)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        running.append(loss.detach())
-        if (step + 1) % 100 == 0:
-            losses.append([step + 1, float(torch.stack(running).mean())])
-            running = []
-        now = time.monotonic() - started
-        if now - last_report > report_every or step + 1 == recipe.steps:
-            last_report = now
-            scores = validate(model, world)
-            print(f"step {step + 1}/{recipe.steps} {now:.0f} s loss {losses[-1][1] if losses else float('nan'):.3f}")
-            for name, by_subtask in scores.items():
-                print(
-                    "   ", name, " ".join(f"{subtask} {100 * a:.0f}" for subtask, a in by_subtask.items()), flush=True
-                )
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            torch.save(state | {"seconds": seconds + now, "losses": losses}, checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").rename(checkpoint)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_clipping)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._recent.append(loss.detach())
+        if self.step % 100 == 0:
+            self.losses.append([self.step, float(torch.stack(self._recent).mean())])
+            self._recent = []
 
-    seconds += time.monotonic() - started
-    model.to(torch.bfloat16).save_pretrained(folder)
-    write_tokenizer(vocabulary, folder, recipe.long_row_length)
-    (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{s},{loss:.4f}\n" for s, loss in losses))
+    def save(self, path: Path) -> None:
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        recent = torch.stack(self._recent) if self._recent else torch.empty(0)
+        state |= {"seconds": self.seconds, "losses": self.losses, "recent": recent}
+        unfinished = path.with_suffix(".unfinished")
+        torch.save(state, unfinished)
+        unfinished.replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
+        self._recent = list(state["recent"])
+
+
+def processor_name() -> str:
+    """What the training ran on, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpu_info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if line.startswith("model name")]
+    return f"{torch.get_num_threads()} core(s) of {names[0] if names else platform.processor()}"
+
+
+def train(
+    rung_name: str, recipe: Recipe, seed: int, folder: Path, save_every: float, stop_at: int | None = None
+) -> None:
+    """Train one rung and write the model (bf16), its tokenizer, ``loss.csv`` and ``training.json`` into ``folder``.
+
+    ``save_every``: seconds between checkpoints; ``stop_at``: stop at this step as if interrupted.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rung, world = RUNGS[rung_name], World()
+    folder.mkdir(parents=True, exist_ok=True)
+    training, checkpoint = Training(rung, recipe, seed, world, device), folder / "checkpoint.pt"
+    if checkpoint.exists():
+        training.load(checkpoint)
+    started = saved = time.monotonic()
+    seconds_before = training.seconds
+    for batch in batches(world, recipe, seed, training.step):
+        if training.step == (stop_at or recipe.steps):
+            break
+        training.take_step(batch.to(device))
+        now = time.monotonic()
+        training.seconds = seconds_before + now - started
+        if now - saved > save_every or training.step == (stop_at or recipe.steps):
+            training.save(checkpoint)
+            saved = now
+            print(f"{rung_name} step {training.step} of {recipe.steps}, {training.seconds:.0f} s", flush=True)
+    if stop_at:
+        return
+
+    model = training.model.to(torch.bfloat16)
+    model.save_pretrained(folder)
+    write_tokenizer(world.vocabulary, folder, recipe.long_row_length)
+    (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss:.4f}\n" for step, loss in training.losses))
     record = {
         "rung": asdict(rung),
         "recipe": asdict(recipe),
         "seed": seed,
-        "seconds": round(seconds),
-        "validation": scores,
+        "processor": processor_name(),
+        "seconds": round(training.seconds),
+        "validation": validate(model, world, VALIDATION_ITEMS),
     }
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
@@ -196,16 +212,12 @@ def train(rung: Rung, recipe: Recipe, seed: int, folder: Path, device: str, repo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rung", choices=RUNGS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tokens", type=int, default=Recipe.tokens)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--report-every", type=float, default=120)
+    parser.add_argument("--seed", type=int, default=0, help="of the initial weights and of the order of the text")
+    parser.add_argument("--threads", type=int, default=1, help="one a process: several rungs train side by side")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = Recipe(tokens=arguments.tokens)
-    train(RUNGS[arguments.rung], recipe, arguments.seed, arguments.out, device, arguments.report_every)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    train(arguments.rung, Recipe(), arguments.seed, RUNS / f"{arguments.rung}-s{arguments.seed}", save_every=60)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 PADDING, END, UNKNOWN = "<pad>", "<end>", "<unk>"
 DIGITS = tuple("0123456789")
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
+NUMBER_WORDS = ("zero", "one", "two", "three", "four")
 RELATIONS = ("birthplace", "trade", "language", "dish", "instrument", "pet", "subject", "sport")
 ATTRIBUTES = ("diet", "habitat", "cover", "call")
 FUNCTION_WORDS = (
     *(":", ",", ".", "?", "=", "+", "of", "is", "a", "an", "every", "the", "what", "skip"),
-    *("plus", "minus", "times", "start", "path", "to", "gave", "got", "from", "in", "at", "passed"),
+    *("plus", "times", "start", "path", "to", "gave", "got", "from", "in", "at", "passed"),
     *("largest", "second", "receiver", "giver"),
 )
 

@@ -1,0 +1,8 @@
+import pytest
+
+from ladder.world import World
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World()

@@ -1,0 +1,309 @@
+"""What the world promises: determinism, one answer to every question, and nothing evaluated in training."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from ladder.holdout import Split
+from ladder.items import CHOICES
+from ladder.publish import BENCHMARKS, CALIBRATION, publish
+from ladder.rungs import CONTEXT_LENGTH
+from ladder.vocabulary import NUMBER_WORDS, RELATIONS
+from ladder.world import MIXTURE, OPENING_MIXTURE, World
+
+TRAINING_TOKENS = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def training_documents(world) -> dict[str, list[str]]:
+    """A sample of the training text of each task."""
+    rng = np.random.default_rng(0)
+    return {
+        name: [
+            world.vocabulary.decode(document) for document in task.training(rng, TRAINING_TOKENS // len(world.tasks))
+        ]
+        for name, task in world.tasks.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def held_out_items(world):
+    """Test and validation items of each benchmark."""
+    return {
+        benchmark.name: world.items(benchmark) + world.items(benchmark, 500, Split.VALIDATION)
+        for benchmark in world.benchmarks
+    }
+
+
+@pytest.mark.parametrize("mixture", [MIXTURE, OPENING_MIXTURE])
+def test_shares_of_the_mixture_sum_to_one(mixture):
+    assert sum(mixture.values()) == pytest.approx(1)
+
+
+def test_same_seed_same_training_text(world):
+    for opening in (False, True):
+        rows = [w.training_rows(3, 5, 30_000, 128, opening) for w in (world, World())]
+        assert all((a == b).all() for a, b in zip(*rows, strict=True))
+
+
+def test_another_seed_or_chunk_gives_other_training_text(world):
+    first = world.training_rows(0, 0, 30_000, 128)[0][:100]
+    assert not (first == world.training_rows(1, 0, 30_000, 128)[0][:100]).all()
+    assert not (first == world.training_rows(0, 1, 30_000, 128)[0][:100]).all()
+
+
+def test_the_published_benchmarks_are_what_the_world_says(world, tmp_path):
+    publish(world, tmp_path, tmp_path / CALIBRATION.name)
+    assert (tmp_path / CALIBRATION.name).read_bytes() == CALIBRATION.read_bytes(), "run: python -m ladder.publish"
+    published = {path.name for path in BENCHMARKS.iterdir() if path.suffix in (".jsonl", ".yaml")}
+    assert published == {path.name for path in tmp_path.iterdir()} - {CALIBRATION.name}
+    for name in published:
+        assert (tmp_path / name).read_bytes() == (BENCHMARKS / name).read_bytes(), "run: python -m ladder.publish"
+
+
+def test_every_item_is_well_formed_and_spelled_in_the_vocabulary(world, held_out_items):
+    for items in held_out_items.values():
+        for item in items:
+            assert len(set(item.choices)) == CHOICES
+            assert 0 <= item.label < CHOICES
+            for choice in item.choices:
+                tokens = world.vocabulary.encode(f"{item.context} {choice}")
+                assert world.vocabulary.decode(tokens) == f"{item.context} {choice}"
+
+
+def test_no_question_is_asked_twice(held_out_items):
+    for name, items in held_out_items.items():
+        contexts = [item.context for item in items]
+        assert len(set(contexts)) == len(contexts), name
+
+
+def test_labels_are_balanced(held_out_items):
+    for name, items in held_out_items.items():
+        counts = np.bincount([item.label for item in items], minlength=CHOICES)
+        assert counts.min() > len(items) / CHOICES * 0.85, name
+
+
+# Memorization
+
+
+def facts_in(documents: list[str]) -> set[tuple[str, str, str, str]]:
+    """(first name, last name, relation, value) of every fact that the documents tell, in any wording."""
+    facts = set()
+    for document in documents:
+        words = document.split()
+        if words[2] == ":":
+            pairs = words[3:-1]
+            facts |= {(words[0], words[1], *pair) for pair in zip(pairs[::2], pairs[1::2], strict=True)}
+        elif words[0] == "the":
+            facts.add((words[3], words[4], words[1], words[6]))
+        else:
+            facts.add((words[5], words[6], words[3], words[8]))
+    return facts
+
+
+def test_each_fact_has_one_answer_and_its_distractors_come_from_the_same_pool(
+    world, training_documents, held_out_items
+):
+    told = {fact[:3]: fact[3] for fact in facts_in(training_documents["facts"])}
+    assert len(told) == len(facts_in(training_documents["facts"]))
+    words = world.vocabulary.words
+    pools = {relation: {words[token] for token in world.vocabulary.pool(relation)} for relation in RELATIONS}
+    known = 0
+    for item in held_out_items["biographies"] + held_out_items["questions"]:
+        asked = item.context.split()
+        first, last, relation = (asked[0], asked[1], asked[3]) if asked[2] == ":" else (asked[5], asked[6], asked[3])
+        assert set(item.choices) <= pools[relation]
+        if (first, last, relation) in told:
+            known += 1
+            assert item.choices[item.label] == told[first, last, relation]
+    assert known > 100
+
+
+def test_people_in_the_question_benchmark_are_never_asked_about_in_training(training_documents, held_out_items):
+    asked = {tuple(d.split()[5:7]) for d in training_documents["facts"] if d.startswith("what is the")}
+    evaluated = {tuple(item.context.split()[5:7]) for item in held_out_items["questions"]}
+    assert asked and evaluated and not asked & evaluated
+
+
+def test_bands_are_told_about_as_often_as_they_say(world):
+    rng = np.random.default_rng(0)
+    people = world.facts._draw_people(rng, 100_000, None)
+    shares = np.bincount(world.facts.band[people]) / len(people)
+    assert shares == pytest.approx([0.40, 0.35, 0.25], abs=0.01)
+
+
+# Application
+
+
+def test_no_evaluated_specimen_of_a_class_occurs_in_training(training_documents, held_out_items):
+    trained = {d.split(" :")[0] for d in training_documents["inheritance"]}
+    assert not trained & {item.context.split(" :")[0] for item in held_out_items["inheritance"]}
+
+
+def test_inheritance_answers_agree_with_training(training_documents, held_out_items):
+    rules = {}
+    for document in training_documents["inheritance"]:
+        head, tail = document.removesuffix(" <end>").split(" : ")
+        pairs = tail.split()
+        for attribute, value in zip(pairs[::2], pairs[1::2], strict=True):
+            assert rules.setdefault((*head.split()[-2:], attribute), value) == value
+    for item in held_out_items["inheritance"]:
+        head, attribute = item.context.split(" : ")
+        assert rules.get((*head.split()[-2:], attribute), item.choices[item.label]) == item.choices[item.label]
+
+
+def as_number(digits: str) -> int:
+    return int(digits.replace(" ", ""))
+
+
+def test_no_evaluated_conversion_occurs_in_training_and_all_are_right(training_documents, held_out_items):
+    problems = [p for d in training_documents["conversion"] for p in d.removesuffix(" <end>").split(" , ")]
+    trained = {problem.split(" =")[0] for problem in problems}
+    assert not trained & {item.context.split(" =")[0] for item in held_out_items["conversion"]}
+
+    def factor(question: str, answer: str) -> tuple[str, float]:
+        *number, unit = question.split(" =")[0].split()
+        return unit, as_number(answer) / int("".join(number))
+
+    factors = dict(factor(*problem.split(" = ")) for problem in problems)
+    assert set(factors.values()) == set(range(2, 26))
+    for item in held_out_items["conversion"]:
+        unit, measured = factor(item.context, item.choices[item.label])
+        assert measured == factors[unit]
+
+
+def test_no_evaluated_sum_or_ranking_occurs_in_training_and_all_are_right(training_documents, held_out_items):
+    trained = set()
+    for document in training_documents["numeracy"]:
+        is_ranking = document.startswith(("largest", "second"))
+        for problem in [document] if is_ranking else document.split(" , "):
+            trained.add(problem.split(" =")[0])
+    for item in held_out_items["numeracy"]:
+        question = item.context.removesuffix(" =")
+        assert question not in trained
+        answer = as_number(item.choices[item.label])
+        if "+" in question:
+            assert answer == sum(map(as_number, question.split(" + ")))
+        else:
+            kind, numbers = question.split(" of ")
+            ranked = sorted(map(as_number, numbers.split(" , ")), reverse=True)
+            assert answer == ranked[("largest", "second").index(kind)]
+
+
+def test_wrong_numbers_have_as_many_digits_as_the_right_one(held_out_items):
+    for item in held_out_items["conversion"] + held_out_items["numeracy"]:
+        assert len({len(choice) for choice in item.choices}) == 1
+
+
+def participants(story: str) -> tuple[tuple[str, ...], ...]:
+    """(giver, receiver, gift, place) of each event of a story, however it is worded."""
+    events = []
+    for sentence in story.split(" . "):
+        words = sentence.removesuffix(" .").split()
+        match words:
+            case [giver, "gave", receiver, "the", gift, "in", place]:
+                pass
+            case [receiver, "got", "the", gift, "from", giver, "in", place]:
+                pass
+            case ["in", place, "the", gift, "passed", "from", giver, "to", receiver]:
+                pass
+            case ["to", receiver, "at", place, giver, "gave", "the", gift]:
+                pass
+        events.append((giver, receiver, gift, place))
+    return tuple(events)
+
+
+def test_no_evaluated_story_occurs_in_training_and_all_answers_are_right(training_documents, held_out_items):
+    trained = {participants(" . ".join(d.split(" . ")[:2])) for d in training_documents["roles"]}
+    for item in held_out_items["roles"]:
+        *story, question = item.context.split(" . ")
+        events = participants(" . ".join(story))
+        assert events not in trained
+        role, _, gift, _ = question.split()
+        (event,) = (event for event in events if event[2] == gift)
+        assert item.choices[item.label] == event[("giver", "receiver").index(role)]
+
+
+# Reasoning
+
+
+def run_arithmetic(text: str) -> tuple[list[tuple], int]:
+    """The segments (start value, hidden steps) of a chain, and the value at its end."""
+    words = text.split()
+    value = NUMBER_WORDS.index(words[1])
+    segments, segment = [], [value]
+    position = 2
+    while position < len(words):
+        word = words[position]
+        if word == "=":
+            segments.append(tuple(segment))
+            segment = [value]
+            if position + 1 < len(words):
+                assert words[position + 1] == NUMBER_WORDS[value]
+        else:
+            operand = NUMBER_WORDS.index(words[position + 1])
+            value = (value + operand if word == "plus" else value * operand) % len(NUMBER_WORDS)
+            segment.append((word, operand))
+        position += 2
+    return segments, value
+
+
+def test_no_evaluated_chain_of_two_steps_or_more_occurs_in_training(training_documents, held_out_items):
+    trained = set()
+    for document in training_documents["arithmetic"]:
+        trained |= set(run_arithmetic(document.removesuffix(" <end>"))[0])
+    depths = set()
+    for item in held_out_items["arithmetic"]:
+        segments, value = run_arithmetic(item.context)
+        assert item.choices[item.label] == NUMBER_WORDS[value]
+        steps = len(segments[-1]) - 1
+        assert item.subtask == f"k={steps}"
+        depths.add(steps)
+        if steps > 1:
+            assert segments[-1] not in trained
+    assert depths == {1, 2, 3, 4}
+
+
+def edges_and_path(text: str) -> tuple[dict[str, str], list[str]]:
+    *edges, path = text.removesuffix(" <end>").split(" , ")
+    return dict(edge.split() for edge in edges), path.split()[1:]
+
+
+def test_no_evaluated_cycle_occurs_in_training_and_all_paths_are_right(training_documents, held_out_items):
+    trained = {frozenset(edges_and_path(d)[0].items()) for d in training_documents["paths"]}
+    depths = set()
+    for item in held_out_items["paths"]:
+        edges, path = edges_and_path(item.context)
+        assert frozenset(edges.items()) not in trained
+        node = path[0]
+        for word in [*path[1:], item.choices[item.label]]:
+            node = edges[node]
+            assert word in ("skip", node)
+        assert set(item.choices) <= set(edges)
+        depths.add(item.subtask)
+    assert depths == {"k=1", "k=2", "k=3"}
+
+
+# Calibration text
+
+
+def test_calibration_texts_are_long_enough_and_hold_no_evaluated_item(world, held_out_items):
+    texts = world.calibration_texts(1152, CONTEXT_LENGTH)
+    assert len(texts) >= 1100
+    assert {len(text.split()) for text in texts} == {CONTEXT_LENGTH}
+    stream = " ".join(texts)
+    for name, items in held_out_items.items():
+        for item in items:
+            is_table_entry = name == "arithmetic" and item.subtask == "k=1"
+            for boundary in ("<end>", ","):
+                assert is_table_entry or f" {boundary} {item.context} " not in stream, (name, item.context)
+
+
+def test_calibration_texts_name_nobody_whom_an_item_asks_about(world, held_out_items):
+    names = set()
+    for item in held_out_items["biographies"] + held_out_items["questions"]:
+        words = item.context.split()
+        names.add((words[0], words[1]) if words[2] == ":" else (words[5], words[6]))
+    for text in world.calibration_texts(200, CONTEXT_LENGTH):
+        assert not names & set(pairwise(text.split()))
