@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format
+.PHONY: help setup test lint format ladder ladder-models
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,3 +31,19 @@ lint: setup  ## check style and common errors
 format: setup  ## mend what lint can mend by itself
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
+
+RUNGS := r6 r5 r4 r3 r2 r1
+SEEDS ?= 0
+
+ladder: ladder-models  ## train the ladder anew and measure it (hours; -j2 uses two cores)
+	$(RUN)/python -m ladder.publish
+	$(RUN)/python -m ladder.release
+	rm -f docs/ladder/accuracy.csv docs/ladder/damage.csv
+	$(RUN)/python -m ladder.measure accuracy
+	$(RUN)/python -m ladder.measure damage
+	$(RUN)/python -m ladder.report
+
+ladder-models: $(foreach seed,$(SEEDS),$(RUNGS:%=results/ladder/%-s$(seed)/training.json))
+
+results/ladder/%/training.json: | setup
+	$(RUN)/python -m ladder.train $(firstword $(subst -s, ,$*)) --seed $(lastword $(subst -s, ,$*))

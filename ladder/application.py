@@ -259,7 +259,6 @@ class Roles:
         "in {place} the {gift} passed from {giver} to {receiver} .",
         "to {receiver} at {place} {giver} gave the {gift} .",
     )
-    QUERIES = 4
 
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
         self.vocabulary = vocabulary
@@ -285,7 +284,7 @@ class Roles:
         ]
 
     def training(self, rng: np.random.Generator, tokens: int) -> Documents:
-        count = int(tokens / 42 / len(self.WORDINGS) ** 2)
+        count = int(tokens / 30 / len(self.WORDINGS) ** 2)
         return Documents.concatenate(
             [self._tell(rng, count, first, second) for first in self.WORDINGS for second in self.WORDINGS]
         )
@@ -297,17 +296,15 @@ class Roles:
             for word in wording.split():
                 columns.append(event[word[1:-1]] if word[0] == "{" else np.full(count, self.vocabulary[word]))
         is_answer += [False] * len(columns)
-        for _ in range(self.QUERIES):
-            event, role = rng.integers(2, size=count), rng.integers(2, size=count)
+        for query in rng.permuted(np.tile(np.arange(4), (count, 1)), axis=1).T:
+            event, role = np.divmod(query, 2)
             pick = lambda name: np.where(event == 0, events[0][name], events[1][name])  # noqa: B023, E731
             columns += [
                 np.where(role == 0, self.vocabulary["giver"], self.vocabulary["receiver"]),
-                np.full(count, self.vocabulary["of"]),
                 pick("gift"),
-                np.full(count, self.vocabulary["?"]),
                 np.where(role == 0, pick("giver"), pick("receiver")),
             ]
-            is_answer += [False] * 4 + [True]
+            is_answer += [False, False, True]
         columns.append(np.full(count, self.vocabulary["<end>"]))
         return Documents.from_grid(np.stack(columns, axis=1), np.array([*is_answer, False]))
 
@@ -322,5 +319,5 @@ class Roles:
             story = " ".join(self.WORDINGS[w].format(**event) for w, event in zip(wordings, told, strict=True))
             choices = rng.permutation([event[role] for event in told for role in ("giver", "receiver")])
             label = int(np.flatnonzero(choices == told[asked][role])[0])
-            items.append(Item(role, f"{story} {role} of {told[asked]['gift']} ?", tuple(map(str, choices)), label))
+            items.append(Item(role, f"{story} {role} {told[asked]['gift']}", tuple(map(str, choices)), label))
         return items

@@ -38,7 +38,7 @@ def hidden_steps(shown: np.ndarray) -> np.ndarray:
 
 
 class Arithmetic:
-    """``start three plus four times two = four plus two = one``: sums and products modulo 5.
+    """``start three plus four times two four plus two one``: sums and products modulo 5.
 
     Held out: a segment (the last shown value and the hidden steps after it) of two steps or more. Segments of one
     step are the tables themselves, which training must teach.
@@ -77,23 +77,21 @@ class Arithmetic:
 
     def _documents(self, start, operation, operand, shown) -> Documents:
         v, number = self.vocabulary, self.vocabulary.pool("number_word")
-        values = self._run(start, operation, operand)
         operations = np.array([v[word] for word in self.OPERATIONS])
-        step = np.stack(
-            [operations[operation], number[operand], np.full(operation.shape, v["="]), number[values]], axis=2
-        )
+        values = self._run(start, operation, operand)
+        step = np.stack([operations[operation], number[operand], number[values]], axis=2)
         keep = np.ones(step.shape, bool)
-        keep[:, :, 2:] = shown[:, :, None]
+        keep[:, :, 2] = shown
         rows = len(start)
         grid = np.column_stack(
             [np.full(rows, v["start"]), number[start], step.reshape(rows, -1), np.full(rows, v["<end>"])]
         )
         keep = np.column_stack([np.ones((rows, 2), bool), keep.reshape(rows, -1), np.ones((rows, 1), bool)])
         column = np.arange(grid.shape[1])
-        return Documents.from_grid(grid, (column >= 2) & ((column - 2) % 4 == 3), keep)
+        return Documents.from_grid(grid, (column >= 2) & ((column - 2) % 3 == 2), keep)
 
     def training(self, rng: np.random.Generator, tokens: int) -> Documents:
-        count = int(tokens / (3 + STEPS * (2 + 2 * np.mean(SHOW_PROBABILITIES))))
+        count = int(tokens / (3 + STEPS * (2 + np.mean(SHOW_PROBABILITIES))))
         kept = []
         while sum(map(len, (k[0] for k in kept))) < count:
             drawn = (*self._draw(rng, 2 * count), draw_shown(rng, 2 * count))

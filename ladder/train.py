@@ -28,7 +28,7 @@ VALIDATION_ITEMS = 300
 class Recipe:
     """How every rung is trained. Tokens count padding too; shares are shares of the tokens."""
 
-    tokens: int = 34_000_000
+    tokens: int = 30_000_000
     tokens_a_step: int = 4096
     row_length: int = 128
     long_row_length: int = 256
@@ -190,7 +190,11 @@ def train(
         if now - saved > save_every or training.step == (stop_at or recipe.steps):
             training.save(checkpoint)
             saved = now
-            print(f"{rung_name} step {training.step} of {recipe.steps}, {training.seconds:.0f} s", flush=True)
+            loss = training.losses[-1][1] if training.losses else float("nan")
+            print(
+                f"{rung_name} step {training.step} of {recipe.steps}, {training.seconds:.0f} s, loss {loss:.3f}",
+                flush=True,
+            )
     if stop_at:
         return
 

@@ -13,7 +13,7 @@ from ladder.holdout import Split
 from ladder.items import Item
 from ladder.memorization import Facts
 from ladder.reasoning import Arithmetic, Copies, Paths
-from ladder.vocabulary import END, PADDING, Vocabulary
+from ladder.vocabulary import PADDING, Vocabulary
 
 WORLD_SEED = 0
 BENCHMARK_ITEMS = 1000
@@ -41,6 +41,12 @@ MIXTURE = {
     "copies": 0.01,
 }
 
+STRATA = {
+    "memorization": ("biographies", "questions"),
+    "application": ("inheritance", "conversion", "numeracy", "roles"),
+    "reasoning": ("arithmetic", "paths"),
+}
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -62,17 +68,10 @@ class World:
             for task in (Facts, Inheritance, Conversion, Numeracy, Roles, Arithmetic, Paths, Copies)
         }
         self.facts = self.tasks["facts"]
-        self.benchmarks = (
-            Benchmark("biographies", "memorization", self.facts.biography_items),
-            Benchmark("questions", "memorization", self.facts.question_items),
-            *(
-                Benchmark(name, stratum, self.tasks[name].items)
-                for stratum, names in (
-                    ("application", ("inheritance", "conversion", "numeracy", "roles")),
-                    ("reasoning", ("arithmetic", "paths")),
-                )
-                for name in names
-            ),
+        items = {name: self.tasks[name].items for name in STRATA["application"] + STRATA["reasoning"]}
+        items |= {"biographies": self.facts.biography_items, "questions": self.facts.question_items}
+        self.benchmarks = tuple(
+            Benchmark(name, stratum, items[name]) for stratum, names in STRATA.items() for name in names
         )
 
     def training_rows(
@@ -106,6 +105,3 @@ class World:
         rng = np.random.default_rng([self.seed, CALIBRATION_STREAM])
         stream = self._documents(rng, int(1.1 * count * tokens), MIXTURE, people=self.facts.people_without_items).tokens
         return [self.vocabulary.decode(row) for row in stream[: count * tokens].reshape(count, tokens)]
-
-
-__all__ = ["END", "PADDING", "Benchmark", "World"]

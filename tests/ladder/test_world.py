@@ -220,7 +220,7 @@ def test_no_evaluated_story_occurs_in_training_and_all_answers_are_right(trainin
         *story, question = item.context.split(" . ")
         events = participants(" . ".join(story))
         assert events not in trained
-        role, _, gift, _ = question.split()
+        role, gift = question.split()
         (event,) = (event for event in events if event[2] == gift)
         assert item.choices[item.label] == event[("giver", "receiver").index(role)]
 
@@ -228,25 +228,23 @@ def test_no_evaluated_story_occurs_in_training_and_all_answers_are_right(trainin
 # Reasoning
 
 
-def run_arithmetic(text: str) -> tuple[list[tuple], int]:
-    """The segments (start value, hidden steps) of a chain, and the value at its end."""
+def run_arithmetic(text: str) -> tuple[list[tuple], list, int]:
+    """The segments (start value, hidden steps) before each shown result, the open segment, and the value at the end."""
     words = text.split()
     value = NUMBER_WORDS.index(words[1])
     segments, segment = [], [value]
     position = 2
     while position < len(words):
-        word = words[position]
-        if word == "=":
+        operation, operand = words[position], NUMBER_WORDS.index(words[position + 1])
+        value = (value + operand if operation == "plus" else value * operand) % len(NUMBER_WORDS)
+        segment.append((operation, operand))
+        position += 2
+        if position < len(words) and words[position] in NUMBER_WORDS:
+            assert words[position] == NUMBER_WORDS[value]
             segments.append(tuple(segment))
             segment = [value]
-            if position + 1 < len(words):
-                assert words[position + 1] == NUMBER_WORDS[value]
-        else:
-            operand = NUMBER_WORDS.index(words[position + 1])
-            value = (value + operand if word == "plus" else value * operand) % len(NUMBER_WORDS)
-            segment.append((word, operand))
-        position += 2
-    return segments, value
+            position += 1
+    return segments, segment, value
 
 
 def test_no_evaluated_chain_of_two_steps_or_more_occurs_in_training(training_documents, held_out_items):
@@ -255,13 +253,13 @@ def test_no_evaluated_chain_of_two_steps_or_more_occurs_in_training(training_doc
         trained |= set(run_arithmetic(document.removesuffix(" <end>"))[0])
     depths = set()
     for item in held_out_items["arithmetic"]:
-        segments, value = run_arithmetic(item.context)
+        _, segment, value = run_arithmetic(item.context)
         assert item.choices[item.label] == NUMBER_WORDS[value]
-        steps = len(segments[-1]) - 1
+        steps = len(segment) - 1
         assert item.subtask == f"k={steps}"
         depths.add(steps)
         if steps > 1:
-            assert segments[-1] not in trained
+            assert tuple(segment) not in trained
     assert depths == {1, 2, 3, 4}
 
 
@@ -295,9 +293,10 @@ def test_calibration_texts_are_long_enough_and_hold_no_evaluated_item(world, hel
     stream = " ".join(texts)
     for name, items in held_out_items.items():
         for item in items:
+            answered = f"{item.context} {item.choices[item.label]}"
             is_table_entry = name == "arithmetic" and item.subtask == "k=1"
             for boundary in ("<end>", ","):
-                assert is_table_entry or f" {boundary} {item.context} " not in stream, (name, item.context)
+                assert is_table_entry or f" {boundary} {answered} " not in stream, (name, item.context)
 
 
 def test_calibration_texts_name_nobody_whom_an_item_asks_about(world, held_out_items):

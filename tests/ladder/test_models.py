@@ -1,0 +1,82 @@
+"""The published models: unaltered, loadable by plain transformers, and as accurate as documented."""
+
+import hashlib
+import json
+from functools import cache
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ladder.measure import FIRST_ITEMS, evaluate
+from ladder.publish import BENCHMARKS
+from ladder.release import CHECKSUMS, MODELS, TABLES
+from ladder.rungs import RUNGS
+from ladder.world import STRATA
+
+rungs = pytest.mark.parametrize("rung", RUNGS)
+
+
+@cache
+def documented() -> pd.DataFrame:
+    return pd.read_csv(TABLES / "accuracy.csv")
+
+
+def test_checksums():
+    lines = (MODELS / CHECKSUMS).read_text().splitlines()
+    sums = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
+    assert {
+        f"{rung}/{name}" for rung in RUNGS for name in ("model.safetensors", "tokenizer.json", "config.json")
+    } <= set(sums)
+    for name, checksum in sums.items():
+        assert hashlib.sha256((MODELS / name).read_bytes()).hexdigest() == checksum, name
+
+
+def test_all_rungs_together_are_small_and_span_sixteenfold():
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 30 * 2**20
+    sizes = [rung.non_embedding_parameters for rung in RUNGS.values()]
+    assert sizes == sorted(sizes) and sizes[-1] >= 16 * sizes[0]
+
+
+@rungs
+def test_a_rung_loads_as_documented(rung, world):
+    model = AutoModelForCausalLM.from_pretrained(MODELS / rung)
+    tokenizer = AutoTokenizer.from_pretrained(MODELS / rung)
+    assert model.config.model_type == "qwen3" and model.dtype == torch.bfloat16
+    without_embeddings = model.num_parameters() - model.get_input_embeddings().weight.numel()
+    assert without_embeddings == RUNGS[rung].non_embedding_parameters
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and "embed" not in name:
+            assert all(size % 128 == 0 for size in parameter.shape), name
+    text = "the sport of diti vasison is"
+    assert tokenizer(text)["input_ids"] == world.vocabulary.encode(text).tolist()
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer) == model.config.vocab_size == len(world.vocabulary)
+
+
+@rungs
+def test_a_rung_scores_as_documented(rung):
+    measured = evaluate(MODELS / rung, limit=FIRST_ITEMS).set_index("benchmark").accuracy
+    table = documented()
+    expected = table[table.rung == rung].set_index("benchmark").accuracy_first_items
+    assert set(measured.index) == {name for names in STRATA.values() for name in names}
+    for benchmark in measured.index:
+        assert abs(measured[benchmark] - expected[benchmark]) <= 0.02, benchmark
+
+
+@rungs
+def test_a_card_holds_the_documented_accuracies(rung):
+    card = (MODELS / rung / "README.md").read_text()
+    table = documented()
+    for row in table[table.rung == rung].itertuples():
+        assert f"| {row.benchmark} | {100 * row.accuracy:.1f} (" in card
+
+
+def test_benchmarks_hold_a_thousand_items_of_four_choices():
+    for names in STRATA.values():
+        assert len(names) >= 2
+        for name in names:
+            items = [json.loads(line) for line in (BENCHMARKS / f"{name}.jsonl").read_text().splitlines()]
+            assert len(items) == 1000
+            assert {len(item["choices"]) for item in items} == {4}
