@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,23 +83,17 @@ def evaluate_variant(rung: str, variant: dict[str, int]) -> pd.DataFrame:
     from transformers import AutoTokenizer
 
     from stratalaw.quantization import dequantize, quantize
+    from stratalaw.study import Gptq
+    from stratalaw.variants import Quantization
 
     tokenizer = AutoTokenizer.from_pretrained(MODELS / rung)
     texts = [json.loads(line)["text"] for line in CALIBRATION.read_text().splitlines()]
     calibration = [tokenizer(text)["input_ids"] for text in texts[: variant["calibration_size"]]]
-    folder = Path(tempfile.mkdtemp())
-    try:
-        quantize(
-            MODELS / rung,
-            folder / "packed",
-            bits=variant["bits"],
-            group_size=variant["group_size"],
-            calibration=calibration,
-        )
-        dequantize(folder / "packed", folder / "dense")
-        return evaluate(folder / "dense")
-    finally:
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as name:
+        packed, dense = Path(name) / "packed", Path(name) / "dense"
+        quantize(MODELS / rung, packed, Quantization(**variant, calibration_seed=0), calibration, Gptq())
+        dequantize(packed, dense)
+        return evaluate(dense)
 
 
 def missing(table: pd.DataFrame, rungs: list[str], variants) -> Iterator[tuple[str, dict[str, int]]]:

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 PADDING, END, UNKNOWN = "<pad>", "<end>", "<unk>"
 DIGITS = tuple("0123456789")
@@ -103,7 +103,6 @@ def write_tokenizer(vocabulary: Vocabulary, folder: Path, context_length: int) -
 
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary.words)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.decoder = decoders.WordPiece(prefix="", cleanup=False)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PADDING,

@@ -1,66 +1,155 @@
-"""GPTQ checkpoints by gptqmodel, with every default that changes the experiment set here."""
+"""GPTQ checkpoints by gptqmodel, each with an audit of how it came about.
+
+GPTQ: Frantar et al., arXiv 2210.17323. Every default of gptqmodel that changes the weights is set here or in the study.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+import re
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
-DAMPING = 0.01
+from stratalaw.files import appears_whole, sha256
+from stratalaw.study import Gptq
+from stratalaw.variants import Quantization
+
+AUDIT = "audit.json"
+BITS_OF_A_WORD = 32
+UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
 
 
 def quantize(
     model_folder: Path,
     checkpoint_folder: Path,
-    *,
-    bits: int,
-    group_size: int,
+    quantization: Quantization,
     calibration: Sequence[Sequence[int]],
+    options: Gptq,
     device: str = "cpu",
-) -> list[dict]:
-    """Quantize a model and save the packed checkpoint.
+) -> None:
+    """Quantize a model and write the packed checkpoint, with an audit beside the weights.
 
     Args:
         model_folder: a transformers model with its tokenizer.
-        checkpoint_folder: where the checkpoint goes; it must not exist.
-        bits: nominal bits of a weight (2, 3, 4 or 8).
-        group_size: input features that share a scale and a zero point.
+        checkpoint_folder: appears whole or not at all.
+        quantization: bits and group size; its calibration size must be the number of samples.
         calibration: token ids of the calibration samples.
+        options: what else changes the weights.
         device: where Hessians are accumulated and weights are rounded.
 
-    Returns:
-        gptqmodel's log: one entry for each quantized module.
-
     Raises:
+        ValueError: the number of samples is not the quantization's.
         RuntimeError: a Hessian is not finite or cannot be inverted (there is no fallback to rounding to nearest).
     """
-    # gptqmodel's thread pools fail on machines with few cores unless told how many workers there are.
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, os.cpu_count() or 2)))
+    if len(calibration) != quantization.calibration_size:
+        raise ValueError(f"{len(calibration)} calibration samples for {quantization.name}")
+    # Both must be set before the import: gptqmodel's pools fail on machines with few cores unless told how many workers
+    # there are, and the order of summation follows the number of threads.
+    os.environ["GPTQMODEL_CPU_WORKERS"] = str(max(2, options.threads))
+    import torch
+
+    torch.set_num_threads(options.threads)
     from gptqmodel import GPTQModel, QuantizeConfig
 
     config = QuantizeConfig(
-        bits=bits,
-        group_size=group_size,
-        sym=True,
-        desc_act=False,
+        bits=quantization.bits,
+        group_size=quantization.group_size,
+        sym=options.symmetric,
+        desc_act=options.activation_order,
         act_group_aware=False,
         static_groups=False,
-        true_sequential=True,
-        damp_percent=DAMPING,
+        true_sequential=options.sequential_within_layer,
+        damp_percent=options.damping,
         damp_auto_increment=0.0,
         mse=0.0,
         fallback=None,
         offload_to_disk=False,
     )
+    started = time.monotonic()
     model = GPTQModel.load(str(model_folder), config, device=device)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
-    model.quantize(samples, batch_size=8, calibration_sort=None, calibration_data_min_length=1)
-    model.save(str(checkpoint_folder))
-    return model.quant_log
+    model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
+    with appears_whole(checkpoint_folder) as folder:
+        model.save(str(folder))
+        audit = {
+            "variant": quantization.name,
+            "calibration_tokens": sum(map(len, calibration)),
+            **measure_tensors(folder, quantization),
+            "modules": sorted(map(audit_of_module, model.quant_log), key=lambda module: natural_order(module["name"])),
+            "sha256": {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))},
+            "options": options.model_dump(),
+            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+            "versions": {name: version(name) for name in ("gptqmodel", "torch", "transformers")},
+            "seconds": round(time.monotonic() - started, 3),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0,
+        }
+        (folder / AUDIT).write_text(json.dumps(audit, indent=1) + "\n")
+
+
+def audit_of_module(entry: dict) -> dict:
+    """What gptqmodel logged about one matrix.
+
+    ``loss`` is the squared error that rounding adds to the outputs, summed over the matrix, for each of the calibration
+    ``tokens`` that it saw; ``damping`` is the share that was used.
+
+    Raises:
+        RuntimeError: the matrix was not quantized with GPTQ.
+    """
+    name = f"{entry['layer']}.{entry['module']}"
+    try:
+        loss = float(entry["loss"])
+    except ValueError:
+        loss = UNQUANTIZABLE_LOSS  # gptqmodel writes words where it fell back to another method
+    if not loss < UNQUANTIZABLE_LOSS:
+        raise RuntimeError(f"layer {name}: its Hessian cannot be inverted (logged loss {entry['loss']})")
+    return {"name": name, "loss": loss, "tokens": int(entry["samples"]), "damping": float(entry["damp"])}
+
+
+def natural_order(name: str) -> list[str | int]:
+    """A sorting key by which layer 10 comes after layer 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def tensors(folder: Path) -> Iterator[tuple[str, object]]:
+    """Name and tensor of everything in the safetensors files of a folder."""
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                yield name, file.get_tensor(name)
+
+
+def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict:
+    """What the packed tensors say: effective bits, quantized weights, and matrices whose last group is short.
+
+    Effective bits are all bits of packed weights, scales and zero points over the number of quantized weights; the
+    group index is left out, since it follows from the shape.
+    """
+    bits = weights = 0
+    ragged = []
+    for name, tensor in tensors(checkpoint_folder):
+        module, _, kind = name.rpartition(".")
+        if kind not in ("qweight", "scales", "qzeros"):
+            continue
+        bits += tensor.numel() * tensor.element_size() * 8
+        if kind == "qweight":
+            rows, out_features = tensor.shape
+            in_features = rows * BITS_OF_A_WORD // quantization.bits
+            weights += in_features * out_features
+            if quantization.group_size > 0 and in_features % quantization.group_size:
+                ragged.append(module)
+    return {"effective_bits": bits / weights, "quantized_weights": weights, "ragged_groups": ragged}
 
 
 def dequantize(checkpoint_folder: Path, dense_folder: Path) -> None:
-    """Write the checkpoint's weights as a dense bf16 model, so that every variant runs through the same kernel."""
+    """Write a checkpoint's weights as a dense bf16 model, so that every variant runs through the same kernel."""
     from gptqmodel.utils.model_dequant import dequantize_model
 
-    dequantize_model(checkpoint_folder, dense_folder)
+    with appears_whole(dense_folder) as folder:
+        dequantize_model(checkpoint_folder, folder)

@@ -1,0 +1,55 @@
+"""Calibration sets: prefixes of one seeded permutation of a corpus, each sample of exactly as many tokens as asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def read_corpus(path: Path) -> list[str]:
+    """The texts of a JSON Lines file with a ``text`` in each line.
+
+    Raises:
+        ValueError: a line is not such an object; the message names the line.
+    """
+    texts = []
+    with path.open() as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = json.loads(line)["text"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise ValueError(f'{path}: line {number} is not a JSON object with the key "text"') from None
+            texts.append(text)
+    return texts
+
+
+def sample(
+    texts: list[str], tokenize: Callable[[str], list[int]], *, samples: int, tokens: int, seed: int
+) -> pd.DataFrame:
+    """Draw a calibration set; of two sets with the same seed the smaller is a prefix of the larger.
+
+    Texts are visited in a random order; those shorter than ``tokens`` are passed over, longer ones are cut.
+
+    Returns:
+        One row for each sample: ``text`` (its place in the corpus) and ``tokens`` (token ids, all of the same length).
+
+    Raises:
+        ValueError: too few texts are long enough.
+    """
+    rows = []
+    for place, ids in _long_enough(texts, tokenize, tokens, seed):
+        rows.append({"text": place, "tokens": ids[:tokens]})
+        if len(rows) == samples:
+            return pd.DataFrame(rows)
+    raise ValueError(f"only {len(rows)} of {len(texts)} texts have {tokens} tokens; {samples} samples are needed")
+
+
+def _long_enough(texts, tokenize, tokens, seed) -> Iterator[tuple[int, list[int]]]:
+    for place in np.random.default_rng(seed).permutation(len(texts)):
+        ids = tokenize(texts[place])
+        if len(ids) >= tokens:
+            yield int(place), ids

@@ -1,0 +1,206 @@
+"""lm-eval, split in two: its requests are recorded once, and its metrics computed from answers that come later.
+
+A recording model takes down every request (text and token ids) that lm-eval makes for a stratum; a replaying model
+gives the answers back. Between the two, any engine may compute them, and no variant builds the requests again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM, TemplateLM
+from lm_eval.models.utils import has_bos_prefix
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from stratalaw.study import Evaluation
+
+LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
+
+
+class RecordingModel(TemplateLM):
+    """Answers nothing and takes down every request, tokenized as lm-eval's ``hf`` model does."""
+
+    def __init__(self, tokenizer, max_length: int) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.rows: list[dict[str, Any]] = []
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        beginning = self.tokenizer.bos_token_id
+        return self.eot_token_id if beginning is None else beginning
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs) -> list[int]:
+        if add_special_tokens is None:
+            starts_with_prefix = has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id))
+            special = {"add_special_tokens": False} if starts_with_prefix else {}
+        else:
+            special = {"add_special_tokens": add_special_tokens}
+        return self.tokenizer.encode(string, **special)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        self._instances = requests
+        return super().loglikelihood(requests, disable_tqdm=True)
+
+    def _loglikelihood_tokens(self, requests, **kwargs) -> list[tuple[float, bool]]:
+        for instance, (_, context, continuation) in zip(self._instances, requests, strict=True):
+            self._record(LOGLIKELIHOOD, instance, context, continuation)
+        return [(0.0, False)] * len(requests)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        for instance in requests:
+            windows = get_rolling_token_windows(
+                self.tok_encode(instance.args[0]), self.prefix_token_id, max_seq_len=self.max_length, context_len=1
+            )
+            for context, continuation in map(make_disjoint_window, windows):
+                self._record(ROLLING, instance, context, continuation)
+        return [0.0] * len(requests)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        for instance in requests:
+            context, options = instance.args
+            self._record(GENERATION, instance, self.tok_encode(context), [], options)
+        return [""] * len(requests)
+
+    def _record(
+        self, kind: str, instance: Instance, context: list[int], continuation: list[int], options: Mapping = {}
+    ) -> None:
+        self.rows.append(
+            {
+                "task": instance.task_name,
+                "document": instance.doc_id,
+                "choice": instance.idx,
+                "kind": kind,
+                "arguments": arguments_key(instance),
+                "context": np.array(context, dtype=np.int32),
+                "continuation": np.array(continuation, dtype=np.int32),
+                "generation": json.dumps(options, sort_keys=True),
+            }
+        )
+
+
+class ReplayingModel(LM):
+    """Gives recorded requests the answers that were computed for them.
+
+    ``answers``: one row for each recorded request, in their order, with ``log_likelihood`` and ``is_greedy``, and
+    ``text`` for generations.
+    """
+
+    def __init__(self, requests: pd.DataFrame, answers: pd.DataFrame) -> None:
+        super().__init__()
+        self._answers = {
+            kind: answers.loc[rows.index].groupby(rows.arguments, sort=False) for kind, rows in requests.groupby("kind")
+        }
+        self._first: dict[str, pd.DataFrame] = {}
+
+    def _lookup(self, kind: str, requests: Sequence[Instance], combine: Mapping[str, str]) -> pd.DataFrame:
+        table = self._answers[kind].agg(combine) if kind in self._answers else pd.DataFrame()
+        keys = [arguments_key(instance) for instance in requests]
+        unknown = [i for i, key in enumerate(keys) if key not in table.index]
+        if unknown:
+            instance = requests[unknown[0]]
+            raise LookupError(
+                f"{instance.task_name}: document {instance.doc_id}, request {instance.idx} has no answer; "
+                "the tasks have changed since the requests were recorded"
+            )
+        return table.loc[keys]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        found = self._lookup(LOGLIKELIHOOD, requests, {"log_likelihood": "first", "is_greedy": "first"})
+        return list(zip(found.log_likelihood, found.is_greedy, strict=True))
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        return self._lookup(ROLLING, requests, {"log_likelihood": "sum"}).log_likelihood.tolist()
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        return self._lookup(GENERATION, requests, {"text": "first"}).text.tolist()
+
+
+def arguments_key(instance: Instance) -> str:
+    """What a request asks, as text: equal requests have equal answers."""
+    return json.dumps(instance.args, sort_keys=True, default=str)
+
+
+def run_tasks(model: LM, evaluation: Evaluation, stratum: str) -> dict:
+    """Have lm-eval run the tasks of a stratum on a model.
+
+    Raises:
+        LookupError: a task is unknown to lm-eval.
+    """
+    folder = evaluation.tasks_folder
+    manager = TaskManager(include_path=folder, include_defaults=folder is None)
+    benchmarks = evaluation.strata[stratum]
+    unknown = [benchmark.task for benchmark in benchmarks if benchmark.task not in manager.all_tasks]
+    if unknown:
+        place = f"the folder {folder}" if folder else "lm-eval"
+        raise LookupError(f"evaluation.strata.{stratum}: {place} has no task {', '.join(unknown)}")
+    tasks = [
+        benchmark.task if benchmark.shots is None else {"task": benchmark.task, "num_fewshot": benchmark.shots}
+        for benchmark in benchmarks
+    ]
+    return simple_evaluate(
+        model=model, tasks=tasks, task_manager=manager, limit=evaluation.items, bootstrap_iters=0, log_samples=True
+    )
+
+
+def record_requests(tokenizer, max_length: int, evaluation: Evaluation, stratum: str) -> pd.DataFrame:
+    """Every request that lm-eval makes for a stratum, one a row.
+
+    Columns: task, document, choice, kind, arguments (what replaying looks answers up by), context and continuation
+    (token ids) and generation (options of generations, JSON). A rolling request takes one row for each window.
+    """
+    model = RecordingModel(tokenizer, max_length)
+    run_tasks(model, evaluation, stratum)
+    return pd.DataFrame(model.rows)
+
+
+def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Evaluation, stratum: str) -> pd.DataFrame:
+    """What lm-eval's own metrics say of the answers: columns task, document and score, one row for each item.
+
+    Raises:
+        ValueError: an answer is missing or not a number, or an item's score is.
+        LookupError: the tasks ask what was not recorded.
+    """
+    if len(answers) != len(requests):
+        raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
+    computed = requests.kind != GENERATION
+    if not np.isfinite(answers.log_likelihood[computed]).all():
+        bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]
+        raise ValueError(f"{bad.task}: document {bad.document}: the log-likelihood is not a number")
+    results = run_tasks(ReplayingModel(requests, answers), evaluation, stratum)
+    tables = []
+    for benchmark in evaluation.strata[stratum]:
+        samples = [sample for task in tasks_within(results, benchmark.task) for sample in results["samples"][task]]
+        tables.append(
+            pd.DataFrame(
+                {
+                    "task": benchmark.task,
+                    "document": [sample["doc_id"] for sample in samples],
+                    "score": [float(sample[benchmark.metric]) for sample in samples],
+                }
+            )
+        )
+    table = pd.concat(tables, ignore_index=True)
+    if not np.isfinite(table.score).all():
+        bad = table[~np.isfinite(table.score)].iloc[0]
+        raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
+    return table
+
+
+def tasks_within(results: dict, name: str) -> list[str]:
+    """The tasks that have samples within a task or a group of lm-eval."""
+    if name in results["samples"]:
+        return [name]
+    return [task for child in results["group_subtasks"][name] for task in tasks_within(results, child)]

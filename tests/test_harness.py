@@ -1,0 +1,147 @@
+"""Recorded and replayed, lm-eval says what it says of its own model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stratalaw.harness import GENERATION, ROLLING, item_scores, record_requests
+from stratalaw.scoring import score
+from stratalaw.study import Evaluation, read_study
+
+ITEMS, MAX_LENGTH = 40, 256
+EVALUATION = read_study(Path("config/ladder.yaml")).evaluation.model_copy(update={"items": ITEMS})
+
+
+@pytest.fixture(scope="module")
+def tokenizer(small_model_folder):
+    return AutoTokenizer.from_pretrained(small_model_folder)
+
+
+@pytest.fixture(scope="module")
+def requests(tokenizer) -> pd.DataFrame:
+    return record_requests(tokenizer, MAX_LENGTH, EVALUATION, "reasoning")
+
+
+def answer(requests: pd.DataFrame, folder: Path, dtype: str) -> pd.DataFrame:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    found = score(
+        model, requests.context.tolist(), requests.continuation.tolist(), tokens_a_batch=8192, max_length=MAX_LENGTH
+    )
+    return pd.DataFrame({"log_likelihood": found.total, "is_greedy": found.is_greedy})
+
+
+def run_lm_eval(folder: Path, dtype: str, batch_size: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Log-likelihoods (in the order of the requests) and accuracies by lm-eval's own model."""
+    results = simple_evaluate(
+        model=HFLM(pretrained=str(folder), device="cpu", dtype=dtype, softmax_dtype="float32", batch_size=batch_size),
+        tasks=[benchmark.task for benchmark in EVALUATION.strata["reasoning"]],
+        task_manager=TaskManager(include_path=EVALUATION.tasks_folder, include_defaults=False),
+        limit=ITEMS,
+        bootstrap_iters=0,
+    )
+    log_likelihoods = [
+        log_likelihood
+        for samples in results["samples"].values()
+        for sample in samples
+        for log_likelihood, _ in sample["filtered_resps"]
+    ]
+    return np.array(log_likelihoods), {task: scores["acc,none"] for task, scores in results["results"].items()}
+
+
+def accuracies(requests: pd.DataFrame, answers: pd.DataFrame) -> dict[str, float]:
+    return item_scores(requests, answers, EVALUATION, "reasoning").groupby("task").score.mean().to_dict()
+
+
+def test_float32_scores_equal_those_of_lm_evals_own_model(small_model_folder, requests):
+    answers = answer(requests, small_model_folder, "float32")
+    log_likelihoods, expected = run_lm_eval(small_model_folder, "float32", batch_size=1)
+    np.testing.assert_allclose(answers.log_likelihood, log_likelihoods, atol=1e-4)
+    assert accuracies(requests, answers) == expected
+
+
+def test_bfloat16_scores_differ_from_lm_evals_own_model_by_rounding_only(small_model_folder, requests):
+    answers = answer(requests, small_model_folder, "bfloat16")
+    log_likelihoods, expected = run_lm_eval(small_model_folder, "bfloat16", batch_size=1)
+    rebatched, _ = run_lm_eval(small_model_folder, "bfloat16", batch_size=64)
+    # Logits from 8 to 16 are multiples of 1/16 in bf16, and batches of another shape move the chosen token's logit and
+    # the largest one by such a step; lm-eval's own do, too.
+    two_steps = 2 / 16
+    assert np.abs(rebatched - log_likelihoods).max() <= two_steps
+    difference = np.abs(answers.log_likelihood - log_likelihoods)
+    assert difference.median() < 1e-2 and difference.max() <= two_steps
+    for task, accuracy in accuracies(requests, answers).items():
+        assert accuracy == pytest.approx(expected[task], abs=1 / ITEMS)
+
+
+def test_every_item_has_a_score(requests):
+    answers = pd.DataFrame({"log_likelihood": np.arange(len(requests), dtype=float), "is_greedy": False})
+    items = item_scores(requests, answers, EVALUATION, "reasoning")
+    assert items.groupby("task").document.apply(sorted).tolist() == [list(range(ITEMS))] * 2
+    # The last choice always has the highest log-likelihood here.
+    labels = [json.loads(line)["label"] for line in Path("ladder/benchmarks/paths.jsonl").read_text().splitlines()]
+    paths = items[items.task == "ladder_paths"].sort_values("document")
+    assert paths.score.tolist() == [float(label == 3) for label in labels[:ITEMS]]
+
+
+def test_an_answer_that_is_missing_or_no_number_refuses_the_stratum(requests):
+    answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
+    with pytest.raises(ValueError, match="reasoning: 319 answers to 320 requests"):
+        item_scores(requests, answers[:-1], EVALUATION, "reasoning")
+    answers.loc[5, "log_likelihood"] = np.nan
+    with pytest.raises(ValueError, match="ladder_arithmetic: document 1: the log-likelihood is not a number"):
+        item_scores(requests, answers, EVALUATION, "reasoning")
+
+
+def test_tasks_that_changed_since_recording_are_noticed(requests):
+    renamed = requests.assign(arguments=requests.arguments.str.replace("start", "begin"))
+    answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
+    with pytest.raises(LookupError, match="ladder_arithmetic: document 0, request 0 has no answer"):
+        item_scores(renamed, answers, EVALUATION, "reasoning")
+
+
+def test_an_unknown_task_is_named(tokenizer):
+    evaluation = Evaluation(
+        strata={"reasoning": [{"task": "ladder_riddles", "chance": 0.25}]}, tasks_folder="ladder/benchmarks"
+    )
+    with pytest.raises(LookupError, match="the folder ladder/benchmarks has no task ladder_riddles"):
+        record_requests(tokenizer, MAX_LENGTH, evaluation, "reasoning")
+
+
+def test_generations_and_rolling_requests_are_recorded_and_replayed(tokenizer, tmp_path):
+    rows = [{"question": f"{a} + {b} =", "answer": " ".join(str(a + b))} for a, b in ((1, 2), (7, 8), (3, 3))]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\ntest_split: test\n"
+    (tmp_path / "sums.yaml").write_text(
+        f"task: sums\n{common}output_type: generate_until\ndoc_to_text: question\ndoc_to_target: answer\n"
+        "generation_kwargs: {until: [','], max_gen_toks: 4}\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    (tmp_path / "text.yaml").write_text(
+        f"task: text\n{common}output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: question\n"
+        "metric_list: [{metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}]\n"
+    )
+    evaluation = Evaluation(
+        tasks_folder=str(tmp_path),
+        strata={
+            "sums": [{"task": "sums", "metric": "exact_match", "chance": 0}],
+            "text": [{"task": "text", "metric": "word_perplexity", "chance": 0}],
+        },
+    )
+    generations = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
+    assert set(generations.kind) == {GENERATION}
+    assert [tokenizer.decode(context) for context in generations.context] == [row["question"] for row in rows]
+    assert json.loads(generations.generation[0])["until"] == [","]
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3", "1 5", "7"]})
+    assert item_scores(generations, answers, evaluation, "sums").score.tolist() == [1, 1, 0]
+
+    rolling = record_requests(tokenizer, 2, evaluation, "text")
+    assert set(rolling.kind) == {ROLLING}
+    windows = rolling[rolling.document == 0].continuation.tolist()
+    assert tokenizer.decode(np.concatenate(windows)) == rows[0]["question"]
