@@ -11,15 +11,19 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+from transformers import Qwen3ForCausalLM
 
+from ladder.channels import spread_channels
 from ladder.publish import LADDER
-from ladder.rungs import RUNGS
+from ladder.rungs import CONTEXT_LENGTH, RUNGS
 from ladder.train import RUNS
+from ladder.vocabulary import Vocabulary, write_tokenizer
 from ladder.world import STRATA
 
 MODELS = LADDER / "models"
 TABLES = LADDER.parent / "docs" / "ladder"
 CHECKSUMS = "SHA256SUMS"
+CHANNEL_SPREAD = 0.6  # octaves; chosen on validation items, so that three bits hurt and four hardly do
 
 
 def validation_table(runs: Path) -> pd.DataFrame:
@@ -37,7 +41,7 @@ def validation_table(runs: Path) -> pd.DataFrame:
 
 
 def release(runs: Path, models: Path, tables: Path) -> None:
-    """Copy the best run of each rung (by the mean over strata) into ``models`` and write the checksums.
+    """Put the best run of each rung (by the mean over strata) into ``models``, channels spread, and write checksums.
 
     Raises FileNotFoundError when a rung has no finished run.
     """
@@ -49,9 +53,12 @@ def release(runs: Path, models: Path, tables: Path) -> None:
     for row in best.itertuples():
         target = models / row.rung
         target.mkdir(parents=True, exist_ok=True)
-        for source in row.folder.iterdir():
-            if source.suffix in (".json", ".safetensors", ".csv"):
-                shutil.copy(source, target / source.name)
+        for name in ("training.json", "loss.csv"):
+            shutil.copy(row.folder / name, target / name)
+        model = Qwen3ForCausalLM.from_pretrained(row.folder, dtype="bfloat16")
+        spread_channels(model, CHANNEL_SPREAD, seed=list(RUNGS).index(row.rung))
+        model.save_pretrained(target)
+        write_tokenizer(Vocabulary(), target, CONTEXT_LENGTH)
     table["published"] = table.index.isin(best.index)
     tables.mkdir(parents=True, exist_ok=True)
     table.drop(columns="folder").round(4).to_csv(tables / "seeds.csv", index=False)
