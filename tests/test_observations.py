@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.observations import COLUMNS, ModelSize, observe
+from stratalaw.models import ModelSize
+from stratalaw.observations import COLUMNS, observe
 from stratalaw.study import Study
 
 STUDY = Study.model_validate(

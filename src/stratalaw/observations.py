@@ -6,11 +6,11 @@ It is the contract between measuring and fitting; see ``COLUMNS`` for what its c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from stratalaw.models import ModelSize
 from stratalaw.study import Study
 from stratalaw.variants import BASELINE_NAME
 
@@ -39,14 +39,6 @@ COLUMNS = {
     "paired_difference": "accuracy minus that of the baseline on the same items",
     "paired_stderr": "standard error of the paired difference",
 }
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """Parameters of a model, all and without embeddings."""
-
-    n_params: int
-    n_params_nonembedding: int
 
 
 def observe(

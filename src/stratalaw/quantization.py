@@ -11,8 +11,10 @@ import re
 import resource
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from stratalaw.files import appears_whole, sha256
 from stratalaw.study import Gptq
@@ -70,9 +72,11 @@ def quantize(
         offload_to_disk=False,
     )
     started = time.monotonic()
-    model = GPTQModel.load(str(model_folder), config, device=device)
+    model = GPTQModel.load(str(model_folder.resolve()), config, device=device)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
-    model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
+    # gptqmodel leaves a folder "logs" in the current one.
+    with TemporaryDirectory() as scratch, chdir(scratch):
+        model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     with appears_whole(checkpoint_folder) as folder:
         model.save(str(folder))
         audit = {

@@ -1,0 +1,110 @@
+"""Models as folders: what must be in one, what is recorded of it, and how large it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stratalaw.files import appears_whole, sha256
+
+MANIFEST = "manifest.json"
+CONFIG = "config.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight", "embed_out.weight")
+# Weights in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
+COPIED = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt")
+HEADER_LENGTH = struct.Struct("<Q")
+
+
+class ModelError(ValueError):
+    """A model that cannot be used; the message is one line that names the file."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of a model, all and without the input embedding and an untied output embedding."""
+
+    n_params: int
+    n_params_nonembedding: int
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy a model's folder, with a manifest of SHA-256 sums; it appears whole or not at all.
+
+    Raises:
+        ModelError: something is missing or damaged.
+    """
+    check_model(source)
+    with appears_whole(target) as folder:
+        folder.mkdir()
+        for pattern in COPIED:
+            for path in sorted(source.glob(pattern)):
+                if path.name != MANIFEST:
+                    shutil.copy(path, folder / path.name)
+        sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
+
+
+def check_model(folder: Path) -> None:
+    """Raise ModelError unless a folder holds a configuration, a tokenizer and undamaged safetensors."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: there is no such folder")
+    if not (folder / CONFIG).exists():
+        raise ModelError(f"{folder}: no {CONFIG}; a model's folder holds config, tokenizer and safetensors")
+    if not any((folder / name).exists() for name in TOKENIZERS):
+        raise ModelError(f"{folder}: no tokenizer ({' or '.join(TOKENIZERS)})")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder}: no weights (*.safetensors)")
+    for _ in tensor_shapes(folder):
+        pass
+
+
+def verify_model(folder: Path) -> None:
+    """Raise ModelError unless every file of a copied model is what its manifest says."""
+    for name, expected in json.loads((folder / MANIFEST).read_text()).items():
+        if not (folder / name).exists():
+            raise ModelError(f"{folder / name}: missing; delete {folder} and run again")
+        if sha256(folder / name) != expected:
+            raise ModelError(f"{folder / name}: changed since it was copied; delete {folder} and run again")
+
+
+def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every tensor, from the headers of the safetensors files alone.
+
+    Raises:
+        ModelError: a file is not safetensors, or is shorter than its header says.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(HEADER_LENGTH.size)
+            length = HEADER_LENGTH.unpack(start)[0] if len(start) == HEADER_LENGTH.size else size
+            if length > size - HEADER_LENGTH.size:
+                raise ModelError(f"{path}: not a safetensors file, or truncated ({size} bytes)")
+            try:
+                header = json.loads(file.read(length))
+            except ValueError:
+                raise ModelError(f"{path}: not a safetensors file (its header is not JSON)") from None
+        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+        expected = HEADER_LENGTH.size + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
+        if size != expected:
+            raise ModelError(f"{path}: truncated or altered: {size} bytes, its header says {expected}")
+        for name, tensor in tensors.items():
+            yield name, tuple(tensor["shape"])
+
+
+def model_size(folder: Path) -> ModelSize:
+    """Count the parameters of a model from its safetensors; a tied output embedding counts once."""
+    shapes = dict(tensor_shapes(folder))
+    if json.loads((folder / CONFIG).read_text()).get("tie_word_embeddings"):
+        shapes = {name: shape for name, shape in shapes.items() if not name.endswith("lm_head.weight")}
+    counts = {name: math.prod(shape) for name, shape in shapes.items()}
+    return ModelSize(
+        n_params=sum(counts.values()),
+        n_params_nonembedding=sum(count for name, count in counts.items() if not name.endswith(EMBEDDINGS)),
+    )
