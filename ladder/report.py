@@ -89,7 +89,7 @@ def stratum_means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def plot_accuracy(accuracy: pd.DataFrame, path: Path) -> None:
     """Accuracy in bf16 against size: each benchmark thin, the mean of its stratum thick, with standard errors."""
-    figure, panels = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True, constrained_layout=True)
+    figure, panels = plt.subplots(1, 3, figsize=(10, 3.9), sharey=True, constrained_layout=True)
     size = {rung: shape.non_embedding_parameters for rung, shape in RUNGS.items()}
     means = stratum_means(accuracy, ["rung"])
     for panel, stratum in zip(panels, STRATA, strict=True):
@@ -106,7 +106,7 @@ def plot_accuracy(accuracy: pd.DataFrame, path: Path) -> None:
         )
         panel.axhline(100 * CHANCE, color="grey", ls=":", lw=1)
         panel.set(xscale="log", title=stratum, xlabel="non-embedding parameters", ylim=(18, 102))
-        panel.legend(fontsize=7.5, frameon=False, loc="lower right")
+        panel.legend(fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy in bf16, %")
     panels[0].annotate(
@@ -128,7 +128,7 @@ def plot_damage(means: pd.DataFrame, path: Path) -> None:
         x = [place + 0.26 * (offset - 1) for place in range(len(averages))]
         axes.bar(x, 100 * averages[stratum], width=0.24, color=COLOURS[stratum], label=stratum)
     axes.axhline(100 * CHANCE, color="grey", ls=":", lw=1)
-    axes.set_xticks(range(len(averages)), averages.index)
+    axes.set_xticks(range(len(averages)), averages.index.str.replace(", ", "\n"))
     axes.set(ylabel="accuracy, %, mean of the rungs", ylim=(0, 100))
     axes.legend(frameon=False, ncols=3, loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
@@ -158,9 +158,9 @@ def main() -> None:
     )
     means = stratum_means(damage, ["variant", "rung"])
     plot_damage(means, TABLES / "damage")
-    for columns in (["stratum"], ["stratum", "rung"]):
-        table = means.pivot_table(index="variant", columns=columns, values="accuracy", sort=False) * 100
-        print("\n" + table.round(1).to_markdown())
+    by_rung = means.pivot_table(index=["variant", "rung"], columns="stratum", values="accuracy", sort=False)
+    for table in (by_rung.groupby("variant", sort=False).mean(), by_rung.loc["bf16"]):
+        print("\n" + (100 * table).round(1).to_markdown())
 
 
 if __name__ == "__main__":

@@ -56,9 +56,7 @@ def observe(
         ValueError: a benchmark was answered on other items than by the baseline.
     """
     scores = items.pivot(index=["stratum", "task", "document"], columns=["model", "variant"], values="score")
-    chances = {
-        benchmark.task: benchmark.chance for stratum in study.evaluation.strata.values() for benchmark in stratum
-    }
+    benchmarks = [(stratum, benchmark) for stratum, members in study.evaluation.strata.items() for benchmark in members]
     rows = []
     for variant in study.variants().itertuples():
         if (variant.model, variant.variant) not in scores:
@@ -78,12 +76,13 @@ def observe(
             "calibration_seed": variant.calibration_seed,
             "effective_bits": audit.get("effective_bits", float(BASELINE_BITS)),
         }
-        baseline = scores[variant.model, BASELINE_NAME]
-        for (stratum, task), own in scores[variant.model, variant.variant].groupby(level=[0, 1], sort=False):
+        for stratum, benchmark in benchmarks:
+            of_task = scores.loc[stratum, benchmark.task]
+            own, baseline = of_task[variant.model, variant.variant], of_task[variant.model, BASELINE_NAME]
             rows.append(
-                {**about, "stratum": stratum, "benchmark": task, "chance": chances[task]}
-                | accuracy_of(own, chances[task])
-                | paired_with(own, baseline.loc[own.index], f"{variant.model}/{variant.variant}: {task}")
+                {**about, "stratum": stratum, "benchmark": benchmark.task, "chance": benchmark.chance}
+                | accuracy_of(own, benchmark.chance)
+                | paired_with(own, baseline, f"{variant.model}/{variant.variant}: {benchmark.task}")
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     integers = ("bits", "group_size", "calibration_size", "calibration_tokens", "calibration_seed")

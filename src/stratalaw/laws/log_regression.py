@@ -34,6 +34,17 @@ class LogRegression:
     n_rows: int
     left_out: dict[str, int]
 
+    def summary(self) -> dict:
+        """Everything of the law that a file can hold."""
+        return {
+            "stratum": self.stratum,
+            "scale": self.scale,
+            "exponents": self.exponents.to_dict(orient="index"),
+            "adjusted_r_squared": self.adjusted_r_squared,
+            "n_rows": self.n_rows,
+            "left_out": self.left_out,
+        }
+
     def predict(self, table: pd.DataFrame) -> pd.Series:
         """Accuracy adjusted for chance, for each row of a table with the factors of the law."""
         logarithm = np.log(self.scale) + sum(
@@ -105,3 +116,9 @@ def fit_log_regression(accuracies: pd.DataFrame, stratum: str) -> LogRegression:
         n_rows=len(used),
         left_out=reasons[reasons != ""].value_counts(sort=False).to_dict(),
     )
+
+
+def fit_all_strata(observations: pd.DataFrame) -> list[LogRegression]:
+    """The law of each stratum of an observations table, and the one in general, in this order."""
+    accuracies = stratum_accuracies(observations)
+    return [fit_log_regression(accuracies, stratum) for stratum in accuracies.stratum.unique()]

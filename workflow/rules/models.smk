@@ -1,0 +1,16 @@
+rule model:
+    "A model's folder, whole and checked, with the hashes of its files."
+    input:
+        lambda wildcards: MODELS[wildcards.model].source,
+    output:
+        directory("results/models/{model}"),
+    log:
+        "results/logs/models/{model}.log",
+    cache: True
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/copy_model.py"
