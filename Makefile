@@ -26,11 +26,15 @@ test: setup  ## run all tests
 
 lint: setup  ## check style and common errors
 	$(RUN)/ruff check .
-	$(RUN)/ruff format --check .
+	$(RUN)/ruff format .
+	$(RUN)/snakefmt .-check .
+	$(RUN)/snakefmt --check .
+	$(RUN)/snakemake --lint --config study=config/demo.yaml
 
 format: setup  ## mend what lint can mend by itself
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
+	$(RUN)/snakefmt .
 
 RUNGS := r6 r5 r4 r3 r2 r1
 SEEDS ?= 0
