@@ -26,8 +26,7 @@ test: setup  ## run all tests
 
 lint: setup  ## check style and common errors
 	$(RUN)/ruff check .
-	$(RUN)/ruff format .
-	$(RUN)/snakefmt .-check .
+	$(RUN)/ruff format --check .
 	$(RUN)/snakefmt --check .
 	$(RUN)/snakemake --lint --config study=config/demo.yaml
 
