@@ -34,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
     study["grids"] = [{"bits": [4, 8], "group_size": [128], "calibration_size": [4]}]
     study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
     study["evaluation"] |= {"tasks_folder": str(ROOT / "ladder" / "benchmarks"), "items": ITEMS}
-    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     return folder
 
 
