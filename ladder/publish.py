@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ladder.rungs import CONTEXT_LENGTH
 from ladder.world import World
+from stratalaw.files import appears_whole
 
 LADDER = Path(__file__).parent
 BENCHMARKS = LADDER / "benchmarks"
@@ -50,9 +51,8 @@ metadata:
 
 def write_lines(path: Path, rows: Iterable[dict]) -> None:
     """Write one JSON object a line; the file appears whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    unfinished.replace(path)
+    with appears_whole(path) as unfinished:
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def publish(world: World, benchmarks: Path, calibration: Path) -> None:

@@ -5,7 +5,6 @@ Validation items decide (never a benchmark's), and how much the runs differ is w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from ladder.rungs import CONTEXT_LENGTH, RUNGS
 from ladder.train import RUNS
 from ladder.vocabulary import Vocabulary, write_tokenizer
 from ladder.world import STRATA
+from stratalaw.files import sha256
 
 MODELS = LADDER / "models"
 TABLES = LADDER.parent / "docs" / "ladder"
@@ -68,7 +68,7 @@ def release(runs: Path, models: Path, tables: Path) -> None:
 def write_checksums(models: Path) -> None:
     """Write SHA-256 sums of the weights and of what is needed to load them; ``sha256sum -c SHA256SUMS`` checks them."""
     files = sorted(path for path in models.glob("*/*") if path.suffix in (".json", ".safetensors"))
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(models)}\n" for path in files]
+    lines = [f"{sha256(path)}  {path.relative_to(models)}\n" for path in files]
     (models / CHECKSUMS).write_text("".join(lines))
 
 

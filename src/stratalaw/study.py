@@ -16,9 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stratalaw.variants import BASELINE_NAME, Quantization
 
-GROUP_SIZES = (-1, 16, 32, 64, 128, 256, 512, 1024)
-BITS = (2, 3, 4, 8)
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
 
