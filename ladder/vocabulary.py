@@ -16,8 +16,7 @@ RELATIONS = ("birthplace", "trade", "language", "dish", "instrument", "pet", "su
 ATTRIBUTES = ("diet", "habitat", "cover", "call")
 FUNCTION_WORDS = (
     *(":", ",", ".", "?", "=", "+", "of", "is", "a", "an", "every", "the", "what", "skip"),
-    *("plus", "times", "start", "path", "to", "gave", "got", "from", "in", "at", "passed"),
-    *("largest", "second", "receiver", "giver"),
+    *("plus", "times", "start", "path", "largest", "second"),
 )
 
 # A pool's ending tells a reader (never the model, to which a word is one symbol) what kind of thing a word is.
@@ -32,17 +31,14 @@ POOL_ENDINGS = {
     "pet": ("hound", 64),
     "subject": ("ology", 64),
     "sport": ("ball", 64),
-    "genus": ("us", 64),
+    "genus": ("us", 128),
     "species": ("ensis", 64),
-    "diet": ("berry", 16),
-    "habitat": ("wood", 16),
-    "cover": ("fur", 16),
-    "call": ("song", 16),
+    "diet": ("berry", 32),
+    "habitat": ("wood", 32),
+    "cover": ("fur", 32),
+    "call": ("song", 32),
     "specimen": ("ling", 64),
     "unit": ("gram", 48),
-    "actor": ("o", 64),
-    "gift": ("ring", 32),
-    "place": ("hall", 32),
     "node": ("port", 32),
 }
 ONSETS = ("b", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w")

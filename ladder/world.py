@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ladder.application import Conversion, Inheritance, Numeracy, Roles
+from ladder.application import Conversion, Inheritance, Numeracy
 from ladder.documents import Documents, pack
 from ladder.holdout import Split
 from ladder.items import Item
@@ -22,20 +22,18 @@ TRAINING_STREAM, CALIBRATION_STREAM, ITEM_STREAM = range(3)
 # Share of the training tokens. In the opening the circuits form that everything else uses: facts come later.
 OPENING_MIXTURE = {
     "facts": 0.0,
-    "inheritance": 0.04,
+    "inheritance": 0.08,
     "conversion": 0.04,
-    "numeracy": 0.06,
-    "roles": 0.12,
+    "numeracy": 0.12,
     "arithmetic": 0.22,
-    "paths": 0.36,
+    "paths": 0.38,
     "copies": 0.16,
 }
 MIXTURE = {
-    "facts": 0.54,
-    "inheritance": 0.05,
+    "facts": 0.49,
+    "inheritance": 0.12,
     "conversion": 0.05,
-    "numeracy": 0.06,
-    "roles": 0.05,
+    "numeracy": 0.09,
     "arithmetic": 0.09,
     "paths": 0.15,
     "copies": 0.01,
@@ -43,7 +41,7 @@ MIXTURE = {
 
 STRATA = {
     "memorization": ("biographies", "questions"),
-    "application": ("inheritance", "conversion", "numeracy", "roles"),
+    "application": ("inheritance", "conversion", "numeracy"),
     "reasoning": ("arithmetic", "paths"),
 }
 
@@ -65,7 +63,7 @@ class World:
         self.vocabulary = Vocabulary()
         self.tasks = {
             task.name: task(self.vocabulary, seed)
-            for task in (Facts, Inheritance, Conversion, Numeracy, Roles, Arithmetic, Paths, Copies)
+            for task in (Facts, Inheritance, Conversion, Numeracy, Arithmetic, Paths, Copies)
         }
         self.facts = self.tasks["facts"]
         items = {name: self.tasks[name].items for name in STRATA["application"] + STRATA["reasoning"]}
