@@ -1,0 +1,267 @@
+"""Forms of the law: each is one formula, from which its code, its derivatives and its LaTeX come.
+
+A form gives the expected loss -ln(a) of the accuracy adjusted for chance, a = (accuracy - chance) / (1 - chance), as a
+function of
+
+    N  parameters of the model, relative to the reference size of the fit
+    B  nominal bits of a weight           E  effective bits (scales and zero points included)
+    G  group size                         C  calibration samples
+
+Adding a form is adding one object to ``FORMS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import sympy
+
+FACTORS = {
+    "N": "n_params",
+    "B": "bits",
+    "E": "effective_bits",
+    "G": "group_size",
+    "C": "calibration_size",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a form; a positive one is fitted as its logarithm.
+
+    ``starts``: where fits start; ``factor``: the factor whose effect it is, so that it is 0 where that does not vary.
+    """
+
+    name: str
+    starts: tuple[float, ...]
+    positive: bool = False
+    factor: str | None = None
+
+
+def positive(name: str, *starts: float, factor: str | None = None) -> Parameter:
+    return Parameter(name, starts, positive=True, factor=factor)
+
+
+def real(name: str, *starts: float, factor: str | None = None) -> Parameter:
+    return Parameter(name, starts, factor=factor)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of the law.
+
+    ``formula``: the loss -ln(a), as an expression of the factors and the parameters; ``reference``: where it comes
+    from.
+
+    Methods take parameters as they are fitted (positive ones as logarithms), one column each, with any leading
+    dimensions, and factors as arrays of shape (rows,).
+    """
+
+    name: str
+    title: str
+    formula: str
+    parameters: tuple[Parameter, ...]
+    reference: str
+
+    @cached_property
+    def _symbols(self) -> dict[str, sympy.Symbol]:
+        # Positive symbols let logarithms of products fall apart.
+        factors = {name: sympy.Symbol(name, positive=True) for name in FACTORS}
+        return factors | {p.name: sympy.Symbol(p.name, real=True, positive=p.positive or None) for p in self.parameters}
+
+    @cached_property
+    def loss(self) -> sympy.Expr:
+        """The expected loss as a symbolic expression."""
+        return sympy.sympify(self.formula, locals=self._symbols)
+
+    @property
+    def latex(self) -> str:
+        return r"-\ln a = " + sympy.latex(self.loss)
+
+    @cached_property
+    def factors(self) -> tuple[str, ...]:
+        """The factors that the formula needs, such as ("N", "B")."""
+        return tuple(name for name in FACTORS if self._symbols[name] in self.loss.free_symbols)
+
+    @cached_property
+    def _fitted(self) -> tuple[list[sympy.Symbol], sympy.Expr]:
+        """Symbols of the parameters as they are fitted, and the loss in terms of them."""
+        symbols = [sympy.Symbol(f"fitted_{p.name}", real=True) for p in self.parameters]
+        values = {
+            self._symbols[p.name]: sympy.exp(symbol) if p.positive else symbol
+            for p, symbol in zip(self.parameters, symbols, strict=True)
+        }
+        return symbols, self.loss.subs(values)
+
+    @cached_property
+    def _loss_and_gradient(self):
+        symbols, loss = self._fitted
+        derivatives = [sympy.diff(loss, symbol) for symbol in symbols]
+        arguments = [*symbols, *(self._symbols[name] for name in self.factors)]
+        return sympy.lambdify(arguments, [loss, *derivatives], modules="numpy", cse=True)
+
+    def evaluate(self, fitted: np.ndarray, factors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Adjusted accuracies, shape (..., rows), and their derivatives by the fitted parameters, (..., rows, p)."""
+        columns = [fitted[..., i, None] for i in range(len(self.parameters))]
+        with np.errstate(all="ignore"):
+            loss, *gradient = self._loss_and_gradient(*columns, *(factors[name] for name in self.factors))
+            rows = len(next(iter(factors.values())))
+            shape = (*fitted.shape[:-1], rows)
+            accuracy = np.exp(-np.broadcast_to(loss, shape))
+            jacobian = np.stack([np.broadcast_to(part, shape) for part in gradient], axis=-1)
+            return accuracy, -accuracy[..., None] * jacobian
+
+    @cached_property
+    def _log_design(self) -> list[sympy.Expr] | None:
+        symbols, loss = self._fitted
+        logarithm = sympy.expand_log(sympy.log(loss), force=True)
+        design = [sympy.simplify(sympy.diff(logarithm, symbol)) for symbol in symbols]
+        return None if any(part.free_symbols & set(symbols) for part in design) else design
+
+    @property
+    def is_log_linear(self) -> bool:
+        """Whether ln(-ln a) is linear in the fitted parameters, so that linear regression fits the form."""
+        return self._log_design is not None
+
+    def log_design(self, factors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Regressors of ln(-ln a), shape (rows, p); only for log-linear forms."""
+        arguments = [self._symbols[name] for name in self.factors]
+        columns = sympy.lambdify(arguments, self._log_design, modules="numpy")(*(factors[n] for n in self.factors))
+        rows = len(next(iter(factors.values())))
+        return np.stack([np.broadcast_to(np.asarray(column, dtype=float), rows) for column in columns], axis=1)
+
+    def without(self, constant: Collection[str]) -> Form:
+        """The form for data in which some factors do not vary: the parameters of their effects are 0."""
+        dropped = [p for p in self.parameters if p.factor in constant]
+        if not dropped:
+            return self
+        formula = self.loss.subs({self._symbols[p.name]: 0 for p in dropped})
+        kept = tuple(p for p in self.parameters if p not in dropped)
+        return replace(self, formula=str(formula), parameters=kept)
+
+    def to_fitted(self, values: Sequence[float]) -> np.ndarray:
+        """Natural values of the parameters as they are fitted."""
+        pairs = zip(self.parameters, values, strict=True)
+        return np.array([np.log(value) if p.positive else value for p, value in pairs])
+
+    def to_natural(self, fitted: np.ndarray) -> np.ndarray:
+        """Fitted parameters, shape (..., p), as natural values."""
+        is_positive = np.array([p.positive for p in self.parameters])
+        with np.errstate(over="ignore"):
+            return np.where(is_positive, np.exp(np.where(is_positive, fitted, 0)), fitted)
+
+    def starts(self, count: int, seed: int = 0) -> np.ndarray:
+        """Points to start a fit from, shape (count, p): combinations of the parameters' own starts."""
+        combinations = np.array(np.meshgrid(*(p.starts for p in self.parameters), indexing="ij"))
+        combinations = combinations.reshape(len(self.parameters), -1).T
+        if len(combinations) > count:
+            others = np.random.default_rng(seed).permutation(np.arange(1, len(combinations)))[: count - 1]
+            combinations = combinations[np.concatenate([[0], np.sort(others)])]
+        return np.stack([self.to_fitted(values) for values in combinations])
+
+
+PAPER = "Zhou et al., arXiv 2508.18609"
+SCALE = positive("A", 0.5, 0.1, 2.0)
+ALPHA, BETA = real("alpha", -0.3, -1.0, factor="N"), real("beta", -1.0, -3.0, factor="B")
+GAMMA, DELTA = real("gamma", -0.03, -0.3, factor="C"), real("delta", 0.07, 0.3, factor="G")
+OMEGA = real("omega", 0.0, -0.3, factor="N")
+
+PAPER_LAW = Form(
+    "paper",
+    "the paper's law",
+    "A * N**alpha * log(B, 2)**beta * log(C, 2)**gamma * G**delta",
+    (SCALE, ALPHA, BETA, GAMMA, DELTA),
+    PAPER,
+)
+
+FORMS = (
+    PAPER_LAW,
+    Form(
+        "paper-effective",
+        "the paper's law with effective bits",
+        "A * N**alpha * log(E, 2)**beta * log(C, 2)**gamma * G**delta",
+        (SCALE, ALPHA, BETA, GAMMA, DELTA),
+        f"{PAPER}, with the effective bits of its first version",
+    ),
+    Form("size", "size only", "A * N**alpha", (SCALE, ALPHA), f"{PAPER}, ablation"),
+    Form(
+        "size-bits",
+        "size and bits",
+        "A * N**alpha * log(B, 2)**beta",
+        (SCALE, ALPHA, BETA),
+        f"{PAPER}, ablation",
+    ),
+    Form(
+        "size-bits-group",
+        "size, bits and group size",
+        "A * N**alpha * log(B, 2)**beta * G**delta",
+        (SCALE, ALPHA, BETA, DELTA),
+        f"{PAPER}, ablation",
+    ),
+    Form(
+        "size-bits-calibration",
+        "size, bits and calibration",
+        "A * N**alpha * log(B, 2)**beta * log(C, 2)**gamma",
+        (SCALE, ALPHA, BETA, GAMMA),
+        f"{PAPER}, ablation",
+    ),
+    Form(
+        "additive",
+        "a floor of the size, and quantization on top",
+        "A * N**alpha + K * N**omega * exp(-c * B) * G**delta * (1 + m / C)",
+        (
+            SCALE,
+            ALPHA,
+            positive("K", 5.0, 50.0),
+            OMEGA,
+            positive("c", 1.0, 2.0),
+            DELTA,
+            positive("m", 1.0, factor="C"),
+        ),
+        "after the two-term laws of quantization (Kumar et al., arXiv 2411.04330)",
+    ),
+    Form(
+        "sigmoid",
+        "a ceiling of the size, times a sigmoid of effective bits",
+        "A * N**alpha + log(1 + exp(-(E - b - u*log(N) - g*log(G, 2) - v*log(C, 2)) / w))",
+        (
+            SCALE,
+            ALPHA,
+            real("b", 2.5, 1.5),
+            real("u", 0.0, factor="N"),
+            real("g", 0.0, factor="G"),
+            real("v", 0.0, factor="C"),
+            positive("w", 0.5, 1.0),
+        ),
+        "ours",
+    ),
+    Form(
+        "log-group",
+        "a floor of the size, and a power of log2 of the group size",
+        "A * N**alpha + K * N**omega * exp(-c * B) * log(G, 2)**g",
+        (SCALE, ALPHA, positive("K", 5.0, 50.0), OMEGA, positive("c", 1.0, 2.0), real("g", 0.5, factor="G")),
+        "after Chen et al., arXiv 2505.14302 (quantization-aware training)",
+    ),
+    Form(
+        "exponential",
+        "exponential in bits",
+        "A * N**alpha + K * N**omega * exp(-c * B)",
+        (SCALE, ALPHA, positive("K", 5.0, 50.0), OMEGA, positive("c", 1.0, 2.0)),
+        "Kumar et al., arXiv 2411.04330",
+    ),
+)
+
+
+def form_named(name: str) -> Form:
+    """The form of a name.
+
+    Raises:
+        LookupError: there is none; names those that there are.
+    """
+    for form in FORMS:
+        if form.name == name:
+            return form
+    raise LookupError(f"there is no form {name}; there are {', '.join(form.name for form in FORMS)}")

@@ -1,0 +1,102 @@
+"""Weighted non-linear least squares, for many sets of weights at once.
+
+A bootstrap, a set of hold-outs and a set of starting points are all the same problem with other weights or another
+start, so one batch solves them: Levenberg's and Marquardt's damped steps, each problem with a damping of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stratalaw.laws.forms import Form
+
+STEPS = 200
+DAMPING = 1e-3
+LARGEST_STEP = 3.0  # of a fitted parameter; a logarithm that moves further has left the data behind
+RELATIVE_GRADIENT = 1e-6
+NEGLIGIBLE = 1e-7  # residuals of adjusted accuracy; smaller ones are a perfect fit
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """``fitted`` (problems, p): parameters as they are fitted; ``cost`` (problems,): weighted sum of squares (or of the
+    robust loss); ``gradient`` (problems,): largest cosine between the residuals and a column of the Jacobian, 0 at a
+    minimum; ``converged`` (problems,): whether it is small enough."""
+
+    fitted: np.ndarray
+    cost: np.ndarray
+    gradient: np.ndarray
+
+    @property
+    def converged(self) -> np.ndarray:
+        return self.gradient < RELATIVE_GRADIENT**0.5
+
+
+def solve(
+    form: Form,
+    factors: dict[str, np.ndarray],
+    accuracy: np.ndarray,
+    weights: np.ndarray,
+    starts: np.ndarray,
+    robust_scale: np.ndarray | None = None,
+) -> Solutions:
+    """Minimize, for each problem, the weighted sum over rows of rho(accuracy - form).
+
+    Args:
+        form: of the law.
+        factors: shape (rows,) each.
+        accuracy: adjusted accuracies, shape (rows,) or (problems, rows).
+        weights: shape (problems, rows); 0 leaves a row out.
+        starts: fitted parameters, shape (problems, p).
+        robust_scale: shape (rows,); residuals beyond it count linearly (soft L1). None: plain squares.
+    """
+    fitted = np.array(starts, dtype=float)
+    shape = (len(fitted), accuracy.shape[-1])
+    weights, accuracy = np.broadcast_to(weights, shape), np.broadcast_to(accuracy, shape)
+    damping = np.full(len(fitted), DAMPING)
+    cost = _cost(form, fitted, factors, accuracy, weights, robust_scale)
+    active = np.arange(len(fitted))
+    gradient = np.full(len(fitted), np.inf)
+    for _ in range(STEPS):
+        prediction, jacobian = form.evaluate(fitted[active], factors)
+        residual = accuracy[active] - prediction
+        effective = weights[active] * _robust_weight(residual, robust_scale)
+        weighted = jacobian * effective[..., None]
+        normal = np.einsum("...rp,...rq->...pq", weighted, jacobian)
+        slope = np.einsum("...rp,...r->...p", weighted, residual)
+        diagonal = np.einsum("...pp->...p", normal)
+        length = (effective * (residual**2 + NEGLIGIBLE**2)).sum(-1)
+        scale = np.sqrt(np.maximum(diagonal * length[..., None], 1e-300))
+        gradient[active] = np.abs(slope / scale).max(-1)
+        usable = np.isfinite(slope).all(-1) & np.isfinite(normal).all((-2, -1))
+        going_on = usable & (gradient[active] > RELATIVE_GRADIENT) & (damping[active] < 1e12)
+        if not going_on.any():
+            break
+        active, normal, slope, diagonal = (part[going_on] for part in (active, normal, slope, diagonal))
+        damped = normal + np.einsum("b,bp,pq->bpq", damping[active], diagonal + 1e-12, np.eye(fitted.shape[1]))
+        step = np.linalg.solve(damped, slope[..., None])[..., 0]
+        longest = np.abs(step).max(-1, keepdims=True)
+        trial = fitted[active] + step * np.minimum(1, LARGEST_STEP / np.maximum(longest, 1e-300))
+        trial_cost = _cost(form, trial, factors, accuracy[active], weights[active], robust_scale)
+        better = trial_cost < cost[active]
+        fitted[active[better]], cost[active[better]] = trial[better], trial_cost[better]
+        damping[active] = np.where(better, np.maximum(damping[active] / 5, 1e-12), damping[active] * 4)
+    return Solutions(fitted, cost, gradient)
+
+
+def _robust_weight(residual: np.ndarray, robust_scale: np.ndarray | None) -> np.ndarray | float:
+    """Derivative of the soft-L1 loss by the squared residual."""
+    return 1.0 if robust_scale is None else 1 / np.sqrt(1 + (residual / robust_scale) ** 2)
+
+
+def _cost(form, fitted, factors, accuracy, weights, robust_scale) -> np.ndarray:
+    prediction, _ = form.evaluate(fitted, factors)
+    residual = accuracy - prediction
+    if robust_scale is None:
+        loss = residual**2
+    else:
+        loss = 2 * robust_scale**2 * (np.sqrt(1 + (residual / robust_scale) ** 2) - 1)
+    cost = (weights * loss).sum(-1)
+    return np.where(np.isfinite(cost), cost, np.inf)

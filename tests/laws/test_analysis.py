@@ -1,0 +1,108 @@
+"""The whole analysis, from a table to a folder, as ``stratalaw fit`` makes it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+from stratalaw.laws import form_named
+from stratalaw.laws.analysis import Analysis, analyse
+from stratalaw.laws.published import EXPONENTS
+from stratalaw.laws.report import write_report
+from stratalaw.laws.rows import check_observations
+from stratalaw.laws.simulation import grid, simulate
+
+STRATA = ("memorization", "application", "reasoning")
+
+
+@pytest.fixture(scope="module")
+def observations() -> pd.DataFrame:
+    """Three strata that follow the published laws, with a held-out model."""
+    tables = [
+        simulate(form_named("paper"), {"A": 0.6} | EXPONENTS[stratum], grid(bits=(3, 4, 8)), seed, stratum=stratum)
+        for seed, stratum in enumerate(STRATA)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(held_out=table.n_params == table.n_params.max())
+
+
+@pytest.fixture(scope="module")
+def analysis(observations) -> Analysis:
+    return analyse(observations, resamples=200)
+
+
+def test_exponents_lie_in_their_intervals(analysis):
+    for row in analysis.intervals[analysis.intervals.method == "regression (HC3)"].itertuples():
+        assert row.low <= row.value <= row.high
+    assert set(analysis.forms.stratum) == {*STRATA, "general"}
+    assert len(analysis.verdicts) == 10
+
+
+def test_an_analysis_comes_back_from_its_file(analysis):
+    again = Analysis.from_dict(json.loads(json.dumps(analysis.to_dict())))
+    assert [law.summary() for law in again.laws] == [law.summary() for law in analysis.laws]
+    assert again.notes == analysis.notes
+    assert len(again.intervals) == len(analysis.intervals)
+
+
+def test_the_same_table_gives_the_same_analysis(observations, analysis):
+    again = analyse(observations, resamples=200)
+    assert json.dumps(again.to_dict()) == json.dumps(analysis.to_dict())
+
+
+def test_the_needed_columns_suffice(tmp_path):
+    table = simulate(form_named("size-bits"), {"A": 0.6, "alpha": -0.3, "beta": -1.2}, grid(bits=(3, 4, 8)), seed=0)
+    table = table.drop_duplicates(["n_params", "bits"])[["n_params", "bits", "stratum", "accuracy", "chance"]]
+    found = analyse(table, resamples=100)
+    (law,) = found.laws
+    assert list(law.params.index) == ["A", "alpha", "beta"]
+    assert np.isfinite(found.intervals[found.intervals.method == "models and items resampled"][["low", "high"]]).all(
+        None
+    )
+    assert "rows without n_items or stderr: intervals do not contain their item noise" in found.notes
+    write_report(check_observations(table), found, tmp_path)
+    assert (tmp_path / "profiles.svg").exists() and (tmp_path / "residuals.svg").exists()
+
+
+def test_of_several_families_the_largest_is_fitted_and_the_others_are_predicted(observations):
+    few = observations[observations.n_params < 2e9].assign(family="other")
+    few["model"] = few.model + "-other"
+    found = analyse(pd.concat([few, observations], ignore_index=True), [form_named("paper")], resamples=100)
+    alone = analyse(observations, [form_named("paper")], resamples=100)
+    for law, expected in zip(found.laws, alone.laws, strict=True):
+        assert law.params.to_dict() == pytest.approx(expected.params.to_dict())
+    assert found.forms["other families mae"].notna().all()
+    assert "other families mae" not in alone.forms
+
+
+def test_the_command_writes_tables_figures_and_the_checklist(observations, tmp_path):
+    observations.to_csv(tmp_path / "observations.csv", index=False)
+    arguments = ["fit", str(tmp_path / "observations.csv"), "--out", str(tmp_path / "out"), "--resamples", "100"]
+    result = CliRunner().invoke(app, [*arguments, "--form", "paper", "--form", "exponential", "--holdout", "6e+08"])
+    assert result.exit_code == 0, result.output
+    printed = " ".join(result.output.split())
+    for text in ("alpha", "memorization", "not decidable", "left out: 96 x model held out"):
+        assert text in printed
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"laws.json", "exponents.csv", "forms.csv", "verdicts.csv", "checklist.md"} <= names
+    figures = ("predicted", "residuals", "exponents", "intervals", "profiles", "forms", "held_out")
+    assert {f"{name}.{suffix}" for name in figures for suffix in ("svg", "png")} <= names
+    assert "| Starts |" in (tmp_path / "out" / "checklist.md").read_text()
+    assert set(pd.read_csv(tmp_path / "out" / "forms.csv").form) == {"paper", "exponential", "mean", "size-bits-table"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--form", "cubic"], "there is no form cubic; there are paper,"),
+        (["--holdout", "r9"], "there is no model r9 to hold out; there are"),
+    ],
+)
+def test_the_command_names_what_it_does_not_know(observations, tmp_path, arguments, message):
+    observations.to_csv(tmp_path / "observations.csv", index=False)
+    result = CliRunner().invoke(app, ["fit", str(tmp_path / "observations.csv"), *arguments])
+    assert result.exit_code == 1
+    assert message in result.output and "Traceback" not in result.output
