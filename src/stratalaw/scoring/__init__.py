@@ -1,5 +1,7 @@
-"""Log-likelihoods of token sequences under a causal language model: token ids in, nats out."""
+"""What a causal language model makes of token sequences: token ids in, log-likelihoods (nats) and text out."""
 
-from stratalaw.scoring.plain import LogLikelihoods, score
+from stratalaw.scoring.greedy import generate
+from stratalaw.scoring.plain import LogLikelihoods
+from stratalaw.scoring.shared import score
 
-__all__ = ["LogLikelihoods", "score"]
+__all__ = ["LogLikelihoods", "generate", "score"]

@@ -50,14 +50,8 @@ def score(
         ValueError: a context or continuation is empty, or a continuation alone is too long.
         FloatingPointError: a log-likelihood is not finite.
     """
+    check_requests(contexts, continuations, max_length)
     continuation_lengths = np.array([len(continuation) for continuation in continuations])
-    for i, (context, continuation) in enumerate(zip(contexts, continuations, strict=True)):
-        if not len(context) or not len(continuation):
-            raise ValueError(f"request {i}: the {'continuation' if len(context) else 'context'} is empty")
-        if len(continuation) > max_length:
-            raise ValueError(
-                f"request {i}: its continuation has {len(continuation)} tokens; the model takes {max_length}"
-            )
     # The last token is predicted, never an input.
     inputs = [
         np.concatenate([context, continuation])[-(max_length + 1) :]
@@ -68,9 +62,25 @@ def score(
     is_greedy = np.empty(len(inputs), dtype=bool)
     for rows in batches_by_length(lengths, tokens_a_batch):
         total[rows], is_greedy[rows] = _score_batch(model, [inputs[row] for row in rows], continuation_lengths[rows])
+    check_finite(total)
+    return LogLikelihoods(total, is_greedy)
+
+
+def check_requests(contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], max_length: int) -> None:
+    """Raise ValueError when a context or continuation is empty, or a continuation alone is too long."""
+    for i, (context, continuation) in enumerate(zip(contexts, continuations, strict=True)):
+        if not len(context) or not len(continuation):
+            raise ValueError(f"request {i}: the {'continuation' if len(context) else 'context'} is empty")
+        if len(continuation) > max_length:
+            raise ValueError(
+                f"request {i}: its continuation has {len(continuation)} tokens; the model takes {max_length}"
+            )
+
+
+def check_finite(total: np.ndarray) -> None:
+    """Raise FloatingPointError when a log-likelihood is not finite."""
     if not np.isfinite(total).all():
         raise FloatingPointError(f"request {np.flatnonzero(~np.isfinite(total))[0]}: its log-likelihood is not finite")
-    return LogLikelihoods(total, is_greedy)
 
 
 def _score_batch(model, rows: list[np.ndarray], continuation_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
