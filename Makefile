@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format ladder ladder-models
+.PHONY: help setup demo test lint format ladder ladder-models
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -20,6 +20,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(RUN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(RUN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
+
+DEMO := results/studies/demo
+
+demo: setup  ## a small study of the ladder, from quantization to the report (minutes)
+	$(RUN)/snakemake --profile profiles/demo
+	$(RUN)/snakemake --profile profiles/demo --report $(DEMO)/report.html --quiet all
+	$(RUN)/stratalaw show $(DEMO)/laws.json
+	@echo "The report is $(CURDIR)/$(DEMO)/report.html"
 
 test: setup  ## run all tests
 	$(RUN)/pytest

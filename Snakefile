@@ -4,6 +4,9 @@ The study is chosen by the profile, or by `--config study=config/ladder.yaml`; s
 """
 
 
+report: "workflow/report/landing.rst"
+
+
 include: "workflow/rules/study.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/calibration.smk"
@@ -13,11 +16,15 @@ include: "workflow/rules/loglikelihoods.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/observations.smk"
 include: "workflow/rules/laws.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/summary.smk"
 
 
 rule all:
-    "The laws of the study, and the observations that they rest on."
+    "The observations of the study, the laws that rest on them, figures of both, and a summary."
     default_target: True
     input:
-        f"results/studies/{STUDY.name}/observations.csv",
-        f"results/studies/{STUDY.name}/laws.json",
+        rules.observations.output,
+        rules.laws.output,
+        rules.figures.output,
+        rules.summary.output,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,19 +17,49 @@ from pathlib import Path
 def appears_whole(target: Path) -> Iterator[Path]:
     """Yields a path beside ``target`` to write a file or folder to; afterwards it is renamed to ``target``.
 
-    On an error nothing is left behind and what ``target`` held before stays.
+    On an error nothing is left behind and what ``target`` held before stays. What a killed process left behind is
+    cleared away by the next one that writes ``target``.
+
+    Raises:
+        OSError: the disk is full; names ``target``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    prefix = f".{target.name}."
+    for abandoned in target.parent.glob(f"{prefix}*"):
+        _remove_unless_in_use(abandoned)
+    workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    in_use = os.open(workplace, os.O_RDONLY)
     try:
+        fcntl.flock(in_use, fcntl.LOCK_EX)
         unfinished = workplace / target.name
         yield unfinished
         _synchronize(unfinished)
         if target.is_dir():
             target.rename(workplace / "previous")
         unfinished.replace(target)
+    except Exception as error:
+        # Libraries report a full disk in ways of their own, and do not say where.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
     finally:
-        shutil.rmtree(workplace)
+        os.close(in_use)
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _remove_unless_in_use(workplace: Path) -> None:
+    """Remove a workplace whose process is gone: the system releases a dead process's lock."""
+    try:
+        descriptor = os.open(workplace, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(workplace, ignore_errors=True)
+    except OSError:
+        pass  # in use, or on a file system without locks
+    finally:
+        os.close(descriptor)
 
 
 def _synchronize(path: Path) -> None:

@@ -15,13 +15,14 @@ import pandas as pd
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
-from lm_eval.models.utils import has_bos_prefix
-from lm_eval.tasks import TaskManager
+from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from stratalaw.study import Evaluation
+from stratalaw.tasks import task_manager
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
+DEFAULT_MAX_NEW_TOKENS = 256  # as lm-eval's hf model
 
 
 class RecordingModel(TemplateLM):
@@ -71,8 +72,19 @@ class RecordingModel(TemplateLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         for instance in requests:
             context, options = instance.args
-            self._record(GENERATION, instance, self.tok_encode(context), [], options)
+            self._record(GENERATION, instance, self.tok_encode(context), [], self._greedy_options(instance, options))
         return [""] * len(requests)
+
+    def _greedy_options(self, instance: Instance, options: dict) -> dict[str, Any]:
+        """``stop`` and ``max_new_tokens``, by lm-eval's own rules; raises ValueError if the task wants sampling."""
+        normalized = normalize_gen_kwargs(options, DEFAULT_MAX_NEW_TOKENS)
+        if normalized["do_sample"]:
+            raise ValueError(f"{instance.task_name}: it asks for sampling; only greedy generation can be repeated")
+        end = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
+        return {
+            "stop": handle_stop_sequences(normalized["until"], eos=end),
+            "max_new_tokens": normalized["max_gen_toks"],
+        }
 
     def _record(
         self, kind: str, instance: Instance, context: list[int], continuation: list[int], options: Mapping = {}
@@ -139,13 +151,8 @@ def run_tasks(model: LM, evaluation: Evaluation, stratum: str) -> dict:
     Raises:
         LookupError: a task is unknown to lm-eval.
     """
-    folder = evaluation.tasks_folder
-    manager = TaskManager(include_path=folder, include_defaults=folder is None)
+    manager = task_manager(evaluation)
     benchmarks = evaluation.strata[stratum]
-    unknown = [benchmark.task for benchmark in benchmarks if benchmark.task not in manager.all_tasks]
-    if unknown:
-        place = f"the folder {folder}" if folder else "lm-eval"
-        raise LookupError(f"evaluation.strata.{stratum}: {place} has no task {', '.join(unknown)}")
     tasks = [
         benchmark.task if benchmark.shots is None else {"task": benchmark.task, "num_fewshot": benchmark.shots}
         for benchmark in benchmarks
@@ -159,11 +166,32 @@ def record_requests(tokenizer, max_length: int, evaluation: Evaluation, stratum:
     """Every request that lm-eval makes for a stratum, one a row.
 
     Columns: task, document, choice, kind, arguments (what replaying looks answers up by), context and continuation
-    (token ids) and generation (options of generations, JSON). A rolling request takes one row for each window.
+    (token ids) and generation (``stop`` and ``max_new_tokens`` of generations, JSON). A rolling request takes one row
+    for each window.
+
+    Raises:
+        LookupError: a task is unknown to lm-eval.
+        ValueError: an item's label is none of its choices.
     """
     model = RecordingModel(tokenizer, max_length)
-    run_tasks(model, evaluation, stratum)
+    check_labels(run_tasks(model, evaluation, stratum))
     return pd.DataFrame(model.rows)
+
+
+def check_labels(results: dict) -> None:
+    """Refuse items whose label is none of their choices: lm-eval would call every answer to them wrong."""
+    for task, samples in results["samples"].items():
+        config = results["configs"][task]
+        if config["output_type"] != "multiple_choice":
+            continue
+        for sample in samples:
+            label, choices = sample["target"], len(sample["arguments"])
+            if isinstance(label, int) and not 0 <= label < choices:
+                files = (config.get("dataset_kwargs") or {}).get("data_files", "")
+                raise ValueError(
+                    f"{task}: document {sample['doc_id']}: its label is {label}, and its choices are 0 to {choices - 1}"
+                    + (f" ({files})" if files else "")
+                )
 
 
 def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Evaluation, stratum: str) -> pd.DataFrame:

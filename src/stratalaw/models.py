@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,16 @@ def copy_model(source: Path, target: Path) -> None:
     check_model(source)
     with appears_whole(target) as folder:
         folder.mkdir()
-        for pattern in COPIED:
-            for path in sorted(source.glob(pattern)):
-                if path.name != MANIFEST:
-                    shutil.copy(path, folder / path.name)
+        for path in model_files(source):
+            shutil.copy(path, folder / path.name)
         sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model's folder that belong to the model, in the order of their names."""
+    found = [path for pattern in COPIED for path in folder.glob(pattern) if path.name != MANIFEST]
+    return sorted(found)
 
 
 def check_model(folder: Path) -> None:
@@ -66,11 +70,16 @@ def check_model(folder: Path) -> None:
 
 def verify_model(folder: Path) -> None:
     """Raise ModelError unless every file of a copied model is what its manifest says."""
-    for name, expected in json.loads((folder / MANIFEST).read_text()).items():
+    verify_files(folder, json.loads((folder / MANIFEST).read_text()), "copied")
+
+
+def verify_files(folder: Path, sums: Mapping[str, str], made: str) -> None:
+    """Raise ModelError unless files have the SHA-256 sums that they had when they were ``made`` (a past participle)."""
+    for name, expected in sums.items():
         if not (folder / name).exists():
             raise ModelError(f"{folder / name}: missing; delete {folder} and run again")
         if sha256(folder / name) != expected:
-            raise ModelError(f"{folder / name}: changed since it was copied; delete {folder} and run again")
+            raise ModelError(f"{folder / name}: changed since it was {made}; delete {folder} and run again")
 
 
 def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:

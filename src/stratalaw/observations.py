@@ -12,9 +12,7 @@ import pandas as pd
 
 from stratalaw.models import ModelSize
 from stratalaw.study import Study
-from stratalaw.variants import BASELINE_NAME
-
-BASELINE_BITS = 16
+from stratalaw.variants import BASELINE_BITS, BASELINE_NAME
 
 COLUMNS = {
     "model": "name of the model",

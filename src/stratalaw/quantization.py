@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.files import appears_whole, sha256
+from stratalaw.models import verify_files
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
@@ -149,6 +150,11 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict
             if quantization.group_size > 0 and in_features % quantization.group_size:
                 ragged.append(module)
     return {"effective_bits": bits / weights, "quantized_weights": weights, "ragged_groups": ragged}
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Raise ModelError unless the weights of a checkpoint are those that its audit saw."""
+    verify_files(folder, json.loads((folder / AUDIT).read_text())["sha256"], "quantized")
 
 
 def dequantize(checkpoint_folder: Path, dense_folder: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 BASELINE_NAME = "bf16"
+BASELINE_BITS = 16
 NAME_PATTERN = re.compile(
     r"w(?P<bits>\d+)-g(?P<group_size>-1|\d+)-c(?P<calibration_size>\d+)-s(?P<calibration_seed>\d+)"
 )

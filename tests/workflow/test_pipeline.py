@@ -1,69 +1,30 @@
-"""The workflow, run for real on the smallest study that supports a law."""
+"""The workflow, run for real: from a study to its report."""
 
 import json
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
-import pytest
 import yaml
 
 from stratalaw.observations import COLUMNS
-
-ROOT = Path(__file__).parents[2]
-ITEMS = 50
+from tests.workflow.conftest import ITEMS, OBSERVATIONS, RERUN_TRIGGERS, ROOT, snakemake
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-    profile = ["--cores", "2", "--rerun-triggers", "mtime", "params", "input", "--config", "study=study.yaml"]
-    return subprocess.run(
-        [*command, *arguments, *profile], capture_output=True, text=True, cwd=folder, timeout=900, check=False
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A working directory with a study of two models, two bit-widths and their baselines."""
-    folder = tmp_path_factory.mktemp("run")
-    study = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
-    study["models"] = [
-        {"name": name, "source": str(ROOT / "ladder" / "models" / name), "family": "ladder"} for name in ("r1", "r3")
-    ]
-    study["grids"] = [{"bits": [4, 8], "group_size": [128], "calibration_size": [4]}]
-    study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
-    study["evaluation"] |= {"tasks_folder": str(ROOT / "ladder" / "benchmarks"), "items": ITEMS}
-    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def one_variant(folder) -> subprocess.CompletedProcess:
-    return snakemake(folder, "results/scores/r1/w4-g128-c4-s0/memorization.json")
-
-
-@pytest.fixture(scope="module")
-def whole(folder, one_variant) -> subprocess.CompletedProcess:
-    return snakemake(folder)
-
-
-def test_one_variant_by_its_path_runs_only_what_it_needs(folder, one_variant):
-    assert one_variant.returncode == 0, one_variant.stderr
-    assert [path.name for path in (folder / "results" / "checkpoints").glob("*/*")] == ["w4-g128-c4-s0"]
-    assert [path.name for path in (folder / "results" / "models").iterdir()] == ["r1"]
+def test_one_variant_by_its_path_runs_only_what_it_needs(one_variant):
+    assert one_variant == ["checkpoints/r1/w4-g128-c4-s0"]
 
 
 def test_a_study_gives_observations_and_laws(folder, whole):
-    assert whole.returncode == 0, whole.stderr
-    table = pd.read_csv(folder / "results" / "studies" / "demo" / "observations.csv")
+    table = pd.read_csv(folder / OBSERVATIONS)
     assert list(table.columns) == list(COLUMNS)
-    assert len(table) == 2 * 3 * 8
+    assert len(table) == 2 * 3 * 7
     assert set(table.n_items) == {ITEMS}
     assert not table.duplicated(["model", "variant", "benchmark"]).any()
     baselines = table[table.variant == "bf16"]
     assert (baselines.paired_difference == 0).all()
-    laws = json.loads((folder / "results" / "studies" / "demo" / "laws.json").read_text())
+    laws = json.loads((folder / "results" / "studies" / "demo" / "laws.json").read_text())["laws"]
     assert [law["stratum"] for law in laws] == ["memorization", "application", "reasoning", "general"]
 
 
@@ -74,13 +35,54 @@ def test_nothing_runs_twice(folder, whole):
 
 
 def test_observations_lost_and_made_again_are_the_same(folder, whole):
-    table = folder / "results" / "studies" / "demo" / "observations.csv"
+    table = folder / OBSERVATIONS
     before = table.read_bytes()
     for path in (table, *(folder / "results" / "scores" / "r1" / "w4-g128-c4-s0").iterdir()):
         path.unlink()
     again = snakemake(folder)
     assert again.returncode == 0, again.stderr
     assert table.read_bytes() == before
+
+
+def test_a_comment_in_a_script_makes_nothing_anew(folder, whole, tmp_path):
+    for profile in (ROOT / "profiles").glob("*/config.yaml"):
+        assert yaml.safe_load(profile.read_text())["rerun-triggers"] == RERUN_TRIGGERS
+    shutil.copy(ROOT / "Snakefile", tmp_path)
+    shutil.copytree(ROOT / "workflow", tmp_path / "workflow")
+    script = tmp_path / "workflow" / "scripts" / "quantize.py"
+    script.write_text("# A comment.\n" + script.read_text())
+    dry_run = [sys.executable, "-m", "snakemake", "--snakefile", tmp_path / "Snakefile", "-n", "--config"]
+    result = subprocess.run(
+        [*dry_run, "study=study.yaml", "--rerun-triggers", *RERUN_TRIGGERS], capture_output=True, text=True, cwd=folder
+    )
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_the_report_opens_with_what_was_run_and_what_came_out(folder, whole):
+    made = snakemake(folder, "--report", "report.html")
+    assert made.returncode == 0, made.stderr
+    page = (folder / "report.html").read_text()
+    assert "4 GPTQ variants of 2 models (r1, r3" in page
+    for text in ("Group and calibration size", "Predicted against observed"):
+        assert text.lower() in page.lower()
+    for name in ("accuracy", "effects", "predicted", "exponents"):
+        assert name in page
+    assert "System Message" not in page  # docutils' way of reporting an error
+
+
+def test_a_cold_process_gives_the_same_weights_as_the_warm_worker(folder, whole, tmp_path):
+    variant = "r1/w4-g128-c4-s0"
+    audit = json.loads((folder / "results" / "checkpoints" / variant / "audit.json").read_text())
+    call = {
+        "model": str(folder / "results" / "models" / "r1"),
+        "calibration": str(folder / "results" / "calibration" / "r1" / "s0.parquet"),
+        "options": audit["options"],
+        "checkpoint": str(tmp_path / "w4-g128-c4-s0"),
+    }
+    code = f"from stratalaw.stages import quantize; quantize(**{call!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    cold = json.loads((tmp_path / "w4-g128-c4-s0" / "audit.json").read_text())
+    assert cold["sha256"] == audit["sha256"]
 
 
 def test_a_bad_study_stops_with_one_line(tmp_path):

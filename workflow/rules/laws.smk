@@ -1,17 +1,39 @@
 rule laws:
-    "The paper's law for each stratum and in general: exponents with intervals, and the rows left out with the reason."
+    "The laws of the study: exponents and how sure they are, rival forms on held-out data, verdicts on the paper's claims."
     input:
-        rules.observations.output.parquet,
+        observations=rules.observations.output.parquet,
+        items_parquet=rules.observations.output.items_parquet,
     output:
-        f"results/studies/{STUDY.name}/laws.json",
+        laws=f"results/studies/{STUDY.name}/laws.json",
+        exponents=report(
+            f"results/studies/{STUDY.name}/exponents.csv",
+            caption="../report/exponents.rst",
+            category="Laws",
+            labels={"what": "exponents", "form": "table"},
+        ),
+        forms=report(
+            f"results/studies/{STUDY.name}/forms.csv",
+            caption="../report/forms.rst",
+            category="Laws",
+            labels={"what": "forms compared", "form": "table"},
+        ),
+        verdicts=report(
+            f"results/studies/{STUDY.name}/verdicts.csv",
+            caption="../report/verdicts.rst",
+            category="Laws",
+            labels={"what": "verdicts on the paper's claims", "form": "table"},
+        ),
     log:
         f"results/logs/laws/{STUDY.name}.log",
     benchmark:
         f"results/benchmarks/laws/{STUDY.name}.tsv"
     conda:
         "../../envs/analysis.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=2000,
+    params:
+        about=ABOUT,
+        resamples=RESAMPLES,
     script:
         "../scripts/fit_laws.py"

@@ -1,7 +1,7 @@
 rule model:
     "A model's folder, whole and checked, with the hashes of its files."
     input:
-        lambda wildcards: MODELS[wildcards.model].source,
+        lambda wildcards: model_files(Path(MODELS[wildcards.model].source)),
     output:
         directory("results/models/{model}"),
     log:
@@ -12,5 +12,7 @@ rule model:
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        source=lambda wildcards: MODELS[wildcards.model].source,
     script:
         "../scripts/copy_model.py"

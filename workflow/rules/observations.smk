@@ -15,8 +15,14 @@ rule observations:
             for stratum in STRATA
         ],
     output:
-        csv=f"results/studies/{STUDY.name}/observations.csv",
+        csv=report(
+            f"results/studies/{STUDY.name}/observations.csv",
+            caption="../report/observations.rst",
+            category="Observations",
+            labels={"what": "observations", "form": "table"},
+        ),
         parquet=f"results/studies/{STUDY.name}/observations.parquet",
+        items_parquet=f"results/studies/{STUDY.name}/items.parquet",
     log:
         f"results/logs/observations/{STUDY.name}.log",
     benchmark:
@@ -26,5 +32,7 @@ rule observations:
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        about=ABOUT,
     script:
         "../scripts/build_observations.py"

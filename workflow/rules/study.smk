@@ -3,18 +3,29 @@
 import sys
 from pathlib import Path
 
+from stratalaw.inputs import check_inputs
+from stratalaw.jobs import export_library
+from stratalaw.laws.resampling import RESAMPLES
+from stratalaw.models import model_files
 from stratalaw.study import StudyError, read_study
+from stratalaw.summary import describe_study
 from stratalaw.variants import BASELINE_NAME
 
 STUDY_FILE = config.get("study", "config/demo.yaml")
 try:
     STUDY = read_study(Path(STUDY_FILE))
+    if workflow.is_main_process:
+        check_inputs(STUDY, STUDY_FILE)
 except StudyError as error:
     sys.exit(str(error))
+
+export_library()
 
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
 VARIANTS = STUDY.variants()
+ABOUT = describe_study(STUDY)
+config["name"] = STUDY.name  # for the landing page of the report
 
 
 wildcard_constraints:

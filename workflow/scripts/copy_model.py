@@ -1,7 +1,3 @@
-from pathlib import Path
+from stratalaw.jobs import run
 
-from stratalaw.logs import logging_to
-from stratalaw.models import copy_model
-
-with logging_to(snakemake.log[0]):
-    copy_model(Path(snakemake.input[0]), Path(snakemake.output[0]))
+run(snakemake, "stratalaw.stages:copy_model", source=snakemake.params.source, model=snakemake.output[0])

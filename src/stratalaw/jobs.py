@@ -1,0 +1,89 @@
+"""A job of the workflow: one call of one function, whose output goes to a log and whose error is one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+STANDARD_STREAMS = (1, 2)  # output and error
+
+
+@dataclass(frozen=True)
+class Call:
+    """``function``, named ``module:name``, is called with ``arguments``; what it prints is written to ``log``."""
+
+    function: str
+    log: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def export_library() -> None:
+    """Let jobs that run in an environment of their own (conda) find this library, which is not installed there."""
+    path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+
+
+def run(job, function: str, **arguments) -> None:
+    """Call a function for a job of the workflow; if it fails, print one line and exit with status 1.
+
+    Args:
+        job: the object ``snakemake`` of a workflow's script; its log is used, and its config's ``warm_worker``.
+        function: ``module:name``; imported where it runs, so that a script itself starts at once.
+        arguments: lists of files become lists of text.
+    """
+    from stratalaw.worker import ask_worker
+
+    call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
+    error = (ask_worker if job.config.get("warm_worker") else perform)(call)
+    if error:
+        sys.exit(error)
+
+
+def _plain(value):
+    """Snakemake's own kinds of text and list, as Python's."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value
+
+
+def perform(call: Call) -> str | None:
+    """Perform a call; returns what went wrong as one line, or None. A termination signal ends it tidily."""
+    # A signal becomes an exception, so that unfinished files are cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with _output_to(Path(call.log)):
+        try:
+            module, _, name = call.function.partition(":")
+            getattr(import_module(module), name)(**call.arguments)
+        except Exception as error:
+            os.write(STANDARD_STREAMS[1], traceback.format_exc().encode())
+            message = " ".join(str(error).split()) or type(error).__name__
+            return f"{message} (details: {call.log})"
+    return None
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send standard output and error, those of libraries written in C included, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    former = {descriptor: os.dup(descriptor) for descriptor in STANDARD_STREAMS}
+    with path.open("w") as log:
+        try:
+            for descriptor in STANDARD_STREAMS:
+                os.dup2(log.fileno(), descriptor)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, saved in former.items():
+                os.dup2(saved, descriptor)
+                os.close(saved)

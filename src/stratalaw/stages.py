@@ -1,0 +1,194 @@
+"""The stages of the workflow, in the order of the data: each reads files, calls the library, and writes files.
+
+Heavy libraries are imported by the stage that needs them. Paths and options come as text and plain values, so that a
+warm worker can be asked for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stratalaw.files import appears_whole
+
+
+def write_table(table, path: str) -> None:
+    with appears_whole(Path(path)) as unfinished:
+        table.to_parquet(unfinished)
+
+
+def write_json(content, path: str) -> None:
+    with appears_whole(Path(path)) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def write_csv(table, path: str, **options) -> None:
+    with appears_whole(Path(path)) as unfinished:
+        table.to_csv(unfinished, index=False, **options)
+
+
+def device() -> str:
+    """Where models run on this machine."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def copy_model(source: str, model: str) -> None:
+    """A model's folder, whole and checked, with the hashes of its files."""
+    from stratalaw.models import copy_model
+
+    copy_model(Path(source), Path(model))
+
+
+def draw_calibration(model: str, corpus: str, samples: int, tokens: int, seed: int, drawn: str) -> None:
+    """A draw of calibration samples as token ids."""
+    from transformers import AutoTokenizer
+
+    from stratalaw.calibration import read_corpus, sample
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    try:
+        table = sample(read_corpus(Path(corpus)), tokenizer.encode, samples=samples, tokens=tokens, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"{corpus}: {error}") from None
+    write_table(table, drawn)
+
+
+def quantize(model: str, calibration: str, options: Mapping, checkpoint: str) -> None:
+    """One GPTQ checkpoint, with its audit; the folder's name says which variant."""
+    import pandas as pd
+
+    from stratalaw.models import verify_model
+    from stratalaw.quantization import quantize
+    from stratalaw.study import Gptq
+    from stratalaw.variants import Quantization
+
+    verify_model(Path(model))
+    quantization = Quantization.from_name(Path(checkpoint).name)
+    samples = pd.read_parquet(calibration).tokens[: quantization.calibration_size].tolist()
+    quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device())
+
+
+def record_requests(model: str, evaluation: Mapping, requests: Sequence[str]) -> None:
+    """Every request that lm-eval makes, tokenized; one table for each stratum, named after it."""
+    from transformers import AutoTokenizer
+
+    from stratalaw.evaluation import context_length
+    from stratalaw.harness import record_requests
+    from stratalaw.study import Evaluation
+
+    tokenizer, length = AutoTokenizer.from_pretrained(model), context_length(Path(model))
+    for table in requests:
+        write_table(record_requests(tokenizer, length, Evaluation(**evaluation), Path(table).stem), table)
+
+
+def answer_requests(
+    weights: str, requests: Sequence[str], tokens_a_batch: int, threads: int, answers: Sequence[str]
+) -> None:
+    """One variant's answers to the requests of every stratum, on dense bf16 weights."""
+    import pandas as pd
+    import torch
+
+    from stratalaw.evaluation import answer, load_dense, load_tokenizer
+
+    torch.set_num_threads(threads)
+    model, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
+    for requested, answered in zip(requests, answers, strict=True):
+        write_table(answer(model, tokenizer, pd.read_parquet(requested), tokens_a_batch), answered)
+
+
+def score_items(
+    evaluation: Mapping, requests: Sequence[str], answers: Sequence[str], scores: Sequence[str], summary: Sequence[str]
+) -> None:
+    """What lm-eval's own metrics say of the answers: scores of items, and the accuracy of each benchmark."""
+    import pandas as pd
+
+    from stratalaw.harness import item_scores
+    from stratalaw.study import Evaluation
+
+    for files in zip(requests, answers, scores, summary, strict=True):
+        requested, answered, scored, summarized = files
+        table = item_scores(
+            pd.read_parquet(requested), pd.read_parquet(answered), Evaluation(**evaluation), Path(scored).stem
+        )
+        write_table(table, scored)
+        write_json(table.groupby("task", sort=False).score.mean().to_dict(), summarized)
+
+
+def build_observations(
+    study: str,
+    models: Sequence[str],
+    checkpoints: Sequence[str],
+    scores: Sequence[str],
+    csv: str,
+    parquet: str,
+    items: str,
+) -> None:
+    """The observations table of a study, and the scores of all items in one table."""
+    import pandas as pd
+
+    from stratalaw.models import model_size
+    from stratalaw.observations import observe
+    from stratalaw.quantization import AUDIT
+    from stratalaw.study import read_study
+
+    sizes = {Path(folder).name: model_size(Path(folder)) for folder in models}
+    audits = {
+        (folder.parent.name, folder.name): json.loads((folder / AUDIT).read_text()) for folder in map(Path, checkpoints)
+    }
+    scored = pd.concat(
+        (
+            pd.read_parquet(path).assign(model=path.parts[-3], variant=path.parts[-2], stratum=path.stem)
+            for path in map(Path, scores)
+        ),
+        ignore_index=True,
+    )
+    table = observe(read_study(Path(study)), sizes, audits, scored)
+    write_table(scored.astype(dict.fromkeys(("model", "variant", "stratum", "task"), "category")), items)
+    write_table(table, parquet)
+    write_csv(table, csv)
+
+
+def fit_laws(observations: str, items: str, laws: str, tables: Mapping[str, str]) -> None:
+    """The laws of a study: everything as JSON, and ``tables`` (exponents, forms, verdicts) to read."""
+    import pandas as pd
+
+    from stratalaw.laws.analysis import analyse, exponents_table
+
+    analysis = analyse(pd.read_parquet(observations), items=pd.read_parquet(items))
+    readable = {"exponents": exponents_table(analysis), "forms": analysis.forms, "verdicts": analysis.verdicts}
+    for name, path in tables.items():
+        write_csv(readable[name], path, float_format="%.4g")
+    write_json(analysis.to_dict(), laws)
+
+
+def draw_figures(observations: str, laws: str, figures: Sequence[str]) -> None:
+    """Every figure of a study, in the files named after them (``accuracy.svg`` and so on)."""
+    import pandas as pd
+
+    from stratalaw.figures import draw_laws, draw_observations, save
+
+    table = pd.read_parquet(observations)
+    drawn = draw_observations(table) | draw_laws(table, read_analysis(laws))
+    for path in map(Path, figures):
+        save(drawn[path.stem], path)
+
+
+def summarize(study: str, observations: str, laws: str, summary: str) -> None:
+    """What was run and what came out, as the report's landing page says it."""
+    import pandas as pd
+
+    from stratalaw.study import read_study
+    from stratalaw.summary import summarize
+
+    text = summarize(read_study(Path(study)), pd.read_parquet(observations), read_analysis(laws))
+    with appears_whole(Path(summary)) as unfinished:
+        unfinished.write_text(text)
+
+
+def read_analysis(laws: str):
+    from stratalaw.laws.analysis import Analysis
+
+    return Analysis.from_dict(json.loads(Path(laws).read_text()))

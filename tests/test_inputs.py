@@ -1,0 +1,55 @@
+"""What a study needs is checked before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from stratalaw.inputs import check_inputs
+from stratalaw.study import StudyError, read_study
+
+DEMO = read_study(Path("config/demo.yaml"))
+
+
+def changed(section: str, **values):
+    return DEMO.model_copy(update={section: getattr(DEMO, section).model_copy(update=values)})
+
+
+def test_the_demo_has_all_it_needs():
+    check_inputs(DEMO, "config/demo.yaml")
+
+
+def test_a_missing_model_is_named():
+    model = DEMO.models[0].model_copy(update={"source": "ladder/models/r9"})
+    with pytest.raises(StudyError, match=r"^s\.yaml: models\.0\.source: there is no folder ladder/models/r9$"):
+        check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
+
+
+def test_a_model_without_a_tokenizer_is_named(tmp_path, small_model_folder):
+    for path in small_model_folder.iterdir():
+        if not path.name.startswith("tokenizer"):
+            (tmp_path / path.name).symlink_to(path)
+    model = DEMO.models[0].model_copy(update={"source": str(tmp_path)})
+    with pytest.raises(StudyError, match=rf"^s\.yaml: {tmp_path}: no tokenizer"):
+        check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
+
+
+def test_a_missing_corpus_is_named():
+    with pytest.raises(StudyError, match=r"^s\.yaml: calibration\.corpus: there is no file c4\.jsonl$"):
+        check_inputs(changed("calibration", corpus="c4.jsonl"), "s.yaml")
+
+
+def test_an_unknown_task_is_named_with_those_that_exist():
+    strata = {"reasoning": [DEMO.evaluation.strata["reasoning"][0].model_copy(update={"task": "ladder_riddles"})]}
+    key = r"s\.yaml: evaluation\.strata\.reasoning: "
+    expected = key + "the folder ladder/benchmarks has no task ladder_riddles; allowed: .*ladder_paths"
+    with pytest.raises(StudyError, match=expected):
+        check_inputs(changed("evaluation", strata=strata), "s.yaml")
+
+
+def test_tasks_of_lm_evals_own_registry_are_known():
+    benchmark = DEMO.evaluation.strata["reasoning"][0]
+    known = {"reasoning": [benchmark.model_copy(update={"task": "arc_challenge"})]}
+    check_inputs(changed("evaluation", strata=known, tasks_folder=None), "s.yaml")
+    misspelt = {"reasoning": [benchmark.model_copy(update={"task": "arc_chalenge"})]}
+    with pytest.raises(StudyError, match=r"lm-eval has no task arc_chalenge; alike: arc_challenge"):
+        check_inputs(changed("evaluation", strata=misspelt, tasks_folder=None), "s.yaml")

@@ -1,0 +1,69 @@
+"""Running the workflow for real, on the smallest study that supports a law."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ITEMS = 50
+RERUN_TRIGGERS = ["mtime", "params", "input"]
+PROFILE = ["--cores", "2", "--rerun-triggers", *RERUN_TRIGGERS, "--rerun-incomplete"]
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    return [*start, *arguments, *PROFILE, "--config", "study=study.yaml", "warm_worker=true"]
+
+
+def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(folder, *arguments),
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=900,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def write_study(folder: Path) -> None:
+    """A study of two models, two bit-widths and their baselines."""
+    study = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+    study["models"] = [
+        {"name": name, "source": str(ROOT / "ladder" / "models" / name), "family": "ladder"} for name in ("r1", "r3")
+    ]
+    study["grids"] = [{"bits": [4, 8], "group_size": [128], "calibration_size": [4]}]
+    study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
+    study["evaluation"] |= {"tasks_folder": str(ROOT / "ladder" / "benchmarks"), "items": ITEMS}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+OBSERVATIONS = Path("results/studies/demo/observations.csv")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """A working directory with the study."""
+    folder = tmp_path_factory.mktemp("run")
+    write_study(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def one_variant(folder) -> list[str]:
+    """What there is after one variant was asked for by its path."""
+    made = snakemake(folder, "results/scores/r1/w4-g128-c4-s0/memorization.json")
+    assert made.returncode == 0, made.stderr
+    return sorted(path.relative_to(folder / "results").as_posix() for path in folder.glob("results/checkpoints/*/*"))
+
+
+@pytest.fixture(scope="session")
+def whole(folder, one_variant) -> None:
+    """The whole study has been run in ``folder``."""
+    made = snakemake(folder)
+    assert made.returncode == 0, made.stderr

@@ -1,0 +1,140 @@
+"""Whatever goes wrong, nothing half-made stays, one line says why, and the next run goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from stratalaw.jobs import Call, perform
+from tests.workflow.conftest import OBSERVATIONS, ROOT, command, snakemake, write_study
+
+
+def kill_when(folder, appeared) -> None:
+    """Run the workflow and kill all of its processes, as a power cut would, once something has appeared."""
+    process = subprocess.Popen(
+        command(folder), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not appeared() and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_and_started_again_it_gives_the_same_observations(folder, whole, tmp_path):
+    write_study(tmp_path)
+    results = tmp_path / "results"
+    kill_when(tmp_path, lambda: any(results.glob("checkpoints/*/*")))  # the first checkpoint is being written
+    assert snakemake(tmp_path, "--unlock").returncode == 0
+    kill_when(tmp_path, lambda: any(results.glob("loglikelihoods/*/*/*.parquet")))  # a variant is being answered
+    assert snakemake(tmp_path, "--unlock").returncode == 0
+    resumed = snakemake(tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / OBSERVATIONS).read_bytes() == (folder / OBSERVATIONS).read_bytes()
+    half_written = [path for path in results.rglob(".*") if path.name != ".snakemake_timestamp"]
+    assert half_written == []
+
+
+def test_a_damaged_model_is_named_and_once_mended_the_run_goes_on(tmp_path):
+    write_study(tmp_path)
+    source = tmp_path / "r1"
+    shutil.copytree(ROOT / "ladder" / "models" / "r1", source)
+    study = tmp_path / "study.yaml"
+    study.write_text(study.read_text().replace(str(ROOT / "ladder" / "models" / "r1"), str(source)))
+    weights = source / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    refused = snakemake(tmp_path)
+    assert refused.returncode == 1
+    assert f"study.yaml: {weights}: truncated or altered" in refused.stderr.splitlines()[-1]
+    assert not (tmp_path / "results" / "models").exists()
+    weights.write_bytes(whole)
+    assert snakemake(tmp_path, "results/models/r1").returncode == 0
+
+
+def test_a_model_altered_after_it_was_copied_is_not_quantized(folder, whole, tmp_path):
+    model = tmp_path / "r1"
+    shutil.copytree(folder / "results" / "models" / "r1", model)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    call = {
+        "model": str(model),
+        "calibration": str(folder / "results" / "calibration" / "r1" / "s0.parquet"),
+        "options": {},
+        "checkpoint": str(tmp_path / "checkpoints" / "w4-g128-c4-s0"),
+    }
+    message = perform(Call("stratalaw.stages:quantize", str(tmp_path / "log"), call))
+    assert message == (
+        f"{weights}: changed since it was copied; delete {model} and run again (details: {tmp_path}/log)"
+    )
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: content[:-1] + b"\x01"])
+def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
+    checkpoint = tmp_path / "w4-g128-c4-s0"
+    shutil.copytree(folder / "results" / "checkpoints" / "r1" / checkpoint.name, checkpoint)
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    call = {
+        "weights": str(checkpoint),
+        "requests": [str(folder / "results" / "requests" / "r1" / "reasoning.parquet")],
+        "tokens_a_batch": 1024,
+        "threads": 1,
+        "answers": [str(tmp_path / "answers" / "reasoning.parquet")],
+    }
+    message = perform(Call("stratalaw.stages:answer_requests", str(tmp_path / "log"), call))
+    assert message.startswith(f"{weights}: changed since it was quantized; delete {checkpoint} and run again")
+    assert not (tmp_path / "answers").exists()
+
+
+def test_calibration_text_that_is_too_short_is_named(tmp_path):
+    corpus = tmp_path / "short.jsonl"
+    corpus.write_text(json.dumps({"text": "3 + 4 = 7"}) + "\n")
+    call = {
+        "model": str(ROOT / "ladder" / "models" / "r1"),
+        "corpus": str(corpus),
+        "samples": 8,
+        "tokens": 256,
+        "seed": 0,
+        "drawn": str(tmp_path / "calibration" / "s0.parquet"),
+    }
+    message = perform(Call("stratalaw.stages:draw_calibration", str(tmp_path / "log"), call))
+    assert message.startswith(f"{corpus}: only 0 of 1 texts have 256 tokens; 8 samples are needed")
+    assert not (tmp_path / "calibration").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 512 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("stage", ["copy_model", "quantize"])
+def test_a_full_disk_is_named_and_with_more_room_the_stage_succeeds(folder, whole, tmp_path, small_disk, stage):
+    model = folder / "results" / "models" / "r3"
+    calls = {
+        "copy_model": {"source": str(model), "model": str(small_disk / "r3")},
+        "quantize": {
+            "model": str(model),
+            "calibration": str(folder / "results" / "calibration" / "r3" / "s0.parquet"),
+            "options": {"threads": 1},
+            "checkpoint": str(small_disk / "w8-g128-c4-s0"),
+        },
+    }
+    call = Call(f"stratalaw.stages:{stage}", str(tmp_path / "log"), calls[stage])
+    message = perform(call)
+    assert message is not None and "no space left" in message.lower() and str(small_disk) in message, message
+    assert list(small_disk.iterdir()) == []
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    assert perform(call) is None
