@@ -82,7 +82,8 @@ def evaluate_variant(rung: str, variant: dict[str, int]) -> pd.DataFrame:
         return evaluate(MODELS / rung)
     from transformers import AutoTokenizer
 
-    from stratalaw.quantization import dequantize, quantize
+    from stratalaw.evaluation import load_dense
+    from stratalaw.quantization import quantize
     from stratalaw.study import Gptq
     from stratalaw.variants import Quantization
 
@@ -92,7 +93,8 @@ def evaluate_variant(rung: str, variant: dict[str, int]) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as name:
         packed, dense = Path(name) / "packed", Path(name) / "dense"
         quantize(MODELS / rung, packed, Quantization(**variant, calibration_seed=0), calibration, Gptq())
-        dequantize(packed, dense)
+        load_dense(packed, "cpu").save_pretrained(dense)
+        tokenizer.save_pretrained(dense)
         return evaluate(dense)
 
 

@@ -11,7 +11,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stratalaw.evaluation import answer
+from stratalaw.evaluation import answer, plan_requests
 from stratalaw.harness import GENERATION, ROLLING, item_scores, record_requests
 from stratalaw.study import Evaluation, read_study
 
@@ -31,7 +31,9 @@ def requests(tokenizer) -> pd.DataFrame:
 
 def answers_of(requests: pd.DataFrame, folder: Path, dtype: str) -> pd.DataFrame:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-    return answer(model, AutoTokenizer.from_pretrained(folder), requests, tokens_a_batch=8192)
+    return answer(
+        model, AutoTokenizer.from_pretrained(folder), requests, plan_requests(requests, 256, 8192), tokens_a_batch=8192
+    )
 
 
 def run_lm_eval(folder: Path, dtype: str, batch_size: int) -> tuple[np.ndarray, dict[str, float]]:

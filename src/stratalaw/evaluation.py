@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
 from stratalaw.models import CONFIG, verify_model
-from stratalaw.quantization import AUDIT, dequantize, verify_checkpoint
-from stratalaw.scoring import generate, score
+from stratalaw.quantization import AUDIT, verify_checkpoint
+from stratalaw.scoring import Plan, generate, make_plan, score
+
+NO_GENERATION = json.dumps({})  # the options of a request for a log-likelihood
 
 
 def load_dense(weights_folder: Path, device: str):
@@ -21,15 +22,20 @@ def load_dense(weights_folder: Path, device: str):
         ModelError: a file is not what it was when the folder was made.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
+    from stratalaw.dequantization import dense_weights
+
+    options = {"dtype": torch.bfloat16, "device_map": device}
     if not (weights_folder / AUDIT).exists():
         verify_model(weights_folder)
-        return AutoModelForCausalLM.from_pretrained(weights_folder, dtype=torch.bfloat16).eval().to(device)
+        return AutoModelForCausalLM.from_pretrained(weights_folder, **options).eval()
     verify_checkpoint(weights_folder)
-    with TemporaryDirectory() as scratch:
-        dequantize(weights_folder, Path(scratch) / "dense")
-        return AutoModelForCausalLM.from_pretrained(Path(scratch) / "dense", dtype=torch.bfloat16).eval().to(device)
+    config = AutoConfig.from_pretrained(weights_folder)
+    del config.quantization_config
+    weights = dense_weights(weights_folder, device)
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return architecture.from_pretrained(None, config=config, state_dict=weights, **options).eval()
 
 
 def context_length(model_folder: Path) -> int:
@@ -44,8 +50,17 @@ def load_tokenizer(weights_folder: Path):
     return AutoTokenizer.from_pretrained(weights_folder)
 
 
-def answer(model, tokenizer, requests: pd.DataFrame, tokens_a_batch: int) -> pd.DataFrame:
+def plan_requests(requests: pd.DataFrame, max_length: int, tokens_a_batch: int) -> Plan:
+    """How the log-likelihoods among recorded requests are scored, the same for every variant."""
+    scored = requests[requests.generation == NO_GENERATION]
+    contexts, continuations = scored.context.tolist(), scored.continuation.tolist()
+    return make_plan(contexts, continuations, tokens_a_batch=tokens_a_batch, max_length=max_length)
+
+
+def answer(model, tokenizer, requests: pd.DataFrame, plan: Plan, tokens_a_batch: int) -> pd.DataFrame:
     """A variant's answers, in the order of the requests (see ``harness.record_requests``).
+
+    ``plan``: what ``plan_requests`` made of the same requests, for the model's context length and ``tokens_a_batch``.
 
     Columns: ``log_likelihood`` of the continuation (nats; missing for generations), ``is_greedy`` (False for them), and
     ``text`` (missing for all but generations).
@@ -57,7 +72,7 @@ def answer(model, tokenizer, requests: pd.DataFrame, tokens_a_batch: int) -> pd.
         if options := json.loads(options):
             answers.loc[rows.index, "text"] = generate(model, tokenizer, contexts, **options, **limits)
         else:
-            found = score(model, contexts, rows.continuation.tolist(), **limits)
+            found = score(model, contexts, rows.continuation.tolist(), plan=plan, **limits)
             answers.loc[rows.index, "log_likelihood"] = found.total
             answers.loc[rows.index, "is_greedy"] = found.is_greedy
     return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -77,11 +78,17 @@ def _output_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     former = {descriptor: os.dup(descriptor) for descriptor in STANDARD_STREAMS}
     with path.open("w") as log:
+        handler = logging.StreamHandler(log)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        library = logging.getLogger(__package__)
+        library.setLevel(logging.INFO)
         try:
             for descriptor in STANDARD_STREAMS:
                 os.dup2(log.fileno(), descriptor)
+            library.addHandler(handler)
             yield
         finally:
+            library.removeHandler(handler)
             sys.stdout.flush()
             sys.stderr.flush()
             for descriptor, saved in former.items():

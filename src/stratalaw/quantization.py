@@ -58,6 +58,8 @@ def quantize(
     torch.set_num_threads(options.threads)
     from gptqmodel import GPTQModel, QuantizeConfig
 
+    from stratalaw.hessian import accumulate_on_tensor_cores
+
     config = QuantizeConfig(
         bits=quantization.bits,
         group_size=quantization.group_size,
@@ -71,12 +73,13 @@ def quantize(
         mse=0.0,
         fallback=None,
         offload_to_disk=False,
+        calibration_data_device=device if device.startswith("cuda") else None,  # not through the host at each layer
     )
     started = time.monotonic()
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
-    with TemporaryDirectory() as scratch, chdir(scratch):
+    with TemporaryDirectory() as scratch, chdir(scratch), accumulate_on_tensor_cores():
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     with appears_whole(checkpoint_folder) as folder:
         model.save(str(folder))
@@ -155,11 +158,3 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict
 def verify_checkpoint(folder: Path) -> None:
     """Raise ModelError unless the weights of a checkpoint are those that its audit saw."""
     verify_files(folder, json.loads((folder / AUDIT).read_text())["sha256"], "quantized")
-
-
-def dequantize(checkpoint_folder: Path, dense_folder: Path) -> None:
-    """Write a checkpoint's weights as a dense bf16 model, so that every variant runs through the same kernel."""
-    from gptqmodel.utils.model_dequant import dequantize_model
-
-    with appears_whole(dense_folder) as folder:
-        dequantize_model(checkpoint_folder, folder)

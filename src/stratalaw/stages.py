@@ -7,10 +7,13 @@ warm worker can be asked for them.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stratalaw.files import appears_whole
+
+LOG = logging.getLogger(__name__)
 
 
 def write_table(table, path: str) -> None:
@@ -71,32 +74,50 @@ def quantize(model: str, calibration: str, options: Mapping, checkpoint: str) ->
     quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device())
 
 
-def record_requests(model: str, evaluation: Mapping, requests: Sequence[str]) -> None:
-    """Every request that lm-eval makes, tokenized; one table for each stratum, named after it."""
+def record_requests(model: str, evaluation: Mapping, requests: Sequence[str], plans: Sequence[str]) -> None:
+    """Every request that lm-eval makes, tokenized, one table for each stratum and named after it; and their plans."""
     from transformers import AutoTokenizer
 
-    from stratalaw.evaluation import context_length
+    from stratalaw.evaluation import context_length, plan_requests
     from stratalaw.harness import record_requests
+    from stratalaw.scoring import save_plan
     from stratalaw.study import Evaluation
 
-    tokenizer, length = AutoTokenizer.from_pretrained(model), context_length(Path(model))
-    for table in requests:
-        write_table(record_requests(tokenizer, length, Evaluation(**evaluation), Path(table).stem), table)
+    tokenizer, length, options = (
+        AutoTokenizer.from_pretrained(model),
+        context_length(Path(model)),
+        Evaluation(**evaluation),
+    )
+    for table, planned in zip(requests, plans, strict=True):
+        stratum = Path(table).stem
+        recorded = record_requests(tokenizer, length, options, stratum)
+        plan = plan_requests(recorded, length, options.tokens_a_batch)
+        LOG.info("%s: %d of %d tokens run", stratum, plan.tokens, plan.plain_tokens)
+        write_table(recorded, table)
+        with appears_whole(Path(planned)) as unfinished:
+            save_plan(plan, unfinished)
 
 
 def answer_requests(
-    weights: str, requests: Sequence[str], tokens_a_batch: int, threads: int, answers: Sequence[str]
+    weights: str,
+    requests: Sequence[str],
+    plans: Sequence[str],
+    tokens_a_batch: int,
+    threads: int,
+    answers: Sequence[str],
 ) -> None:
     """One variant's answers to the requests of every stratum, on dense bf16 weights."""
     import pandas as pd
     import torch
 
     from stratalaw.evaluation import answer, load_dense, load_tokenizer
+    from stratalaw.scoring import load_plan
 
     torch.set_num_threads(threads)
     model, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
-    for requested, answered in zip(requests, answers, strict=True):
-        write_table(answer(model, tokenizer, pd.read_parquet(requested), tokens_a_batch), answered)
+    for requested, planned, answered in zip(requests, plans, answers, strict=True):
+        plan = load_plan(Path(planned))
+        write_table(answer(model, tokenizer, pd.read_parquet(requested), plan, tokens_a_batch), answered)
 
 
 def score_items(

@@ -2,7 +2,8 @@ rule loglikelihoods:
     "The answers of one variant to all requests, on dense bf16 weights."
     input:
         weights=weights_of,
-        requests=rules.requests.output,
+        requests=REQUESTS,
+        plans=PLANS,
     output:
         expand("results/loglikelihoods/{{model}}/{{variant}}/{stratum}.parquet", stratum=STRATA),
     log:

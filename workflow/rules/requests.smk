@@ -1,9 +1,13 @@
+REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
+PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)
+
+
 rule requests:
-    "Every request that lm-eval makes, tokenized: built once, answered by every variant."
+    "Every request that lm-eval makes, tokenized, and how they share their tokens: made once, answered by every variant."
     input:
         "results/models/{model}",
     output:
-        **{stratum: f"results/requests/{{model}}/{stratum}.parquet" for stratum in STRATA},
+        **dict(zip([*STRATA, *(f"plan_of_{stratum}" for stratum in STRATA)], REQUESTS + PLANS)),
     log:
         "results/logs/requests/{model}.log",
     cache: True

@@ -1,7 +1,7 @@
 rule scores:
     "What lm-eval's own metrics say of one variant's answers: a score for each item, and the accuracy of each benchmark."
     input:
-        requests=rules.requests.output,
+        requests=REQUESTS,
         answers=rules.loglikelihoods.output,
     output:
         scores=expand("results/scores/{{model}}/{{variant}}/{stratum}.parquet", stratum=STRATA),

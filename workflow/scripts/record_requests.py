@@ -5,5 +5,6 @@ run(
     "stratalaw.stages:record_requests",
     model=snakemake.input[0],
     evaluation=snakemake.params.evaluation,
-    requests=snakemake.output,
+    requests=[path for path in snakemake.output if path.endswith(".parquet")],
+    plans=[path for path in snakemake.output if path.endswith(".safetensors")],
 )

@@ -2,6 +2,7 @@
 
 from stratalaw.scoring.greedy import generate
 from stratalaw.scoring.plain import LogLikelihoods
+from stratalaw.scoring.plan import Plan, load_plan, make_plan, save_plan
 from stratalaw.scoring.shared import score
 
-__all__ = ["LogLikelihoods", "generate", "score"]
+__all__ = ["LogLikelihoods", "Plan", "generate", "load_plan", "make_plan", "save_plan", "score"]

@@ -11,11 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 SHORTEST_PREFIX = 16  # tokens; a shorter one is cheaper to repeat than to keep
-ROW_TOKENS = 1024
+TREE_TOKENS = 1024  # a tree of more becomes several, on a prefix
+ROW_TOKENS = 256  # that trees are packed into: attention is dense within a row
+PREFIX = -1  # stands for a batch's number in a plan's file
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Batch:
         depth: (rows, length) position of each token in its sequence, prefix included.
         end: (rows, length) place after the last descendant of each token; padding has none but itself.
         position: (positions,) flat places in (rows, length) from whose hidden state something is predicted.
-        place: (predictions,) which of these positions predicts a token.
+        place: (predictions,) which of these positions predicts a token, in ascending order.
         target: (predictions,) the token.
         request: (predictions,) the request that it belongs to.
     """
@@ -88,16 +93,19 @@ def make_plan(
         tokens_a_batch: tokens of a batch, padding included, so that results do not depend on free memory.
         max_length: tokens the model can take; longer inputs lose tokens on the left, as in lm-eval.
     """
+    if not len(contexts):
+        return Plan([], 0, 0, 0)
     windows = [
         np.concatenate([context, continuation]).astype(np.int64)[-(max_length + 1) :]
         for context, continuation in zip(contexts, continuations, strict=True)
     ]
     lengths = np.array([len(continuation) for continuation in continuations])
     sequences = _distinct_sequences(windows, lengths)
-    row_tokens = min(ROW_TOKENS, tokens_a_batch)
+    tree_tokens = min(TREE_TOKENS, tokens_a_batch)
     groups, tokens = [], 0
-    for prefix, units in _prefixes(sequences, row_tokens):
-        bins = _bins(sequences, units, prefix, row_tokens)
+    for prefix, units in _prefixes(sequences, tree_tokens):
+        # Every row attends to the whole prefix: the longer that is, the longer are the rows.
+        bins = _bins(sequences, units, prefix, min(max(ROW_TOKENS, prefix), tree_tokens))
         rows = [_Row.of(sequences, windows, lengths, members, prefix) for members in bins]
         first = units[0][0]
         groups.append(Group(sequences.inputs[first][:prefix], list(_batches(rows, prefix, tokens_a_batch))))
@@ -128,13 +136,13 @@ def _tree_tokens(sequences: Sequences, first: int, stop: int, prefix: int) -> in
     return int(own - sequences.shared[first + 1 : stop].sum() - prefix)
 
 
-def _prefixes(sequences: Sequences, row_tokens: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+def _prefixes(sequences: Sequences, tree_tokens: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """Prefixes (their lengths) with the units that hang on them: runs (first, stop) of sequences that stay together."""
     units: dict[tuple[int, int], list[tuple[int, int]]] = {}
     stack = [(0, len(sequences.inputs), 0, 0)]
     while stack:
         first, stop, prefix, prefix_of = stack.pop()
-        if stop - first == 1 or _tree_tokens(sequences, first, stop, prefix) <= row_tokens:
+        if stop - first == 1 or _tree_tokens(sequences, first, stop, prefix) <= tree_tokens:
             units.setdefault((prefix_of, prefix), []).append((first, stop))
             continue
         common = int(sequences.shared[first + 1 : stop].min())
@@ -238,5 +246,35 @@ def _batch(rows: list[_Row], length: int) -> Batch:
         tokens[i, own], depth[i, own], end[i, own] = row.tokens, row.depth, row.end
         predicts.append(i * length + row.predicts)
     position, place = np.unique(np.concatenate(predicts), return_inverse=True)
+    by_place = np.argsort(place, kind="stable")
     target, request = (np.concatenate([getattr(row, name) for row in rows]) for name in ("target", "request"))
-    return Batch(tokens, depth, end, position, place, target, request)
+    return Batch(tokens, depth, end, position, place[by_place], target[by_place], request[by_place])
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as a safetensors file; its header says how many tokens run."""
+    tensors = {}
+    for g, group in enumerate(plan.groups):
+        tensors[f"{g}.prefix"] = group.prefix.astype(np.int32)
+        for b, batch in enumerate(group.batches):
+            tensors |= {f"{g}.{b}.{name}": part.astype(np.int32) for name, part in vars(batch).items()}
+    numbers = {"n_requests": plan.n_requests, "plain_tokens": plan.plain_tokens, "tokens": plan.tokens}
+    save_file(tensors, path, {name: str(number) for name, number in numbers.items()})
+
+
+def load_plan(path: Path) -> Plan:
+    """A plan as ``save_plan`` wrote it."""
+    groups: dict[int, dict[int, dict[str, np.ndarray]]] = {}
+    with safe_open(path, "np") as file:
+        for name in file.keys():  # noqa: SIM118
+            group, *batch, part = name.split(".")
+            members = groups.setdefault(int(group), {})
+            members.setdefault(int(batch[0]) if batch else PREFIX, {})[part] = file.get_tensor(name).astype(np.int64)
+        numbers = {name: int(number) for name, number in (file.metadata() or {}).items()}
+    return Plan(
+        [
+            Group(members.pop(PREFIX)["prefix"], [Batch(**members[b]) for b in sorted(members)])
+            for _, members in sorted(groups.items())
+        ],
+        **numbers,
+    )

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from stratalaw.scoring import plain
 from stratalaw.scoring.plain import LogLikelihoods
-from stratalaw.scoring.plan import Batch, Group, make_plan
+from stratalaw.scoring.plan import Batch, Group, Plan, make_plan
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = 0.5  # nats a token: far above the rounding of bf16, far below what a wrong mask or position does
+HEAD_POSITIONS = 4096  # whose logits are held at once: float32 for the whole vocabulary
 
 
 def score(
@@ -28,6 +30,7 @@ def score(
     *,
     tokens_a_batch: int,
     max_length: int,
+    plan: Plan | None = None,
 ) -> LogLikelihoods:
     """Log-likelihood of each continuation after its context; as ``plain.score``, to rounding, at a fraction of the
     tokens.
@@ -35,30 +38,43 @@ def score(
     A model that cannot take a tree mask (a sliding window, no position ids) is scored by ``plain.score``, with a
     warning in the log.
 
+    Args:
+        model, contexts, continuations, tokens_a_batch, max_length: see ``plain.score``.
+        plan: what ``make_plan`` made of the same requests and limits; made here if not given.
+
     Raises:
         ValueError, FloatingPointError: as ``plain.score``.
     """
-    options = {"tokens_a_batch": tokens_a_batch, "max_length": max_length}
+    limits = {"tokens_a_batch": tokens_a_batch, "max_length": max_length}
     obstacle = why_not(model)
     if obstacle:
         LOG.warning("requests are scored one by one: %s", obstacle)
-        return plain.score(model, contexts, continuations, **options)
+        return plain.score(model, contexts, continuations, **limits)
     plain.check_requests(contexts, continuations, max_length)
-    return _run(model, contexts, continuations, **options)
+    return run(model, plan or make_plan(contexts, continuations, **limits))
 
 
 @torch.inference_mode()
-def _run(model, contexts, continuations, *, tokens_a_batch: int, max_length: int) -> LogLikelihoods:
-    plan = make_plan(contexts, continuations, tokens_a_batch=tokens_a_batch, max_length=max_length)
-    LOG.info("%d of %d tokens run", plan.tokens, plan.plain_tokens)
-    total = torch.zeros(plan.n_requests, dtype=torch.float64, device=model.device)
-    misses = torch.zeros(plan.n_requests, dtype=torch.int64, device=model.device)
+def run(model: torch.nn.Module, plan: Plan) -> LogLikelihoods:
+    """Log-likelihoods of the requests of a plan.
+
+    Raises:
+        FloatingPointError: a log-likelihood is not finite.
+    """
+    LOG.info("%d tokens run where one row for each request would run %d", plan.tokens, plan.plain_tokens)
+    found, requests = [], [np.empty(0, dtype=np.int64)]
     for group in plan.groups:
         cache = _run_prefix(model, group)
         for batch in group.batches:
-            _run_batch(model, batch, len(group.prefix), cache, total, misses)
-    plain.check_finite(found := total.cpu().numpy())
-    return LogLikelihoods(found, (misses == 0).cpu().numpy())
+            found.append(_run_batch(model, batch, len(group.prefix), cache))
+            requests.append(batch.request)
+    # Nothing waits for the device before this line; the sums are taken in a fixed order.
+    log_likelihoods, is_likeliest = torch.cat(found, dim=1).double().cpu().numpy() if found else np.empty((2, 0))
+    request = np.concatenate(requests)
+    total = np.bincount(request, weights=log_likelihoods, minlength=plan.n_requests)
+    misses = np.bincount(request, weights=1 - is_likeliest, minlength=plan.n_requests)
+    plain.check_finite(total)
+    return LogLikelihoods(total, misses == 0)
 
 
 def why_not(model) -> str | None:
@@ -75,9 +91,9 @@ def why_not(model) -> str | None:
     context = rng.integers(model.config.vocab_size, size=24)
     contexts = [np.append(context, branch) for branch in rng.integers(model.config.vocab_size, size=(3, 2))]
     continuations = rng.integers(model.config.vocab_size, size=(3, 3))
-    options = {"tokens_a_batch": 16, "max_length": 64}
-    trees = _run(model, contexts, continuations, **options).total
-    rows = plain.score(model, contexts, continuations, **options).total
+    limits = {"tokens_a_batch": 16, "max_length": 64}
+    trees = run(model, make_plan(contexts, continuations, **limits)).total
+    rows = plain.score(model, contexts, continuations, **limits).total
     worst = float(np.abs(trees - rows).max())
     return None if worst < TOLERANCE * continuations.shape[1] else f"its trees differ from its rows by {worst:.2f} nats"
 
@@ -91,15 +107,11 @@ def _run_prefix(model, group: Group) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def _run_batch(model, batch: Batch, prefix: int, cache, total: torch.Tensor, misses: torch.Tensor) -> None:
-    """Add what a batch tells of its requests to their totals and misses (tokens that are not the most likely)."""
-    device = model.device
-    tokens, depth, end, position, place, target, request = (
-        torch.from_numpy(part).to(device, non_blocking=True)
-        for part in (
-            *(batch.tokens, batch.depth, batch.end, batch.position),
-            *(batch.place, batch.target, batch.request),
-        )
+def _run_batch(model, batch: Batch, prefix: int, cache) -> torch.Tensor:
+    """Of each prediction of a batch its log-likelihood (nats), and 1 where it is the most likely one; float32, shape
+    (2, predictions)."""
+    tokens, depth, end, position, place, target = _to_device(
+        (batch.tokens, batch.depth, batch.end, batch.position, batch.place, batch.target), model.device
     )
     hidden = model.get_decoder()(
         input_ids=tokens,
@@ -109,10 +121,25 @@ def _run_batch(model, batch: Batch, prefix: int, cache, total: torch.Tensor, mis
         use_cache=bool(cache),
     ).last_hidden_state
     predicting = hidden.reshape(-1, hidden.shape[-1])[position]
-    log_probabilities = model.get_output_embeddings()(predicting).float().log_softmax(-1)
-    likeliest = log_probabilities.argmax(-1)
-    total.index_add_(0, request, log_probabilities[place, target].double())
-    misses.index_add_(0, request, (likeliest[place] != target).long())
+    starts = range(0, len(predicting), HEAD_POSITIONS)
+    predictions = np.searchsorted(batch.place, [*starts, len(predicting)])
+    found = []
+    for start, (first, last) in zip(starts, pairwise(predictions), strict=True):
+        logits = model.get_output_embeddings()(predicting[start : start + HEAD_POSITIONS]).float()
+        own_place, own_target = place[first:last] - start, target[first:last]
+        log_likelihood = logits[own_place, own_target] - logits.logsumexp(-1)[own_place]
+        found.append(torch.stack([log_likelihood, logits.argmax(-1)[own_place] == own_target]))
+    return torch.cat(found, dim=1)
+
+
+def _to_device(parts: Sequence[np.ndarray], device: torch.device) -> Iterator[torch.Tensor]:
+    """Arrays of integers on a device, in one copy that the host does not wait for."""
+    flat = torch.from_numpy(np.concatenate([part.ravel() for part in parts]))
+    if device.type == "cuda":
+        flat = flat.pin_memory()
+    flat = flat.to(device, non_blocking=True)
+    for part, own in zip(parts, flat.split([part.size for part in parts]), strict=True):
+        yield own.view(part.shape)
 
 
 def _tree_mask(end: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
