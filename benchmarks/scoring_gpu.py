@@ -27,8 +27,8 @@ from stratalaw.lm_eval_model import PrefixSharingModel
 from stratalaw.scoring import make_plan
 
 TOKENS_A_BATCH = 65_536
-BATCH_SIZES = (32, 64, 128)
-PROBED = 60  # items that choose the batch size
+BATCH_SIZES = (32, 64)
+PROBED = 64  # items that choose the batch size
 MAX_LENGTH = 4096
 
 
@@ -65,9 +65,16 @@ def timed(kind: type, model, tokenizer, task: str, tasks: TaskManager, batch_siz
     return seen["seconds"], totals, results["results"][task]["acc,none"], seen["requests"]
 
 
+def seconds_of_a_probe(model, tokenizer, task: str, tasks: TaskManager, batch_size: int) -> float:
+    try:
+        return timed(HFLM, model, tokenizer, task, tasks, batch_size, limit=PROBED)[0]
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return float("inf")
+
+
 def compare(size: str, task: str, model, tokenizer, tasks: TaskManager, rate: float) -> dict:
-    probes = {n: timed(HFLM, model, tokenizer, task, tasks, n, limit=PROBED)[0] for n in BATCH_SIZES}
-    best = min(probes, key=probes.get)
+    best = min(BATCH_SIZES, key=lambda size: seconds_of_a_probe(model, tokenizer, task, tasks, size))
     hf, hf_totals, hf_accuracy, requests = timed(HFLM, model, tokenizer, task, tasks, best)
     other = timed(HFLM, model, tokenizer, task, tasks, 3, limit=PROBED)[1]
     timed(PrefixSharingModel, model, tokenizer, task, tasks, 1, limit=PROBED)

@@ -1,4 +1,4 @@
-"""Qwen3 models of the true shapes with random weights, and benchmarks of the usual shapes, for measurements of speed."""
+"""Qwen3 models of the true shapes with random weights, and benchmarks of the usual shapes, to measure speed on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 VOCABULARY = 151_936
-SHAPES = {  # of the "warm-up" and of Qwen3: hidden size, intermediate size, layers, query heads, key-value heads, tied embeddings
+# Hidden size, intermediate size, layers, query heads, key-value heads, tied embeddings.
+SHAPES = {
     "warm-up": (1024, 3072, 1, 16, 8, True),
     "0.6B": (1024, 3072, 28, 16, 8, True),
     "1.7B": (2048, 6144, 28, 16, 8, True),

@@ -24,7 +24,7 @@ def test_codes_come_back_from_packed_words(bits, seed, columns, periods):
     codes = np.random.default_rng(seed).integers(2**bits, size=(periods * 32, columns))
     # The definition: the codes of a column, lowest bit first, written one after the other.
     stream = np.stack([(codes >> bit) & 1 for bit in range(bits)], axis=1).reshape(-1, columns)
-    words = np.packbits(stream.T, axis=1, bitorder="little").view("<i4").T.copy()
+    words = np.ascontiguousarray(np.packbits(stream.T, axis=1, bitorder="little")).view("<i4").T.copy()
     assert unpack(torch.from_numpy(words), bits).tolist() == codes.tolist()
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stratalaw.scoring import plain
 from stratalaw.scoring.plain import LogLikelihoods
@@ -20,6 +21,8 @@ from stratalaw.scoring.plan import Batch, Group, Plan, make_plan
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = 0.5  # nats a token: far above the rounding of bf16, far below what a wrong mask or position does
+# Not cuDNN's: it prepares a kernel for every new shape, which takes longer than most batches.
+ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 HEAD_POSITIONS = 4096  # whose logits are held at once: float32 for the whole vocabulary
 
 
@@ -63,11 +66,12 @@ def run(model: torch.nn.Module, plan: Plan) -> LogLikelihoods:
     """
     LOG.info("%d tokens run where one row for each request would run %d", plan.tokens, plan.plain_tokens)
     found, requests = [], [np.empty(0, dtype=np.int64)]
-    for group in plan.groups:
-        cache = _run_prefix(model, group)
-        for batch in group.batches:
-            found.append(_run_batch(model, batch, len(group.prefix), cache))
-            requests.append(batch.request)
+    with sdpa_kernel(ATTENTION):
+        for group in plan.groups:
+            cache = _run_prefix(model, group)
+            for batch in group.batches:
+                found.append(_run_batch(model, batch, len(group.prefix), cache))
+                requests.append(batch.request)
     # Nothing waits for the device before this line; the sums are taken in a fixed order.
     log_likelihoods, is_likeliest = torch.cat(found, dim=1).double().cpu().numpy() if found else np.empty((2, 0))
     request = np.concatenate(requests)
