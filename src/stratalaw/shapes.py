@@ -1,0 +1,126 @@
+"""What a model is made of, from its configuration alone: matrices that are quantized, the rest, and the cache of keys.
+
+Nothing is downloaded and no weights are made: transformers builds the model on the meta device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from stratalaw.models import CONFIG, ModelError
+from stratalaw.variants import BASELINE_BITS, Quantization
+
+BYTES_OF_16_BITS = 2
+BITS_OF_A_SCALE = 16
+BYTES_OF_A_GROUP_INDEX = 4
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix that GPTQ quantizes."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+    def groups(self, group_size: int) -> int:
+        """Groups of a row; the last one is short where the group size does not divide the input features."""
+        return 1 if group_size < 0 else math.ceil(self.in_features / group_size)
+
+    def is_ragged(self, group_size: int) -> bool:
+        return group_size > 0 and self.in_features % group_size != 0
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of a model.
+
+    Attributes:
+        matrices: those that GPTQ quantizes: the linear maps of the layers.
+        n_other: parameters that stay in 16 bits: embeddings, norms, biases, an untied output embedding.
+        n_embedding: those of them that are embeddings.
+        n_layers: decoder layers.
+        cache_width: numbers that the cache of keys and values takes for each token, over all layers.
+        max_length: tokens that the model can take.
+    """
+
+    matrices: tuple[Matrix, ...]
+    n_other: int
+    n_embedding: int
+    n_layers: int
+    cache_width: int
+    max_length: int
+
+    @cached_property
+    def n_quantized(self) -> int:
+        """Parameters that GPTQ quantizes."""
+        return sum(matrix.in_features * matrix.out_features for matrix in self.matrices)
+
+    @property
+    def n_params(self) -> int:
+        return self.n_quantized + self.n_other
+
+    def weight_bytes(self, quantization: Quantization | None) -> int:
+        """Bytes of the weights as gptqmodel packs them (codes, scales, zero points, group indices), or in bf16."""
+        rest = self.n_other * BYTES_OF_16_BITS
+        if quantization is None:
+            return rest + self.n_quantized * BASELINE_BITS // 8
+        bits = quantization.bits
+        packed = 0
+        for matrix in self.matrices:
+            groups = matrix.groups(quantization.group_size)
+            codes = matrix.in_features * matrix.out_features * bits
+            packed += (codes + groups * matrix.out_features * (BITS_OF_A_SCALE + bits)) // 8
+            packed += matrix.in_features * BYTES_OF_A_GROUP_INDEX
+        return rest + packed
+
+    def cache_bytes(self, context: int) -> int:
+        """Bytes of the keys and values of ``context`` tokens in 16 bits."""
+        return context * self.cache_width * BYTES_OF_16_BITS
+
+    def memory_bytes(self, quantization: Quantization | None, context: int) -> int:
+        """Bytes that a user needs: weights, and keys and values of ``context`` tokens."""
+        return self.weight_bytes(quantization) + self.cache_bytes(context)
+
+
+def shapes_of(config_folder: Path) -> Shapes:
+    """The shapes of a causal language model of transformers.
+
+    Args:
+        config_folder: a folder with the model's ``config.json``; nothing else in it is read.
+
+    Raises:
+        ModelError: there is no configuration, or transformers does not know the architecture.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if not (config_folder / CONFIG).exists():
+        raise ModelError(f"{config_folder}: no {CONFIG}")
+    try:
+        config = AutoConfig.from_pretrained(config_folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
+    outputs = model.get_output_embeddings()
+    matrices = tuple(
+        Matrix(name, module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not outputs
+    )
+    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    embeddings = {id(module.weight): module.weight.numel() for module in (model.get_input_embeddings(), outputs)}
+    return Shapes(
+        matrices=matrices,
+        n_other=model.num_parameters() - quantized,
+        n_embedding=sum(embeddings.values()),
+        n_layers=config.num_hidden_layers,
+        cache_width=2 * config.num_hidden_layers * heads * head_size,
+        max_length=config.max_position_embeddings,
+    )
