@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stratalaw.study import Study
+from stratalaw.variants import Quantization
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -55,3 +58,130 @@ def show(laws: Annotated[Path, typer.Argument(help="laws.json of a study", exist
     from stratalaw.tables import show_analysis
 
     show_analysis(read_analysis(str(laws)))
+
+
+LawsFile = Annotated[Path, typer.Option(help="laws.json of a study", exists=True, dir_okay=False)]
+StudyFile = Annotated[Path, typer.Argument(help="the study, as YAML")]
+
+
+@app.command()
+def predict(
+    laws: LawsFile,
+    n_params: Annotated[float, typer.Option(min=1, help="parameters of the model, such as 8e9")],
+    bits: Annotated[int, typer.Option(min=2, max=8, help="nominal bits of a weight")],
+    group_size: Annotated[int, typer.Option(min=1, help="input features that share a scale")] = 128,
+    calibration_size: Annotated[int, typer.Option(min=1, help="calibration samples")] = 128,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the prediction interval")] = 0.95,
+) -> None:
+    """Predict the accuracy of a variant in each stratum, with its interval."""
+    from stratalaw.planning.prediction import predict
+    from stratalaw.stages import read_analysis
+    from stratalaw.tables import show_predictions
+
+    variant = Quantization(bits, group_size, calibration_size, 0)
+    with _one_line_errors():
+        found = predict(read_analysis(str(laws)), n_params, [variant], level)
+    show_predictions(found, f"{n_params:.3g} parameters, {variant.name}", level)
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    laws: LawsFile,
+    memory: Annotated[str | None, typer.Option(help="memory to stay within, such as 8GB")] = None,
+    floor: Annotated[list[str] | None, typer.Option(help="accuracy to reach, such as reasoning=0.6")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="weight of a stratum, such as reasoning=2; 1 each")] = None,
+    context: Annotated[int, typer.Option(min=1, help="tokens whose keys and values are kept")] = 4096,
+    portfolio: Annotated[
+        Path | None, typer.Option(help="several workloads, as YAML; in place of the above", exists=True)
+    ] = None,
+    risk: Annotated[float | None, typer.Option(min=0.001, max=0.5, help="of missing what is planned with")] = None,
+) -> None:
+    """Choose what to deploy: the best variant within a memory, or the smallest one that meets floors."""
+    from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
+    from stratalaw.planning.portfolio import Infeasible
+    from stratalaw.planning.portfolio import plan as make_plan
+    from stratalaw.stages import read_analysis
+    from stratalaw.study import read_study
+    from stratalaw.tables import show_plan
+
+    with _one_line_errors():
+        analysis = read_analysis(str(laws))
+        if portfolio is not None:
+            demand = read_demand(portfolio)
+        else:
+            equal = {law.stratum: 1.0 for law in analysis.laws if law.stratum != "general"}
+            workload = {"name": "all", "weights": equal | _pairs(weight), "floors": _pairs(floor)}
+            demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
+        candidates = candidates_of(read_study(study), analysis, demand.context, risk)
+        check_strata(demand, candidates)
+    workloads = demand.as_workloads()
+    try:
+        found = make_plan(candidates, workloads, demand.memory, demand.most_variants)
+    except Infeasible as error:
+        typer.echo(f"There is no such plan: {error}.", err=True)
+        if error.nearest is not None:
+            show_plan(error.nearest, workloads, candidates, demand.memory, "The nearest plan")
+        raise typer.Exit(1) from None
+    show_plan(found, workloads, candidates, demand.memory, "The plan")
+
+
+@app.command()
+def select(
+    study: StudyFile,
+    laws: LawsFile,
+    seconds: Annotated[Path, typer.Option(help="cost: CSV with model, variant, n_params, seconds", exists=True)],
+    gpu_hours: Annotated[float, typer.Option(min=0, help="budget")],
+    out: Annotated[Path | None, typer.Option(help="where to write the chosen variants, as CSV")] = None,
+) -> None:
+    """Choose which variants of a study to measure: those that tell most about the exponents within a budget."""
+    from stratalaw.planning.selection import candidates_with_cost, designs_of
+    from stratalaw.planning.selection import select as choose
+    from stratalaw.stages import read_analysis, write_csv
+    from stratalaw.study import read_study
+    from stratalaw.tables import show_selection
+
+    with _one_line_errors():
+        analysis = read_analysis(str(laws))
+        candidates = candidates_with_cost(read_study(study), seconds, analysis)
+        own = [law for law in analysis.laws if law.stratum != "general"]
+        designs = designs_of(own, candidates)
+        chosen = choose(designs, candidates.seconds.to_numpy(), gpu_hours * 3600)
+    show_selection(designs, candidates, chosen, [law.stratum for law in own])
+    if out is not None:
+        write_csv(candidates.loc[chosen, ["model", "variant", "seconds"]], str(out))
+
+
+@app.command()
+def publish(
+    study: StudyFile,
+    folder: Annotated[Path, typer.Argument(help="where the tables and figures go")],
+    results: Annotated[Path, typer.Option(help="the workflow's results")] = Path("results"),
+) -> None:
+    """Copy what a study found to a folder for others to check: tables, figures, coverage, seconds of every job."""
+    from stratalaw.publication import publish
+    from stratalaw.study import read_study
+
+    with _one_line_errors():
+        publish(read_study(study), results, folder)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def _pairs(entries: list[str] | None) -> dict[str, float]:
+    """``name=number`` entries as a mapping."""
+    found = {}
+    for entry in entries or []:
+        name, _, number = entry.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise ValueError(f"{entry!r} is not a stratum and a number such as reasoning=0.6") from None
+    return found

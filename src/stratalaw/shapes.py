@@ -5,6 +5,7 @@ Nothing is downloaded and no weights are made: transformers builds the model on 
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,6 +96,8 @@ def shapes_of(config_folder: Path) -> Shapes:
     Raises:
         ModelError: there is no configuration, or transformers does not know the architecture.
     """
+    for talkative in ("torchao", "torch.utils._pytree"):  # of extensions that nothing here needs
+        logging.getLogger(talkative).setLevel(logging.ERROR)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -159,21 +159,22 @@ class Study(Section):
             return [model for model in self.models if not model.held_out]
         return [model for model in self.models if model.name in grid.models]
 
+    def quantizations_of(self, model: Model) -> list[Quantization]:
+        """The quantized variants of a model, each once, in the order of bits, group size, calibration size and seed."""
+        found = {q for grid in self.grids if model in self.models_of(grid) for q in grid.quantizations()}
+        return sorted(found)
+
     def variants(self) -> pd.DataFrame:
         """One row for each variant of each model, baselines included.
 
         Columns: model, family, held_out, variant, bits, group_size, calibration_size, calibration_seed; the last four
         are missing for a baseline. A variant that several grids name occurs once.
         """
-        quantizations: dict[str, set[Quantization]] = {model.name: set() for model in self.models}
-        for grid in self.grids:
-            for model in self.models_of(grid):
-                quantizations[model.name].update(grid.quantizations())
         rows = []
         for model in self.models:
             about = {"model": model.name, "family": model.family, "held_out": model.held_out}
             rows.append(about | {"variant": BASELINE_NAME})
-            rows += [about | {"variant": q.name} | vars(q) for q in sorted(quantizations[model.name])]
+            rows += [about | {"variant": q.name} | vars(q) for q in self.quantizations_of(model)]
         columns = ["bits", "group_size", "calibration_size", "calibration_seed"]
         table = pd.DataFrame(rows, columns=[*about, "variant", *columns])
         return table.astype(dict.fromkeys(columns, "Int64"))
@@ -201,12 +202,12 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"{path}: {describe(error)}") from None
 
 
-def describe(error: ValidationError) -> str:
-    """The first thing that is wrong, as ``key: value is not one of …``."""
+def describe(error: ValidationError, root: type[Section] = Study) -> str:
+    """The first thing that is wrong with a ``root``, as ``key: value is not one of …``."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("literal[", "list[")))
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed here: {', '.join(allowed_keys(first['loc'][:-1]))}"
+        return f"{key}: unknown key; allowed here: {', '.join(allowed_keys(first['loc'][:-1], root))}"
     if first["type"] == "missing":
         return f"{key}: this key is missing"
     if first["type"] == "literal_error":
@@ -219,9 +220,9 @@ def describe(error: ValidationError) -> str:
     return f"{key}: {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that a study may have at a location such as ("grids", 0)."""
-    section: type[BaseModel] = Study
+def allowed_keys(location: tuple[int | str, ...], root: type[Section]) -> list[str]:
+    """The keys that a ``root`` may have at a location such as ("grids", 0)."""
+    section = root
     for part in location:
         if isinstance(part, str) and part in section.model_fields:
             section = section_within(section.model_fields[part].annotation) or section

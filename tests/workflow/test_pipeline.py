@@ -9,6 +9,8 @@ import pandas as pd
 import yaml
 
 from stratalaw.observations import COLUMNS
+from stratalaw.publication import coverage, publish
+from stratalaw.study import read_study
 from tests.workflow.conftest import ITEMS, OBSERVATIONS, RERUN_TRIGGERS, ROOT, snakemake
 
 
@@ -104,3 +106,30 @@ def test_the_ladder_study_has_its_293_checkpoints(tmp_path):
     )
     assert int(counts["quantize"]) == 293
     assert int(counts["loglikelihoods"]) == 299
+
+
+def test_what_is_published_lacks_nothing(folder, whole, tmp_path):
+    study = read_study(folder / "study.yaml")
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "README.md").write_text("kept")
+    publish(study, folder / "results", tmp_path / "published")
+    observed = pd.read_csv(tmp_path / "published" / "observations.csv")
+    pd.testing.assert_frame_equal(observed, pd.read_csv(folder / OBSERVATIONS), rtol=1e-5)
+    coverage = pd.read_csv(tmp_path / "published" / "coverage.csv")
+    assert (coverage.named == coverage.observed).all() and coverage.named.sum() == 3 * len(study.variants())
+    seconds = pd.read_csv(tmp_path / "published" / "seconds.csv")
+    quantized = seconds.variant != "bf16"
+    assert (seconds.quantize[quantized] > 0).all() and (seconds.quantize[~quantized] == 0).all()
+    assert (seconds[["answer", "score"]] > 0).all(axis=None)
+    assert (tmp_path / "published" / "README.md").read_text() == "kept"
+    assert (tmp_path / "published" / "figures" / "accuracy.svg").exists()
+
+
+def test_a_variant_that_was_not_observed_is_named(folder, whole):
+    study = read_study(folder / "study.yaml")
+    observed = pd.read_csv(folder / OBSERVATIONS)
+    lost = (observed.model == "r1") & (observed.variant == "w4-g128-c4-s0") & (observed.benchmark == "ladder_paths")
+    table = coverage(study, observed[~lost]).set_index(["model", "stratum"])
+    assert table.missing["r1", "reasoning"] == "w4-g128-c4-s0"
+    assert table.observed["r1", "reasoning"] == table.named["r1", "reasoning"] - 1
+    assert table.missing["r1", "memorization"] == ""

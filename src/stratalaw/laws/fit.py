@@ -18,7 +18,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from stratalaw.laws import beta_binomial
-from stratalaw.laws.forms import PAPER_LAW, Form, form_named
+from stratalaw.laws.forms import FACTORS, PAPER_LAW, Form, form_named
 from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows, reasons_to_leave_out, rows_of
 
@@ -47,6 +47,8 @@ class LawFit:
             ``accuracy``, the inverse of the observed information for ``likelihood``.
         degrees_of_freedom: of the t distribution that intervals use.
         reference_size: the number of parameters by which N is divided.
+        chance: mean accuracy of guessing in the stratum.
+        levels: the values of each factor that were fitted, by column (``n_params``, ``bits``, …).
         residual_stderr: standard deviation of the residuals in adjusted accuracy.
         adjusted_r_squared: of ln(-ln a) where rows have one, the paper's measure.
         n_rows, left_out: rows that were used, and those that were not, by reason.
@@ -62,6 +64,8 @@ class LawFit:
     covariance: np.ndarray
     degrees_of_freedom: float
     reference_size: float
+    chance: float
+    levels: dict[str, list[float]]
     residual_stderr: float
     adjusted_r_squared: float
     n_rows: int
@@ -123,6 +127,8 @@ class LawFit:
             "covariance": self.covariance.tolist(),
             "degrees_of_freedom": self.degrees_of_freedom,
             "reference_size": self.reference_size,
+            "chance": self.chance,
+            "levels": self.levels,
             "residual_stderr": self.residual_stderr,
             "adjusted_r_squared": self.adjusted_r_squared,
             "n_rows": self.n_rows,
@@ -139,7 +145,7 @@ class LawFit:
         form = form.without(dropped)
         params = pd.Series({name: part["value"] for name, part in content["params"].items()})
         same = ("stratum", "estimator", "degrees_of_freedom", "reference_size", "residual_stderr")
-        same += ("adjusted_r_squared", "n_rows", "left_out", "diagnostics")
+        same += ("adjusted_r_squared", "n_rows", "left_out", "diagnostics", "chance", "levels")
         return cls(
             form=form,
             params=params,
@@ -189,6 +195,8 @@ def fit_law(
         covariance=covariance,
         degrees_of_freedom=float(freedom),
         reference_size=rows.reference_size,
+        chance=float(rows.table.chance.mean()),
+        levels={FACTORS[name]: sorted(map(float, rows.table[FACTORS[name]].unique())) for name in form.factors},
         residual_stderr=float(np.sqrt(((rows.accuracy - prediction) ** 2).sum() / freedom)),
         adjusted_r_squared=adjusted_r_squared(rows.accuracy, prediction, len(fitted)),
         n_rows=len(rows),

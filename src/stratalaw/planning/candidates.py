@@ -1,0 +1,119 @@
+"""From a study and its laws to the variants that could be deployed, and what is asked of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ByteSize, Field, ValidationError, field_validator
+
+from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.rows import GENERAL
+from stratalaw.planning.portfolio import Candidate, Workload
+from stratalaw.planning.prediction import predict
+from stratalaw.shapes import shapes_of
+from stratalaw.study import Name, Section, Study, describe
+
+MEAN_LEVEL = 0.95
+
+
+class DemandError(ValueError):
+    """A demand that cannot be read; the message is one line that names the file and the key."""
+
+
+class WorkloadDemand(Section):
+    """One workload of a portfolio."""
+
+    name: Name
+    """Short name."""
+    share: float = Field(default=1.0, gt=0)
+    """Its part of everything that is asked."""
+    weights: dict[str, float] = Field(min_length=1)
+    """How much each stratum matters."""
+    floors: dict[str, float] = Field(default={})
+    """Accuracies that must be reached, by stratum."""
+
+    @field_validator("weights")
+    @classmethod
+    def _not_all_zero(cls, weights: dict[str, float]) -> dict[str, float]:
+        if min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise ValueError(f"{weights}: weights are not negative, and one is more than 0")
+        return weights
+
+
+class Demand(Section):
+    """What a portfolio of variants is for."""
+
+    workloads: list[WorkloadDemand] = Field(min_length=1)
+    """What the variants are asked; each workload is served by one variant."""
+    memory: ByteSize | None = None
+    """Memory that all variants share, such as 8GB; the smallest plan that meets the floors if not given."""
+    context: int = Field(default=4096, ge=1)
+    """Tokens whose keys and values are kept in memory."""
+    most_variants: int | None = Field(default=None, ge=1)
+    """Variants that may be served at once."""
+
+    def as_workloads(self) -> list[Workload]:
+        return [Workload(w.name, w.share, w.weights, w.floors) for w in self.workloads]
+
+
+def read_demand(path: Path) -> Demand:
+    """Read and check a portfolio's YAML file; raises DemandError."""
+    try:
+        return demand_of(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError, DemandError) as error:
+        raise DemandError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def demand_of(content: dict) -> Demand:
+    """A demand from plain values; raises DemandError."""
+    try:
+        return Demand.model_validate(content)
+    except ValidationError as error:
+        raise DemandError(describe(error, Demand)) from None
+
+
+def candidates_of(study: Study, analysis: Analysis, context: int, risk: float | None = None) -> list[Candidate]:
+    """Every quantized variant of a study that lies within the bits that its laws were fitted to.
+
+    Args:
+        study: its models are local folders; only their configurations are read.
+        context: tokens whose keys and values count as memory.
+        risk: accuracies are those that are missed with this probability; the expected ones if not given.
+
+    Raises:
+        ModelError: a model's configuration is missing or unknown.
+        PredictionError: see ``prediction.predict``.
+    """
+    candidates = []
+    level = MEAN_LEVEL if risk is None else 1 - 2 * risk
+    for model in study.models:
+        shapes = shapes_of(Path(model.source))
+        # Draws of the calibration set are replicates: a user quantizes once.
+        grid = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(study.quantizations_of(model))}
+        grid = {q.name: q for q in reversed(grid.values())}
+        predicted = predict(analysis, shapes.n_params, list(grid.values()), level)
+        predicted = predicted[predicted.stratum != GENERAL]
+        for name, rows in predicted.groupby("variant", sort=False):
+            outside = set(", ".join(rows.outside).split(", ")) - {""}
+            if "bits" in outside:  # the laws say nothing of what they leave out as a phase of its own
+                continue
+            candidates.append(
+                Candidate(
+                    name=f"{model.name} {name}",
+                    memory=shapes.memory_bytes(grid[name], context),
+                    accuracy=dict(zip(rows.stratum, rows.accuracy if risk is None else rows.low, strict=True)),
+                    note=f"beyond the fitted {', '.join(sorted(outside))}" if outside else "",
+                )
+            )
+    return candidates
+
+
+def check_strata(demand: Demand, candidates: list[Candidate]) -> None:
+    """Raise DemandError when a demand names a stratum that the laws do not have."""
+    known = list(candidates[0].accuracy)
+    for workload in demand.workloads:
+        for key in ("weights", "floors"):
+            for name in getattr(workload, key):
+                if name not in known:
+                    raise DemandError(f"workload {workload.name}: {key}.{name} is not one of {', '.join(known)}")

@@ -1,0 +1,204 @@
+"""Which variants to measure: the subset of a study that tells most about the exponents within a budget.
+
+D-optimal design (Wynn, 1970; Fedorov, 1972): the determinant of the information matrix of the paper's law is as large
+as it can be, its logarithm summed over the strata. What a row tells of ln(-ln a) follows from the accuracy that a pilot
+law expects of it: near 0 and 1 the logarithm is noisy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pulp
+from scipy import stats
+
+from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.fit import LawFit
+from stratalaw.laws.rows import rows_of
+from stratalaw.planning.prediction import points_of
+from stratalaw.study import Study
+
+# Keeps the first determinants from being zero; in units of a row's information it is nothing.
+RIDGE = 1e-6
+EXTREME = 0.02  # adjusted accuracies are taken to be no nearer to 0 and 1
+
+
+@dataclass(frozen=True)
+class Designs:
+    """What each candidate row tells of each stratum's law.
+
+    ``names``: of the parameters; ``rows`` (strata, candidates, parameters): the rows of the regression on logarithms,
+    each divided by its standard error.
+    """
+
+    names: list[str]
+    rows: np.ndarray
+
+    def information(self, chosen: np.ndarray) -> np.ndarray:
+        """Information matrices, shape (strata, parameters, parameters), of the chosen candidates (a mask)."""
+        part = self.rows[:, chosen]
+        return np.einsum("snp,snq->spq", part, part) + RIDGE * np.eye(self.rows.shape[2])
+
+    def value(self, chosen: np.ndarray) -> float:
+        """Logarithm of the determinants of the information, summed over the strata."""
+        return float(np.linalg.slogdet(self.information(chosen))[1].sum())
+
+    def widths(self, chosen: np.ndarray, level: float = 0.95) -> np.ndarray:
+        """Expected widths of the parameters' intervals, shape (strata, parameters)."""
+        freedom = int(chosen.sum()) - len(self.names)
+        quantile = stats.t.ppf((1 + level) / 2, freedom) if freedom > 0 else np.inf
+        variance = np.einsum("spp->sp", np.linalg.inv(self.information(chosen)))
+        return 2 * quantile * np.sqrt(variance)
+
+
+def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -> pd.DataFrame:
+    """The variants of a study that its law can be fitted to, and what each costs.
+
+    Columns: model, variant, n_params, bits, effective_bits, group_size, calibration_size, seconds.
+
+    Raises:
+        ValueError: a variant has no cost, or a model no size.
+    """
+    cost = pd.read_csv(seconds_file)
+    missing = {"model", "variant", "seconds", "n_params"} - set(cost.columns)
+    if missing:
+        raise ValueError(f"{seconds_file}: the column {sorted(missing)[0]} is missing")
+    cost = cost.set_index(["model", "variant"])
+    fitted_bits = analysis.laws[0].levels["bits"]
+    tables = []
+    for model in study.models:
+        quantizations = [q for q in study.quantizations_of(model) if q.bits in fitted_bits and not model.held_out]
+        if not quantizations:
+            continue
+        names = pd.MultiIndex.from_tuples([(model.name, q.name) for q in quantizations])
+        unknown = names.difference(cost.index)
+        if len(unknown):
+            raise ValueError(f"{seconds_file}: no seconds of {unknown[0][0]}/{unknown[0][1]}")
+        own = cost.loc[names]
+        about = {"model": model.name, "variant": names.get_level_values(1), "seconds": own.seconds.to_numpy()}
+        tables.append(points_of(own.n_params.iloc[0], quantizations).assign(**about))
+    return pd.concat(tables, ignore_index=True)
+
+
+def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
+    """What candidates tell of laws that a pilot study, or the paper, gave.
+
+    Args:
+        laws: of the strata, by ``logarithm`` and with the same parameters.
+        candidates: n_params, bits, effective_bits, group_size and calibration_size of each.
+    """
+    rows = []
+    for law in laws:
+        expected = np.clip(law.predict(candidates).to_numpy(), EXTREME, 1 - EXTREME)
+        spread = law.residual_stderr / np.abs(expected * np.log(expected))
+        rows.append(law.form.log_design(rows_of(candidates, law.reference_size).factors) / spread[:, None])
+    return Designs(list(laws[0].params.index), np.array(rows))
+
+
+def select(designs: Designs, cost: np.ndarray, budget: float) -> np.ndarray:
+    """A subset of large determinant within the budget, by greedy choice and exchange (Fedorov); a mask.
+
+    Every step takes the best change of one candidate for another, an addition included, until none helps: a local
+    optimum.
+
+    Args:
+        cost: of each candidate, shape (candidates,), in any unit; positive.
+        budget: in the same unit.
+
+    Raises:
+        ValueError: the budget does not buy as many candidates as there are parameters.
+    """
+    n_needed = designs.rows.shape[2]
+    if np.sort(cost)[:n_needed].sum() > budget:
+        raise ValueError(
+            f"a budget of {budget:.4g} does not buy {n_needed} variants, as many as the law has parameters; "
+            f"the {n_needed} cheapest cost {np.sort(cost)[:n_needed].sum():.4g}"
+        )
+    best, best_value = None, -np.inf
+    for exponent in (1.0, 0.5, 0.0):  # greed by gain for its cost, and by gain alone
+        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, exponent))
+        if chosen.sum() >= n_needed and (value := designs.value(chosen)) > best_value:
+            best, best_value = chosen, value
+    return best
+
+
+def _greedy(designs: Designs, cost: np.ndarray, budget: float, exponent: float) -> np.ndarray:
+    chosen = np.zeros(len(cost), dtype=bool)
+    while True:
+        affordable = ~chosen & (cost <= budget - cost[chosen].sum())
+        if not affordable.any():
+            return chosen
+        gain = np.log1p(_distances(designs, chosen)).sum(0) / cost**exponent
+        chosen[np.where(affordable, gain, -np.inf).argmax()] = True
+
+
+def _distances(designs: Designs, chosen: np.ndarray) -> np.ndarray:
+    """Of each candidate in each stratum, the variance of its prediction over that of its own error."""
+    inverse = np.linalg.inv(designs.information(chosen))
+    return np.einsum("snp,spq,snq->sn", designs.rows, inverse, designs.rows)
+
+
+def _exchange(designs: Designs, cost: np.ndarray, budget: float, chosen: np.ndarray) -> np.ndarray:
+    while True:
+        inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
+        if not len(outside):
+            return chosen
+        inverse = np.linalg.inv(designs.information(chosen))
+        left, right = designs.rows[:, inside], designs.rows[:, outside]
+        of_left = np.einsum("snp,spq,snq->sn", left, inverse, left)[:, :, None]
+        of_right = np.einsum("snp,spq,snq->sn", right, inverse, right)[:, None]
+        between = np.einsum("snp,spq,smq->snm", left, inverse, right)
+        # The determinant after one row goes and another comes, over the one before.
+        swapped = np.log(np.maximum((1 + of_right) * (1 - of_left) + between**2, 1e-300)).sum(0)
+        free = budget - cost[chosen].sum()
+        swapped[cost[outside][None] - cost[inside][:, None] > free] = -np.inf
+        added = np.where(cost[outside] <= free, np.log1p(of_right[:, 0]).sum(0), -np.inf)
+        if max(swapped.max(initial=-np.inf), added.max()) < 1e-9:
+            return chosen
+        chosen = chosen.copy()
+        if added.max() >= swapped.max(initial=-np.inf):
+            chosen[outside[added.argmax()]] = True
+        else:
+            out, into = np.unravel_index(swapped.argmax(), swapped.shape)
+            chosen[inside[out]], chosen[outside[into]] = False, True
+
+
+def select_exactly(designs: Designs, cost: np.ndarray, budget: float, gap: float = 1e-6) -> np.ndarray:
+    """The best subset within the budget, proven: for small problems.
+
+    The logarithm of the determinant is concave in the information, so that its tangents bound it from above: a
+    mixed-integer program under the tangents so far gives a subset and a bound, and the subset a new tangent, until both
+    meet (outer approximation).
+    """
+    problem = pulp.LpProblem("design", pulp.LpMaximize)
+    takes = [problem.add_variable(f"takes_{i}", cat="Binary") for i in range(len(cost))]
+    bound = problem.add_variable("bound")
+    problem.setObjective(bound)
+    problem += pulp.lpSum(c * take for c, take in zip(cost, takes, strict=True)) <= budget
+    chosen = select(designs, cost, budget)
+    best, best_value = chosen, designs.value(chosen)
+    while True:
+        inverse = np.linalg.inv(designs.information(chosen))
+        slope = np.einsum("snp,spq,snq->n", designs.rows, inverse, designs.rows)
+        constant = designs.value(chosen) - slope[chosen].sum()
+        problem += bound <= constant + pulp.lpSum(s * take for s, take in zip(slope, takes, strict=True))
+        problem.solve(pulp.PULP_CBC_CMD(msg=False, gapRel=0, gapAbs=0))
+        chosen = np.array([take.value() > 0.5 for take in takes])
+        if (value := designs.value(chosen)) > best_value:
+            best, best_value = chosen, value
+        if bound.value() - best_value < gap:
+            return best
+
+
+def random_subset(cost: np.ndarray, budget: float, seed: int) -> np.ndarray:
+    """Candidates in random order, as many as the budget buys; a mask: what a selection is compared with."""
+    chosen, left = np.zeros(len(cost), dtype=bool), budget
+    for place in np.random.default_rng(seed).permutation(len(cost)):
+        if cost[place] <= left:
+            chosen[place] = True
+            left -= cost[place]
+    return chosen
