@@ -17,14 +17,16 @@ include: "workflow/rules/scores.smk"
 include: "workflow/rules/observations.smk"
 include: "workflow/rules/laws.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/explorer.smk"
 include: "workflow/rules/summary.smk"
 
 
 rule all:
-    "The observations of the study, the laws that rest on them, figures of both, and a summary."
+    "The observations of the study, the laws that rest on them, figures of both, a page to explore them, and a summary."
     default_target: True
     input:
         rules.observations.output,
         rules.laws.output,
         rules.figures.output,
+        rules.explorer.output,
         rules.summary.output,

@@ -209,6 +209,18 @@ def summarize(study: str, observations: str, laws: str, summary: str) -> None:
         unfinished.write_text(text)
 
 
+def write_explorer(study: str, observations: str, laws: str, explorer: str) -> None:
+    """The page that asks the laws and looks into the observations."""
+    import pandas as pd
+
+    from stratalaw.explorer import explorer_page
+    from stratalaw.study import read_study
+
+    page = explorer_page(read_study(Path(study)).name, pd.read_parquet(observations), read_analysis(laws))
+    with appears_whole(Path(explorer)) as unfinished:
+        unfinished.write_text(page)
+
+
 def read_analysis(laws: str):
     from stratalaw.laws.analysis import Analysis
 

@@ -114,6 +114,13 @@ class Form:
             jacobian = np.stack([np.broadcast_to(part, shape) for part in gradient], axis=-1)
             return accuracy, -accuracy[..., None] * jacobian
 
+    def javascript(self, fitted: np.ndarray) -> list[str]:
+        """The loss and its derivatives by the fitted parameters, as JavaScript expressions of the factors."""
+        symbols, loss = self._fitted
+        values = dict(zip(symbols, map(float, fitted), strict=True))
+        derivatives = [sympy.diff(loss, symbol) for symbol in symbols]
+        return [sympy.jscode(part.subs(values)) for part in (loss, *derivatives)]
+
     @cached_property
     def _log_design(self) -> list[sympy.Expr] | None:
         symbols, loss = self._fitted

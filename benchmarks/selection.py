@@ -1,0 +1,77 @@
+"""How many variants of a published study suffice: ``python benchmarks/selection.py docs/studies/ladder``.
+
+For several budgets the variants that ``stratalaw select`` chooses, against 20 random subsets of the same cost: widths of
+the exponents' 95 % intervals (HC3) as then measured, and whether the verdicts are those of the whole study.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stratalaw.laws.analysis import analyse
+from stratalaw.laws.fit import fit_law
+from stratalaw.laws.forms import PAPER_LAW
+from stratalaw.laws.rows import read_observations, reasons_to_leave_out, stratum_accuracies
+from stratalaw.planning.selection import designs_of, random_subset, select
+
+SHARES = (0.1, 0.2, 0.3, 0.5)
+RANDOM_SUBSETS = 20
+STRATA = ("memorization", "application", "reasoning")
+
+
+def rows_of_variants(table: pd.DataFrame, variants: pd.DataFrame) -> pd.DataFrame:
+    """The rows of some variants, and all baselines."""
+    wanted = pd.MultiIndex.from_frame(variants[["model", "variant"]])
+    return table[pd.MultiIndex.from_frame(table[["model", "variant"]]).isin(wanted) | (table.bits >= 16)]
+
+
+def log_width(accuracies: pd.DataFrame, variants: pd.DataFrame) -> float:
+    """Mean logarithm of the widths of all exponents' intervals."""
+    part = rows_of_variants(accuracies, variants)
+    intervals = [fit_law(part, PAPER_LAW, stratum).conf_int().iloc[1:] for stratum in STRATA]
+    return float(np.mean([np.log(interval.high - interval.low).mean() for interval in intervals]))
+
+
+def verdicts(observations: pd.DataFrame) -> pd.Series:
+    return analyse(observations, [PAPER_LAW]).verdicts.set_index("claim").verdict
+
+
+def main(folder: Path) -> None:
+    observations = read_observations(folder / "observations.csv")
+    seconds = pd.read_csv(folder / "seconds.csv")[["model", "variant", "seconds"]]
+    accuracies = stratum_accuracies(observations)
+    laws = [fit_law(accuracies, PAPER_LAW, stratum) for stratum in STRATA]
+    own = accuracies[(accuracies.stratum == STRATA[0]) & (reasons_to_leave_out(accuracies) == "")]
+    candidates = own.merge(seconds, on=["model", "variant"])
+    cost, designs = candidates.seconds.to_numpy(), designs_of(laws, candidates)
+    whole, everything = verdicts(observations), log_width(accuracies, candidates)
+    rows = []
+    for share in SHARES:
+        budget = share * cost.sum()
+        chosen = select(designs, cost, budget)
+        by_chance = [
+            log_width(accuracies, candidates[random_subset(cost, budget, seed)]) for seed in range(RANDOM_SUBSETS)
+        ]
+        width = log_width(accuracies, candidates[chosen])
+        judged = verdicts(rows_of_variants(observations, candidates[chosen]))
+        rows.append(
+            {
+                "share of the cost": share,
+                "variants": int(chosen.sum()),
+                "width, of the whole study's": np.exp(width - everything),
+                "width, of a random subset's": np.exp(width - np.mean(by_chance)),
+                "random subsets that are wider": f"{sum(other > width for other in by_chance)} of {RANDOM_SUBSETS}",
+                "verdicts as the whole study's": f"{(judged == whole).sum()} of {len(whole)}",
+                "other verdicts": ", ".join(judged.index[judged != whole]),
+            }
+        )
+        print(rows[-1], flush=True)
+    print(pd.DataFrame(rows).round(2).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

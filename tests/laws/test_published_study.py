@@ -1,0 +1,32 @@
+"""The published ladder study: whoever fits its table gets its numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stratalaw.laws.fit import fit_law
+from stratalaw.laws.rows import read_observations, stratum_accuracies
+
+STUDY = Path("docs/studies/ladder")
+STRATA = ("memorization", "application", "reasoning", "general")
+
+
+@pytest.fixture(scope="module")
+def accuracies() -> pd.DataFrame:
+    return stratum_accuracies(read_observations(STUDY / "observations.csv"))
+
+
+@pytest.mark.parametrize("stratum", STRATA)
+def test_refitting_gives_the_published_exponents(accuracies, stratum):
+    published = pd.read_csv(STUDY / "exponents.csv").set_index(["stratum", "exponent"]).loc[stratum]
+    law = fit_law(accuracies, stratum=stratum)
+    found = law.conf_int().assign(value=law.params).loc[published.index, ["value", "low", "high"]]
+    np.testing.assert_allclose(found, published[["value", "low", "high"]], rtol=2e-3)
+
+
+def test_nothing_that_was_planned_is_missing():
+    coverage = pd.read_csv(STUDY / "coverage.csv")
+    assert (coverage.named == coverage.observed).all()
+    assert len(pd.read_csv(STUDY / "observations.csv")) == 7 * coverage[coverage.stratum == "reasoning"].named.sum()
