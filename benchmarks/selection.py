@@ -1,7 +1,7 @@
-"""How many variants of a published study suffice: ``python benchmarks/selection.py docs/studies/ladder``.
+"""How many variants of a published study suffice? ``python benchmarks/selection.py docs/studies/ladder``
 
-For several budgets the variants that ``stratalaw select`` chooses, against 20 random subsets of the same cost: widths of
-the exponents' 95 % intervals (HC3) as then measured, and whether the verdicts are those of the whole study.
+For several budgets the variants that ``stratalaw select`` chooses, against 20 random subsets of the same cost: widths
+of the exponents' 95 % intervals (HC3) as then measured, and whether the verdicts are those of the whole study.
 """
 
 from __future__ import annotations

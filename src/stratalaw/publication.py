@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from stratalaw.files import appears_whole
+from stratalaw.laws.draws import draw_spread
 from stratalaw.quantization import AUDIT
 from stratalaw.study import Study
 from stratalaw.variants import BASELINE_NAME
@@ -27,7 +28,8 @@ def publish(study: Study, results: Path, folder: Path) -> None:
 
     ``observations.csv``, ``exponents.csv``, ``forms.csv``, ``verdicts.csv``, ``figures/*.svg``; ``coverage.csv``: of
     each model and stratum the variants that the study names and those that were observed; ``seconds.csv``: of each
-    variant the seconds of its jobs and the model's parameters. A ``README.md`` in the folder is kept.
+    variant the seconds of its jobs and the model's parameters; ``draws.csv``: the spread between draws of the
+    calibration set, where there are several. A ``README.md`` in the folder is kept.
 
     Raises:
         PublicationError: the study has not been run.
@@ -41,6 +43,8 @@ def publish(study: Study, results: Path, folder: Path) -> None:
         observations.to_csv(unfinished / "observations.csv", index=False, float_format=SIGNIFICANT)
         coverage(study, observations).to_csv(unfinished / "coverage.csv", index=False)
         seconds(study, observations, results).to_csv(unfinished / "seconds.csv", index=False)
+        if not (spread := draw_spread(observations)).empty:
+            spread.to_csv(unfinished / "draws.csv", index=False, float_format=SIGNIFICANT)
         for name in TABLES:
             shutil.copy(own / name, unfinished)
         (unfinished / "figures").mkdir()
