@@ -7,12 +7,13 @@ gives the answers back. Between the two, any engine may compute them, and no var
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from lm_eval import simple_evaluate
+from lm_eval import evaluator, simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
@@ -157,9 +158,20 @@ def run_tasks(model: LM, evaluation: Evaluation, stratum: str) -> dict:
         benchmark.task if benchmark.shots is None else {"task": benchmark.task, "num_fewshot": benchmark.shots}
         for benchmark in benchmarks
     ]
-    return simple_evaluate(
-        model=model, tasks=tasks, task_manager=manager, limit=evaluation.items, bootstrap_iters=0, log_samples=True
-    )
+    with without_environment():
+        return simple_evaluate(
+            model=model, tasks=tasks, task_manager=manager, limit=evaluation.items, bootstrap_iters=0, log_samples=True
+        )
+
+
+@contextmanager
+def without_environment() -> Iterator[None]:
+    """Keep lm-eval from describing the machine after each evaluation: listing all packages takes longer than scoring."""
+    describe, evaluator.add_env_info = evaluator.add_env_info, lambda results: None
+    try:
+        yield
+    finally:
+        evaluator.add_env_info = describe
 
 
 def record_requests(tokenizer, max_length: int, evaluation: Evaluation, stratum: str) -> pd.DataFrame:

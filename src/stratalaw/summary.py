@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from stratalaw.figures import bits_label
+from stratalaw.findings import findings
 from stratalaw.laws import LawFit, stratum_accuracies
 from stratalaw.laws.analysis import Analysis, exponents_table
 from stratalaw.laws.figures import readable_count
@@ -52,6 +53,7 @@ def summarize(study: Study, observations: pd.DataFrame, analysis: Analysis) -> s
     sizes = observations.groupby("model").n_params.first()
     answers = int(observations.n_items.sum())
     lines = [
+        "**Findings.** " + " ".join(findings(observations, analysis)),
         f"**What was run.** {about['variants']} GPTQ variants of {len(sizes)} models "
         f"({about['models']}; {readable_count(sizes.min())} to {readable_count(sizes.max())} parameters) and their "
         f"bf16 baselines: {about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
