@@ -166,7 +166,7 @@ def run_tasks(model: LM, evaluation: Evaluation, stratum: str) -> dict:
 
 @contextmanager
 def without_environment() -> Iterator[None]:
-    """Keep lm-eval from describing the machine after each evaluation: to list its packages takes longer than to score."""
+    """Keep lm-eval from describing the machine after each evaluation: listing packages takes longer than scoring."""
     describe, evaluator.add_env_info = evaluator.add_env_info, lambda results: None
     try:
         yield
