@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,20 @@ def test_a_corpus_is_read(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"text": "one", "url": "x"}\n{"text": "two"}\n')
     assert read_corpus(path) == ["one", "two"]
+
+
+def test_a_gzipped_corpus_is_read(tmp_path):
+    path = tmp_path / "corpus.json.gz"
+    path.write_bytes(gzip.compress('{"text": "eins ≠ zwei"}\n{"text": "two"}\n'.encode()))
+    assert read_corpus(path) == ["eins ≠ zwei", "two"]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-12], lambda content: b"text"])
+def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+    path = tmp_path / "corpus.json.gz"
+    path.write_bytes(damage(gzip.compress(b'{"text": "one"}\n' * 100)))
+    with pytest.raises(ValueError, match=r"corpus.json.gz: not a gzip file, or cut short"):
+        read_corpus(path)
 
 
 @pytest.mark.parametrize("line", ["no json", '{"words": "one"}', '["text"]'])

@@ -33,6 +33,24 @@ def test_a_model_without_a_tokenizer_is_named(tmp_path, small_model_folder):
         check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
 
 
+def test_a_repository_without_a_commit_is_refused_with_the_command_that_pins_it():
+    models = [DEMO.models[0].model_copy(update={"source": "someone/small"})]
+    expected = (
+        r"^s\.yaml: models\.0: there is no folder someone/small, .* revision is missing; run: stratalaw pin s\.yaml$"
+    )
+    with pytest.raises(StudyError, match=expected):
+        check_inputs(DEMO.model_copy(update={"models": models}), "s.yaml")
+    pinned = models[0].model_copy(update={"revision": "a" * 40})
+    check_inputs(DEMO.model_copy(update={"models": [pinned]}), "s.yaml")
+
+
+def test_a_data_set_without_a_commit_is_refused_with_the_command_that_pins_it():
+    expected = r"^s\.yaml: calibration: the revision of someone/texts is missing; run: stratalaw pin s\.yaml$"
+    with pytest.raises(StudyError, match=expected):
+        check_inputs(changed("calibration", dataset="someone/texts"), "s.yaml")
+    check_inputs(changed("calibration", dataset="someone/texts", revision="a" * 40), "s.yaml")
+
+
 def test_a_missing_corpus_is_named():
     with pytest.raises(StudyError, match=r"^s\.yaml: calibration\.corpus: there is no file c4\.jsonl$"):
         check_inputs(changed("calibration", corpus="c4.jsonl"), "s.yaml")

@@ -104,6 +104,8 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"models.1.name": "small"}, "models name small twice"),
         ({"models.0.name": "../up"}, "models.0.name: '../up': string should match pattern "),
         ({"models.0.revision": "main"}, "models.0.revision: 'main': string should match pattern "),
+        ({"calibration.revision": "a" * 40}, "calibration: a revision is that of a data set; name the dataset too"),
+        ({"calibration.dataset": "c4"}, "calibration.dataset: 'c4': string should match pattern "),
         ({"evaluation.strata.memorization.0.chance": 1}, "evaluation.strata.memorization.0.chance: 1: input should be "
          "less than 1"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},

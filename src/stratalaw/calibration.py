@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,19 +12,22 @@ import pandas as pd
 
 
 def read_corpus(path: Path) -> list[str]:
-    """The texts of a JSON Lines file with a ``text`` in each line.
+    """The texts of a JSON Lines file with a ``text`` in each line; one whose name ends in .gz is unpacked.
 
     Raises:
-        ValueError: a line is not such an object; the message names the line.
+        ValueError: a line is not such an object (the message names the line), or the file is not gzip, or cut short.
     """
     texts = []
-    with path.open() as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = json.loads(line)["text"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                raise ValueError(f'{path}: line {number} is not a JSON object with the key "text"') from None
-            texts.append(text)
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = json.loads(line)["text"]
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    raise ValueError(f'{path}: line {number} is not a JSON object with the key "text"') from None
+                texts.append(text)
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise ValueError(f"{path}: not a gzip file, or cut short ({error})") from None
     return texts
 
 

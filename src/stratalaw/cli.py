@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stratalaw.study import Study
+from stratalaw.study import Study, StudyError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -55,3 +55,18 @@ def show(laws: Annotated[Path, typer.Argument(help="laws.json of a study", exist
     from stratalaw.tables import show_analysis
 
     show_analysis(read_analysis(str(laws)))
+
+
+@app.command()
+def pin(study: Annotated[Path, typer.Argument(help="the study's YAML file", metavar="STUDY.yaml")]) -> None:
+    """Write the commits of a study's models and data set on the Hub into its file, and show them."""
+    from stratalaw.downloads import DownloadError
+    from stratalaw.pin import pin
+    from stratalaw.tables import show_pinned
+
+    try:
+        pinned = pin(study)
+    except (StudyError, DownloadError) as error:
+        typer.echo(error.args[0], err=True)
+        raise typer.Exit(1) from None
+    show_pinned(study, pinned)

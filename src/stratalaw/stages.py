@@ -38,11 +38,23 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def copy_model(source: str, model: str) -> None:
-    """A model's folder, whole and checked, with the hashes of its files."""
-    from stratalaw.models import copy_model
+def provide_model(source: str, revision: str | None, downloads: str, model: str) -> None:
+    """A model's folder, whole and checked, with the hashes of its files: copied, or fetched if it has a revision."""
+    if revision is None:
+        from stratalaw.models import copy_model
 
-    copy_model(Path(source), Path(model))
+        copy_model(Path(source), Path(model))
+    else:
+        from stratalaw.downloads import Repository, download_model
+
+        download_model(Repository(source, commit=revision), Path(model), Path(downloads))
+
+
+def fetch_corpus(dataset: str, revision: str, file: str, corpus: str) -> None:
+    """The calibration corpus, from a data set of the Hub."""
+    from stratalaw.downloads import Repository, download_file
+
+    download_file(Repository(dataset, "dataset", revision), file, Path(corpus))
 
 
 def draw_calibration(model: str, corpus: str, samples: int, tokens: int, seed: int, drawn: str) -> None:

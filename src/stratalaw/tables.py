@@ -1,6 +1,9 @@
-"""An analysis as tables on the terminal."""
+"""Tables on the terminal: an analysis, and what was pinned."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich import box
@@ -9,6 +12,9 @@ from rich.table import Table
 
 from stratalaw.laws.analysis import Analysis, exponents_table
 from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
+
+if TYPE_CHECKING:
+    from stratalaw.pin import Pinned
 
 SHOWN_FORMS = 3
 VERDICT_STYLES = {"supported": "green", "contradicted": "red", "not decidable": "yellow"}
@@ -74,6 +80,17 @@ def table_of_verdicts(analysis: Analysis) -> Table:
         estimate = "" if row.estimate is None else f"{row.estimate:.3f} ({row.low:.3f} to {row.high:.3f})"
         table.add_row(row.text, verdict, probability, estimate)
     return table
+
+
+def show_pinned(study: Path, pinned: list[Pinned]) -> None:
+    """Print the commits that were written into a study's file."""
+    if not pinned:
+        print(f"{study}: nothing to pin")
+        return
+    table = new_table(f"Pinned in {study}", "key", "page", "commit")
+    for one in pinned:
+        table.add_row(one.key, one.repository.page, one.repository.commit)
+    Console().print(table)
 
 
 def new_table(title: str, *columns: str) -> Table:

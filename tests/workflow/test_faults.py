@@ -120,11 +120,16 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("stage", ["copy_model", "quantize"])
+@pytest.mark.parametrize("stage", ["provide_model", "quantize"])
 def test_a_full_disk_is_named_and_with_more_room_the_stage_succeeds(folder, whole, tmp_path, small_disk, stage):
     model = folder / "results" / "models" / "r3"
     calls = {
-        "copy_model": {"source": str(model), "model": str(small_disk / "r3")},
+        "provide_model": {
+            "source": str(model),
+            "revision": None,
+            "downloads": str(tmp_path / "downloads"),
+            "model": str(small_disk / "r3"),
+        },
         "quantize": {
             "model": str(model),
             "calibration": str(folder / "results" / "calibration" / "r3" / "s0.parquet"),
