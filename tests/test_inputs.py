@@ -68,6 +68,22 @@ def test_tasks_of_lm_evals_own_registry_are_known():
     benchmark = DEMO.evaluation.strata["reasoning"][0]
     known = {"reasoning": [benchmark.model_copy(update={"task": "arc_challenge"})]}
     check_inputs(changed("evaluation", strata=known, tasks_folder=None), "s.yaml")
-    misspelt = {"reasoning": [benchmark.model_copy(update={"task": "arc_chalenge"})]}
-    with pytest.raises(StudyError, match=r"lm-eval has no task arc_chalenge; alike: arc_challenge"):
-        check_inputs(changed("evaluation", strata=misspelt, tasks_folder=None), "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "message"),
+    [
+        ({"task": "arc_chalenge"}, "lm-eval has no task arc_chalenge; alike: arc_challenge"),
+        ({"task": "mmlu", "metric": "exact_match"}, "the task mmlu_[a-z_]+ has no metric exact_match; allowed: acc$"),
+        ({"task": "gsm8k", "metric": "exact_match"},
+         "the task gsm8k needs a filter; allowed: strict-match, flexible-extract$"),
+        ({"task": "gsm8k", "metric": "exact_match", "filter": "strict"},
+         "the task gsm8k has no filter strict; allowed: strict-match, flexible-extract$"),
+        ({"task": "arc_easy", "filter": "strict"}, "the task arc_easy has no filter strict; allowed: none$"),
+    ],
+)  # fmt: skip
+def test_what_lm_eval_does_not_have_is_named(benchmark, message):
+    benchmark = DEMO.evaluation.strata["reasoning"][0].model_copy(update=benchmark)
+    evaluation = changed("evaluation", strata={"reasoning": [benchmark]}, tasks_folder=None)
+    with pytest.raises(StudyError, match=rf"^s\.yaml: evaluation\.strata\.reasoning: {message}"):
+        check_inputs(evaluation, "s.yaml")

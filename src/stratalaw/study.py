@@ -113,6 +113,8 @@ class Benchmark(Section):
     """Name of the task in lm-eval."""
     metric: Name = "acc"
     """The task's metric that is the accuracy."""
+    filter: Name | None = None
+    """The task's filter of answers whose metric counts; needed only where a task has several."""
     chance: float = Field(ge=0, lt=1)
     """Accuracy of guessing."""
     shots: int | None = Field(default=None, ge=0)
