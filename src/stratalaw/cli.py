@@ -70,3 +70,26 @@ def pin(study: Annotated[Path, typer.Argument(help="the study's YAML file", meta
         typer.echo(error.args[0], err=True)
         raise typer.Exit(1) from None
     show_pinned(study, pinned)
+
+
+@app.command()
+def preflight(
+    study: Annotated[Path, typer.Argument(help="the study's YAML file", metavar="STUDY.yaml")] = Path(
+        "config/config.yaml"
+    ),
+    gpu_memory: Annotated[float, typer.Option(help="memory of one GPU, in GB")] = 80,
+) -> None:
+    """Say, before a study runs, whether it can: group sizes, memory, disk, kernels; exit with 1 if it cannot."""
+    from stratalaw.downloads import DownloadError
+    from stratalaw.preflight import GB, preflight
+    from stratalaw.study import read_study
+    from stratalaw.tables import show_preflight
+
+    try:
+        found = preflight(read_study(study), str(study), gpu_memory * GB)
+    except (StudyError, DownloadError) as error:
+        typer.echo(error.args[0], err=True)
+        raise typer.Exit(1) from None
+    show_preflight(found)
+    if found.problems:
+        raise typer.Exit(1)

@@ -31,14 +31,19 @@ def check_inputs(study: Study, study_file: str) -> None:
 
 def check_source(model: Model, key: str, study_file: str) -> None:
     """Refuse a model without a revision that is no folder, or not a whole one."""
+    check_is_pinned(model, key, study_file)
+    if not Path(model.source).is_dir():
+        raise LookupError(f"{key}.source: there is no folder {model.source}")
+    check_model(Path(model.source))
+
+
+def check_is_pinned(model: Model, key: str, study_file: str) -> None:
+    """Refuse a model that can only be a repository of the Hub, and has no revision."""
     if is_unpinned(model):
         raise LookupError(
             f"{key}: there is no folder {model.source}, and for a repository of the Hub the revision is missing; "
             f"run: stratalaw pin {study_file}"
         )
-    if not Path(model.source).is_dir():
-        raise LookupError(f"{key}.source: there is no folder {model.source}")
-    check_model(Path(model.source))
 
 
 def check_corpus(calibration: Calibration, study_file: str) -> None:

@@ -1,4 +1,4 @@
-"""Tables on the terminal: an analysis, and what was pinned."""
+"""Tables on the terminal: an analysis, what was pinned, and what a study needs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
 
 if TYPE_CHECKING:
     from stratalaw.pin import Pinned
+    from stratalaw.preflight import Checkpoint, Preflight
 
 SHOWN_FORMS = 3
 VERDICT_STYLES = {"supported": "green", "contradicted": "red", "not decidable": "yellow"}
@@ -91,6 +92,61 @@ def show_pinned(study: Path, pinned: list[Pinned]) -> None:
     for one in pinned:
         table.add_row(one.key, one.repository.page, one.repository.commit)
     Console().print(table)
+
+
+def show_preflight(found: Preflight) -> None:
+    """Print what a study needs, its ragged groups, and why it cannot run."""
+    console = Console()
+    console.print(table_of_checkpoints(found.checkpoints))
+    models = {checkpoint.model for checkpoint in found.checkpoints}
+    console.print(f"{len(found.checkpoints)} quantized variants of {len(models)} models.")
+    console.print(
+        f"Disk: {found.disk_bytes / 1e9:,.1f} GB for models and checkpoints; {found.free_bytes / 1e9:,.1f} GB are free."
+    )
+    for (model, group_size), ragged in ragged_groups(found.checkpoints).items():
+        rows = ", ".join(f"{length} ({', '.join(kinds)})" for length, kinds in sorted(ragged.items()))
+        console.print(
+            f"Ragged groups: {model}, group size {group_size}: the last group of rows of {rows} is short. "
+            "It runs, and each checkpoint's audit records it."
+        )
+    for problem in found.problems:
+        console.print(f"[red]Problem:[/] {problem}.", highlight=False)
+
+
+def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
+    """Sizes and kernels by model, bits and group size; memory is for the largest calibration set."""
+    table = new_table(
+        "Variants by model, bits and group size",
+        *("model", "bits", "group size", "variants", "checkpoint (GB)", "GPU, at least (GB)", "kernel", "ragged"),
+    )
+    previous = None
+    for (model, bits, group_size), alike in grouped(checkpoints).items():
+        if previous not in (None, model):
+            table.add_section()
+        size = f"{alike[0].weight_bytes / 1e9:.2f}"
+        memory = f"{max(checkpoint.gpu_bytes for checkpoint in alike) / 1e9:.1f}"
+        ragged = ", ".join(map(str, sorted(alike[0].ragged)))
+        name, previous = "" if model == previous else model, model
+        table.add_row(name, str(bits), str(group_size), str(len(alike)), size, memory, alike[0].kernel, ragged)
+    return table
+
+
+def grouped(checkpoints: list[Checkpoint]) -> dict[tuple[str, int, int], list[Checkpoint]]:
+    """Variants that differ in their calibration only."""
+    groups: dict[tuple[str, int, int], list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        key = (checkpoint.model, checkpoint.quantization.bits, checkpoint.quantization.group_size)
+        groups.setdefault(key, []).append(checkpoint)
+    return groups
+
+
+def ragged_groups(checkpoints: list[Checkpoint]) -> dict[tuple[str, int], dict[int, list[str]]]:
+    """Row lengths that a group size does not divide, by model and group size."""
+    return {
+        (checkpoint.model, checkpoint.quantization.group_size): checkpoint.ragged
+        for checkpoint in checkpoints
+        if checkpoint.ragged
+    }
 
 
 def new_table(title: str, *columns: str) -> Table:
