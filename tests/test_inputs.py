@@ -33,6 +33,18 @@ def test_a_model_without_a_tokenizer_is_named(tmp_path, small_model_folder):
         check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
 
 
+def test_a_model_that_gptqmodel_cannot_quantize_is_named(tmp_path, small_model_folder):
+    for path in small_model_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "qwen3"', '"model_type": "never-heard-of"'))
+    model = DEMO.models[0].model_copy(update={"source": str(tmp_path)})
+    with pytest.raises(
+        StudyError, match=rf"^s\.yaml: {config}: gptqmodel cannot quantize models of the type never-heard"
+    ):
+        check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
+
+
 def test_a_repository_without_a_commit_is_refused_with_the_command_that_pins_it():
     models = [DEMO.models[0].model_copy(update={"source": "someone/small"})]
     expected = (

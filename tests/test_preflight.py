@@ -10,8 +10,9 @@ from transformers import Qwen3Config
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
+from stratalaw.inputs import known_architectures
 from stratalaw.kernels import KERNELS, kernel_of
-from stratalaw.preflight import GB, known_architectures, preflight
+from stratalaw.preflight import GB, preflight
 from stratalaw.shapes import Matrix
 from stratalaw.study import StudyError, read_study
 from stratalaw.variants import Quantization

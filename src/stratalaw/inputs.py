@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from stratalaw.models import ModelError, check_model, model_files
+from stratalaw.models import CONFIG, ModelError, check_model, model_files
 from stratalaw.study import Calibration, Model, Study, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
@@ -35,6 +39,7 @@ def check_source(model: Model, key: str, study_file: str) -> None:
     if not Path(model.source).is_dir():
         raise LookupError(f"{key}.source: there is no folder {model.source}")
     check_model(Path(model.source))
+    check_architecture(Path(model.source))
 
 
 def check_is_pinned(model: Model, key: str, study_file: str) -> None:
@@ -44,6 +49,30 @@ def check_is_pinned(model: Model, key: str, study_file: str) -> None:
             f"{key}: there is no folder {model.source}, and for a repository of the Hub the revision is missing; "
             f"run: stratalaw pin {study_file}"
         )
+
+
+def check_architecture(folder: Path) -> None:
+    """Raise ModelError unless gptqmodel can quantize a model with the configuration in a folder."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise ModelError(f"{folder}: no {CONFIG}")
+    architecture = json.loads(path.read_text()).get("model_type")
+    if architecture not in known_architectures():
+        raise ModelError(f"{path}: gptqmodel cannot quantize models of the type {architecture}")
+
+
+@cache
+def known_architectures() -> frozenset[str]:
+    """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
+    (package,) = find_spec("gptqmodel").submodule_search_locations
+    found: set[str] = set()
+    for statement in ast.walk(ast.parse((Path(package) / "models" / "auto.py").read_text())):
+        match statement:
+            case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
+                found |= {key.value for key in keys}
+            case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
+                found.add(key)
+    return frozenset(found)
 
 
 def check_corpus(calibration: Calibration, study_file: str) -> None:

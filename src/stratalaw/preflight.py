@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.downloads import Repository, download_file
-from stratalaw.inputs import check_is_pinned
+from stratalaw.inputs import check_architecture, check_is_pinned
 from stratalaw.kernels import kernel_of
 from stratalaw.models import CONFIG, ModelError
 from stratalaw.shapes import BYTES_OF_16_BITS, Shapes, shapes_of
@@ -112,30 +108,6 @@ def shapes_of_model(model: Model) -> Shapes:
         download_file(Repository(model.source, commit=model.revision), CONFIG, Path(folder) / CONFIG)
         check_architecture(Path(folder))
         return shapes_of(Path(folder))
-
-
-def check_architecture(folder: Path) -> None:
-    """Raise ModelError unless gptqmodel can quantize a model with the configuration in a folder."""
-    path = folder / CONFIG
-    if not path.exists():
-        raise ModelError(f"{folder}: no {CONFIG}")
-    architecture = json.loads(path.read_text()).get("model_type")
-    if architecture not in known_architectures():
-        raise ModelError(f"{path}: gptqmodel cannot quantize models of the type {architecture}")
-
-
-@cache
-def known_architectures() -> frozenset[str]:
-    """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
-    (package,) = find_spec("gptqmodel").submodule_search_locations
-    found: set[str] = set()
-    for statement in ast.walk(ast.parse((Path(package) / "models" / "auto.py").read_text())):
-        match statement:
-            case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
-                found |= {key.value for key in keys}
-            case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
-                found.add(key)
-    return frozenset(found)
 
 
 def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Checkpoint]:
