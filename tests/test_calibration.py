@@ -34,7 +34,7 @@ def test_seeds_draw_different_sets():
 
 
 def test_too_short_a_corpus_is_refused():
-    expected = f"only {len(LONG_ENOUGH)} of 60 texts have 8 tokens; 50 samples are needed"
+    expected = f"only {len(LONG_ENOUGH)} of 60 texts have 8 tokens and may be used; 50 samples are needed"
     with pytest.raises(ValueError, match=expected):
         sample(TEXTS, tokenize, samples=50, tokens=8, seed=0)
 
@@ -65,3 +65,12 @@ def test_a_line_that_is_no_text_is_named(tmp_path, line):
     path.write_text(f'{{"text": "one"}}\n{line}\n')
     with pytest.raises(ValueError, match=r"corpus.jsonl: line 2 is not a JSON object with the key \"text\""):
         read_corpus(path)
+
+
+def test_texts_that_are_not_allowed_are_passed_over_and_the_order_of_the_others_stays():
+    everything = sample(TEXTS, tokenize, samples=len(LONG_ENOUGH), tokens=8, seed=0)
+    forbidden = set(everything.text[:5])
+    allowed = sample(
+        TEXTS, tokenize, samples=10, tokens=8, seed=0, is_allowed=lambda t: TEXTS.index(t) not in forbidden
+    )
+    assert allowed.text.tolist() == everything.text[5:15].tolist()

@@ -32,24 +32,35 @@ def read_corpus(path: Path) -> list[str]:
 
 
 def sample(
-    texts: list[str], tokenize: Callable[[str], list[int]], *, samples: int, tokens: int, seed: int
+    texts: list[str],
+    tokenize: Callable[[str], list[int]],
+    *,
+    samples: int,
+    tokens: int,
+    seed: int,
+    is_allowed: Callable[[str], bool] = lambda text: True,
 ) -> pd.DataFrame:
     """Draw a calibration set; of two sets with the same seed the smaller is a prefix of the larger.
 
-    Texts are visited in a random order; those shorter than ``tokens`` are passed over, longer ones are cut.
+    Texts are visited in a random order; those shorter than ``tokens`` and those not allowed are passed over, longer
+    ones are cut.
 
     Returns:
         One row for each sample: ``text`` (its place in the corpus) and ``tokens`` (token ids, all of the same length).
 
     Raises:
-        ValueError: too few texts are long enough.
+        ValueError: too few texts are long enough and allowed.
     """
     rows = []
     for place, ids in _long_enough(texts, tokenize, tokens, seed):
+        if not is_allowed(texts[place]):
+            continue
         rows.append({"text": place, "tokens": ids[:tokens]})
         if len(rows) == samples:
             return pd.DataFrame(rows)
-    raise ValueError(f"only {len(rows)} of {len(texts)} texts have {tokens} tokens; {samples} samples are needed")
+    raise ValueError(
+        f"only {len(rows)} of {len(texts)} texts have {tokens} tokens and may be used; {samples} samples are needed"
+    )
 
 
 def _long_enough(texts, tokenize, tokens, seed) -> Iterator[tuple[int, list[int]]]:

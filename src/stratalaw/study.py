@@ -98,6 +98,8 @@ class Calibration(Section):
     """Commit of the data set (40 hexadecimal digits; ``stratalaw pin`` fills it in)."""
     tokens: int = Field(ge=16)
     """Tokens of each sample."""
+    overlap_words: int | None = Field(default=None, ge=2)
+    """Texts that share so many words in a row with a benchmark item are passed over; none are if not given."""
 
     @model_validator(mode="after")
     def _a_revision_is_of_a_data_set(self) -> Calibration:

@@ -98,13 +98,15 @@ def test_calibration_text_that_is_too_short_is_named(tmp_path):
     call = {
         "model": str(ROOT / "ladder" / "models" / "r1"),
         "corpus": str(corpus),
+        "requests": [],
         "samples": 8,
         "tokens": 256,
+        "overlap_words": None,
         "seed": 0,
         "drawn": str(tmp_path / "calibration" / "s0.parquet"),
     }
     message = perform(Call("stratalaw.stages:draw_calibration", str(tmp_path / "log"), call))
-    assert message.startswith(f"{corpus}: only 0 of 1 texts have 256 tokens; 8 samples are needed")
+    assert message.startswith(f"{corpus}: only 0 of 1 texts have 256 tokens and may be used; 8 samples are needed")
     assert not (tmp_path / "calibration").exists()
 
 

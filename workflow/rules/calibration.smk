@@ -24,6 +24,7 @@ rule calibration:
     input:
         model="results/models/{model}",
         corpus=CORPUS,
+        requests=REQUESTS if STUDY.calibration.overlap_words else [],
     output:
         "results/calibration/{model}/s{seed}.parquet",
     log:
@@ -36,6 +37,7 @@ rule calibration:
         mem_mb=4000,
     params:
         tokens=STUDY.calibration.tokens,
+        overlap_words=STUDY.calibration.overlap_words,
         samples=int(VARIANTS.calibration_size.max()),
     script:
         "../scripts/draw_calibration.py"

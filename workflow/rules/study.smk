@@ -24,6 +24,8 @@ MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
 VARIANTS = STUDY.variants()
 CORPUS = corpus_file(STUDY.calibration)
+REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
+PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)
 ABOUT = describe_study(STUDY)
 config["name"] = STUDY.name  # for the landing page of the report
 
