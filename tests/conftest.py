@@ -1,11 +1,14 @@
 """Models and studies that several tests use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+
+from tests.hub_server import HubServer
 
 LADDER = Path(__file__).parent.parent / "ladder"
 
@@ -26,3 +29,23 @@ def calibration(small_model_folder) -> list[list[int]]:
     tokenizer = AutoTokenizer.from_pretrained(small_model_folder)
     corpus = read_corpus(LADDER / "calibration.jsonl")
     return sample(corpus, tokenizer.encode, samples=8, tokens=256, seed=0).tokens.tolist()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Iterator[HubServer]:
+    """A Hub on loopback, asked instead of the real one, by somebody who has no token."""
+    server = HubServer()
+    monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """The seconds that huggingface_hub would have waited."""
+    seconds: list[float] = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", seconds.append)
+    return seconds

@@ -33,6 +33,36 @@ def test_a_model_without_a_tokenizer_is_named(tmp_path, small_model_folder):
         check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
 
 
+def test_a_model_that_gptqmodel_cannot_quantize_is_named(tmp_path, small_model_folder):
+    for path in small_model_folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "qwen3"', '"model_type": "never-heard-of"'))
+    model = DEMO.models[0].model_copy(update={"source": str(tmp_path)})
+    with pytest.raises(
+        StudyError, match=rf"^s\.yaml: {config}: gptqmodel cannot quantize models of the type never-heard"
+    ):
+        check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
+
+
+def test_a_repository_without_a_commit_is_refused_with_the_command_that_pins_it():
+    models = [DEMO.models[0].model_copy(update={"source": "someone/small"})]
+    expected = (
+        r"^s\.yaml: models\.0: there is no folder someone/small, .* revision is missing; run: stratalaw pin s\.yaml$"
+    )
+    with pytest.raises(StudyError, match=expected):
+        check_inputs(DEMO.model_copy(update={"models": models}), "s.yaml")
+    pinned = models[0].model_copy(update={"revision": "a" * 40})
+    check_inputs(DEMO.model_copy(update={"models": [pinned]}), "s.yaml")
+
+
+def test_a_data_set_without_a_commit_is_refused_with_the_command_that_pins_it():
+    expected = r"^s\.yaml: calibration: the revision of someone/texts is missing; run: stratalaw pin s\.yaml$"
+    with pytest.raises(StudyError, match=expected):
+        check_inputs(changed("calibration", dataset="someone/texts"), "s.yaml")
+    check_inputs(changed("calibration", dataset="someone/texts", revision="a" * 40), "s.yaml")
+
+
 def test_a_missing_corpus_is_named():
     with pytest.raises(StudyError, match=r"^s\.yaml: calibration\.corpus: there is no file c4\.jsonl$"):
         check_inputs(changed("calibration", corpus="c4.jsonl"), "s.yaml")
@@ -50,6 +80,22 @@ def test_tasks_of_lm_evals_own_registry_are_known():
     benchmark = DEMO.evaluation.strata["reasoning"][0]
     known = {"reasoning": [benchmark.model_copy(update={"task": "arc_challenge"})]}
     check_inputs(changed("evaluation", strata=known, tasks_folder=None), "s.yaml")
-    misspelt = {"reasoning": [benchmark.model_copy(update={"task": "arc_chalenge"})]}
-    with pytest.raises(StudyError, match=r"lm-eval has no task arc_chalenge; alike: arc_challenge"):
-        check_inputs(changed("evaluation", strata=misspelt, tasks_folder=None), "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "message"),
+    [
+        ({"task": "arc_chalenge"}, "lm-eval has no task arc_chalenge; alike: arc_challenge"),
+        ({"task": "mmlu", "metric": "exact_match"}, "the task mmlu_[a-z_]+ has no metric exact_match; allowed: acc$"),
+        ({"task": "gsm8k", "metric": "exact_match"},
+         "the task gsm8k needs a filter; allowed: strict-match, flexible-extract$"),
+        ({"task": "gsm8k", "metric": "exact_match", "filter": "strict"},
+         "the task gsm8k has no filter strict; allowed: strict-match, flexible-extract$"),
+        ({"task": "arc_easy", "filter": "strict"}, "the task arc_easy has no filter strict; allowed: none$"),
+    ],
+)  # fmt: skip
+def test_what_lm_eval_does_not_have_is_named(benchmark, message):
+    benchmark = DEMO.evaluation.strata["reasoning"][0].model_copy(update=benchmark)
+    evaluation = changed("evaluation", strata={"reasoning": [benchmark]}, tasks_folder=None)
+    with pytest.raises(StudyError, match=rf"^s\.yaml: evaluation\.strata\.reasoning: {message}"):
+        check_inputs(evaluation, "s.yaml")

@@ -75,6 +75,27 @@ def test_the_ladder_has_293_variants_and_its_baselines():
     assert set(quantized[quantized.held_out].model) == {"r6"}
 
 
+@pytest.mark.parametrize(
+    ("study", "models", "counted"),
+    [
+        ("config", 6, {2: 96, 3: 96, 4: 96, 8: 5}),
+        ("llama3", 3, {3: 21, 4: 21}),
+        ("smollm2", 3, {2: 27, 3: 27, 4: 27, 8: 3}),
+    ],
+)
+def test_the_studies_of_real_models_have_their_variants(study, models, counted):
+    variants = read_study(Path(f"config/{study}.yaml")).variants()
+    assert variants.bits.value_counts().to_dict() == counted
+    assert (variants.variant == BASELINE_NAME).sum() == models
+
+
+def test_the_papers_study_holds_out_32b_and_has_all_its_factors():
+    variants = read_study(Path("config/config.yaml")).variants()
+    assert set(variants[variants.held_out].model) == {"qwen3-32b"}
+    low = variants[variants.bits.isin([2, 3, 4])]
+    assert (low.groupby(["model", "bits"])[["group_size", "calibration_size"]].nunique() == 4).all(axis=None)
+
+
 def test_the_demo_has_three_models_and_at_least_24_variants():
     variants = read_study(Path("config/demo.yaml")).variants()
     assert variants.model.nunique() >= 3
@@ -98,12 +119,14 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"gptq": {"dampening": 0.1}}, "gptq.dampening: unknown key; allowed here: damping, symmetric, "
          "activation_order, sequential_within_layer, batch_size, threads"),
         ({"evaluation.strata.memorization.0.color": 1}, "evaluation.strata.memorization.0.color: unknown key; "
-         "allowed here: task, metric, chance, shots"),
+         "allowed here: task, metric, filter, chance, shots"),
         ({"calibration": None}, "calibration: this key is missing"),
         ({"grids.0.models": ["tiny"]}, "grids.0.models: tiny is not one of small, large"),
         ({"models.1.name": "small"}, "models name small twice"),
         ({"models.0.name": "../up"}, "models.0.name: '../up': string should match pattern "),
         ({"models.0.revision": "main"}, "models.0.revision: 'main': string should match pattern "),
+        ({"calibration.revision": "a" * 40}, "calibration: a revision is that of a data set; name the dataset too"),
+        ({"calibration.dataset": "c4"}, "calibration.dataset: 'c4': string should match pattern "),
         ({"evaluation.strata.memorization.0.chance": 1}, "evaluation.strata.memorization.0.chance: 1: input should be "
          "less than 1"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},

@@ -15,6 +15,9 @@ from stratalaw.variants import Quantization
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
+LawsFile = Annotated[Path, typer.Option(help="laws.json of a study", exists=True, dir_okay=False)]
+StudyFile = Annotated[Path, typer.Argument(help="the study, as YAML", metavar="STUDY.yaml")]
+
 
 @app.callback()
 def stratalaw() -> None:
@@ -25,6 +28,34 @@ def stratalaw() -> None:
 def schema() -> None:
     """Print the JSON schema of a study, by which editors complete and check the files in config/."""
     print(json.dumps(Study.model_json_schema(), indent=2))
+
+
+@app.command()
+def pin(study: StudyFile) -> None:
+    """Write the commits of a study's models and data set on the Hub into its file, and show them."""
+    from stratalaw.pin import pin
+    from stratalaw.tables import show_pinned
+
+    with _one_line_errors():
+        pinned = pin(study)
+    show_pinned(study, pinned)
+
+
+@app.command()
+def preflight(
+    study: StudyFile = Path("config/config.yaml"),
+    gpu_memory: Annotated[float, typer.Option(help="memory of one GPU, in GB")] = 80,
+) -> None:
+    """Say, before a study runs, whether it can: group sizes, memory, disk, kernels; exit with 1 if it cannot."""
+    from stratalaw.preflight import GB, preflight
+    from stratalaw.study import read_study
+    from stratalaw.tables import show_preflight
+
+    with _one_line_errors():
+        found = preflight(read_study(study), str(study), gpu_memory * GB)
+    show_preflight(found)
+    if found.problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -60,10 +91,6 @@ def show(laws: Annotated[Path, typer.Argument(help="laws.json of a study", exist
     show_analysis(read_analysis(str(laws)))
 
 
-LawsFile = Annotated[Path, typer.Option(help="laws.json of a study", exists=True, dir_okay=False)]
-StudyFile = Annotated[Path, typer.Argument(help="the study, as YAML")]
-
-
 @app.command()
 def predict(
     laws: LawsFile,
@@ -75,8 +102,8 @@ def predict(
 ) -> None:
     """Predict the accuracy of a variant in each stratum, with its interval."""
     from stratalaw.planning.prediction import predict
+    from stratalaw.planning.tables import show_predictions
     from stratalaw.stages import read_analysis
-    from stratalaw.tables import show_predictions
 
     variant = Quantization(bits, group_size, calibration_size, 0)
     with _one_line_errors():
@@ -101,9 +128,9 @@ def plan(
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
     from stratalaw.planning.portfolio import Infeasible
     from stratalaw.planning.portfolio import plan as make_plan
+    from stratalaw.planning.tables import show_plan
     from stratalaw.stages import read_analysis
     from stratalaw.study import read_study
-    from stratalaw.tables import show_plan
 
     with _one_line_errors():
         analysis = read_analysis(str(laws))
@@ -137,9 +164,9 @@ def select(
     """Choose which variants of a study to measure: those that tell most about the exponents within a budget."""
     from stratalaw.planning.selection import candidates_with_cost, designs_of
     from stratalaw.planning.selection import select as choose
+    from stratalaw.planning.tables import show_selection
     from stratalaw.stages import read_analysis, write_csv
     from stratalaw.study import read_study
-    from stratalaw.tables import show_selection
 
     with _one_line_errors():
         analysis = read_analysis(str(laws))

@@ -222,7 +222,12 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Evalu
     results = run_tasks(ReplayingModel(requests, answers), evaluation, stratum)
     tables = []
     for benchmark in evaluation.strata[stratum]:
-        samples = [sample for task in tasks_within(results, benchmark.task) for sample in results["samples"][task]]
+        samples = [
+            sample
+            for task in tasks_within(results, benchmark.task)
+            for sample in results["samples"][task]
+            if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
+        ]
         tables.append(
             pd.DataFrame(
                 {

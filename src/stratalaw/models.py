@@ -44,8 +44,13 @@ def copy_model(source: Path, target: Path) -> None:
         folder.mkdir()
         for path in model_files(source):
             shutil.copy(path, folder / path.name)
-        sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
+        write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """Record the SHA-256 sum of every file of a model's folder beside them."""
+    sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
 
 
 def model_files(folder: Path) -> list[Path]:

@@ -38,22 +38,56 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def copy_model(source: str, model: str) -> None:
-    """A model's folder, whole and checked, with the hashes of its files."""
-    from stratalaw.models import copy_model
+def provide_model(source: str, revision: str | None, downloads: str, model: str) -> None:
+    """A model's folder, whole and checked, with the hashes of its files: copied, or fetched if it has a revision."""
+    if revision is None:
+        from stratalaw.models import copy_model
 
-    copy_model(Path(source), Path(model))
+        copy_model(Path(source), Path(model))
+    else:
+        from stratalaw.downloads import Repository, download_model
+
+        download_model(Repository(source, commit=revision), Path(model), Path(downloads))
 
 
-def draw_calibration(model: str, corpus: str, samples: int, tokens: int, seed: int, drawn: str) -> None:
-    """A draw of calibration samples as token ids."""
+def fetch_corpus(dataset: str, revision: str, file: str, corpus: str) -> None:
+    """The calibration corpus, from a data set of the Hub."""
+    from stratalaw.downloads import Repository, download_file
+
+    download_file(Repository(dataset, "dataset", revision), file, Path(corpus))
+
+
+def draw_calibration(
+    model: str,
+    corpus: str,
+    requests: Sequence[str],
+    samples: int,
+    tokens: int,
+    overlap_words: int | None,
+    seed: int,
+    drawn: str,
+) -> None:
+    """A draw of calibration samples as token ids; its metadata count the texts that overlap with the requests."""
+    import pandas as pd
     from transformers import AutoTokenizer
 
     from stratalaw.calibration import read_corpus, sample
+    from stratalaw.decontamination import Overlap, item_texts
 
     tokenizer = AutoTokenizer.from_pretrained(model)
+    size = {"samples": samples, "tokens": tokens, "seed": seed}
     try:
-        table = sample(read_corpus(Path(corpus)), tokenizer.encode, samples=samples, tokens=tokens, seed=seed)
+        texts = read_corpus(Path(corpus))
+        if overlap_words is None:
+            table = sample(texts, tokenizer.encode, **size)
+        else:
+            asked = (
+                argument for path in requests for argument in pd.read_parquet(path, columns=["arguments"]).arguments
+            )
+            overlap = Overlap(item_texts(asked), overlap_words)
+            table = sample(texts, tokenizer.encode, **size, is_allowed=overlap.is_free)
+            table.attrs["overlapping_texts"] = overlap.found
+            LOG.info("%d texts passed over that share %d words with a benchmark item", overlap.found, overlap_words)
     except ValueError as error:
         raise ValueError(f"{corpus}: {error}") from None
     write_table(table, drawn)

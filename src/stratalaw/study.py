@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from stratalaw.variants import BASELINE_NAME, Quantization
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
 class StudyError(ValueError):
@@ -34,8 +36,8 @@ class Model(Section):
     """Short name, used in paths and figures."""
     source: str = Field(min_length=1)
     """A folder with config, tokenizer and safetensors, or a repository of the Hugging Face Hub."""
-    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
-    """Commit of the Hub repository (40 hexadecimal digits); not used for a folder."""
+    revision: Commit | None = None
+    """Commit of the Hub repository (40 hexadecimal digits; ``stratalaw pin`` fills it in); none for a folder."""
     family: Name
     """Models of one family differ in size only; laws are fitted within a family."""
     held_out: bool = False
@@ -89,9 +91,21 @@ class Calibration(Section):
     """The text that GPTQ sees."""
 
     corpus: str = Field(min_length=1)
-    """A JSON Lines file with a ``text`` in each line."""
+    """A JSON Lines file with a ``text`` in each line, gzipped or not: on this machine, or in the data set."""
+    dataset: RepositoryName | None = None
+    """Data set of the Hugging Face Hub that holds the corpus; none for a file on this machine."""
+    revision: Commit | None = None
+    """Commit of the data set (40 hexadecimal digits; ``stratalaw pin`` fills it in)."""
     tokens: int = Field(ge=16)
     """Tokens of each sample."""
+    overlap_words: int | None = Field(default=None, ge=2)
+    """Texts that share so many words in a row with a benchmark item are passed over; none are if not given."""
+
+    @model_validator(mode="after")
+    def _a_revision_is_of_a_data_set(self) -> Calibration:
+        if self.revision and not self.dataset:
+            raise ValueError("a revision is that of a data set; name the dataset too")
+        return self
 
 
 class Benchmark(Section):
@@ -101,6 +115,8 @@ class Benchmark(Section):
     """Name of the task in lm-eval."""
     metric: Name = "acc"
     """The task's metric that is the accuracy."""
+    filter: Name | None = None
+    """The task's filter of answers whose metric counts; needed only where a task has several."""
     chance: float = Field(ge=0, lt=1)
     """Accuracy of guessing."""
     shots: int | None = Field(default=None, ge=0)

@@ -1,10 +1,10 @@
-"""Analyses, predictions and plans as tables on the terminal."""
+"""Tables on the terminal: an analysis, what was pinned, and what a study needs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -12,8 +12,10 @@ from rich.table import Table
 
 from stratalaw.laws.analysis import Analysis, exponents_table
 from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
-from stratalaw.planning.portfolio import TOLERANCE, Candidate, Plan, Workload, gigabytes, reason
-from stratalaw.planning.selection import Designs
+
+if TYPE_CHECKING:
+    from stratalaw.pin import Pinned
+    from stratalaw.preflight import Checkpoint, Preflight
 
 SHOWN_FORMS = 3
 VERDICT_STYLES = {"supported": "green", "contradicted": "red", "not decidable": "yellow"}
@@ -81,55 +83,70 @@ def table_of_verdicts(analysis: Analysis) -> Table:
     return table
 
 
-def show_predictions(predictions: pd.DataFrame, title: str, level: float) -> None:
-    """Print the predicted accuracy of each stratum with its interval."""
-    table = new_table(title, "stratum", "accuracy", f"{100 * level:g} % interval", "form", "outside the fitted range")
-    for row in predictions.itertuples():
-        style = "yellow" if row.outside else ""
-        interval = f"{row.low:.3f} to {row.high:.3f}"
-        table.add_row(row.stratum, f"{row.accuracy:.3f}", interval, row.form, row.outside or "no", style=style)
+def show_pinned(study: Path, pinned: list[Pinned]) -> None:
+    """Print the commits that were written into a study's file."""
+    if not pinned:
+        print(f"{study}: nothing to pin")
+        return
+    table = new_table(f"Pinned in {study}", "key", "page", "commit")
+    for one in pinned:
+        table.add_row(one.key, one.repository.page, one.repository.commit)
     Console().print(table)
 
 
-def show_plan(
-    plan: Plan, workloads: Sequence[Workload], candidates: Sequence[Candidate], memory: int | None, title: str
-) -> None:
-    """Print which variant serves each workload, what it takes and reaches, and why it was chosen."""
-    console, strata = Console(), list(candidates[0].accuracy)
-    table = new_table(title, "workload", "variant", "memory", *strata)
-    for workload in workloads:
-        chosen = plan.choices[workload.name]
-        cells = []
-        for stratum in strata:
-            missed = chosen.accuracy[stratum] < workload.floors.get(stratum, 0) - TOLERANCE
-            cells.append(f"[red]{chosen.accuracy[stratum]:.3f}[/]" if missed else f"{chosen.accuracy[stratum]:.3f}")
-        table.add_row(workload.name, chosen.name, gigabytes(chosen.memory), *cells)
-    console.print(table)
-    limit = "" if memory is None else f" of {gigabytes(memory)}"
-    console.print(f"Memory {gigabytes(plan.memory)}{limit}; mean accuracy by shares and weights {plan.value:.3f}.")
-    for workload in workloads:
-        chosen = plan.choices[workload.name]
-        if plan.shortfall <= TOLERANCE:
-            console.print(f"{workload.name}: {reason(workload, plan, candidates, memory)}.")
-        if chosen.note:
-            console.print(f"Note: {chosen.name} is {chosen.note}.")
-
-
-def show_selection(designs: Designs, candidates: pd.DataFrame, chosen: np.ndarray, strata: Sequence[str]) -> None:
-    """Print what is chosen of which model and bits, its cost, and how wide the intervals will be."""
+def show_preflight(found: Preflight) -> None:
+    """Print what a study needs, its ragged groups, and why it cannot run."""
     console = Console()
-    counts = candidates[chosen].groupby(["model", "bits"], sort=False).size().unstack(fill_value=0)
-    table = new_table("Variants to measure", "model", *(f"{bits:g} bits" for bits in counts))
-    for model, row in counts.iterrows():
-        table.add_row(model, *map(str, row))
-    console.print(table)
-    hours = candidates.seconds[chosen].sum() / 3600, candidates.seconds.sum() / 3600
-    console.print(f"{chosen.sum()} of {len(chosen)} variants, {hours[0]:.3g} of {hours[1]:.3g} hours.")
-    table = new_table("Expected widths of the 95 % intervals: chosen (all)", "stratum", *designs.names[1:])
-    some, everything = designs.widths(chosen), designs.widths(np.ones_like(chosen))
-    for stratum, few, all_of_them in zip(strata, some[:, 1:], everything[:, 1:], strict=True):
-        table.add_row(stratum, *(f"{a:.3f} ({b:.3f})" for a, b in zip(few, all_of_them, strict=True)))
-    console.print(table)
+    console.print(table_of_checkpoints(found.checkpoints))
+    models = {checkpoint.model for checkpoint in found.checkpoints}
+    console.print(f"{len(found.checkpoints)} quantized variants of {len(models)} models.")
+    console.print(
+        f"Disk: {found.disk_bytes / 1e9:,.1f} GB for models and checkpoints; {found.free_bytes / 1e9:,.1f} GB are free."
+    )
+    for (model, group_size), ragged in ragged_groups(found.checkpoints).items():
+        rows = ", ".join(f"{length} ({', '.join(kinds)})" for length, kinds in sorted(ragged.items()))
+        console.print(
+            f"Ragged groups: {model}, group size {group_size}: the last group of rows of {rows} is short. "
+            "It runs, and each checkpoint's audit records it."
+        )
+    for problem in found.problems:
+        console.print(f"[red]Problem:[/] {problem}.", highlight=False)
+
+
+def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
+    """Sizes and kernels by model, bits and group size; memory is for the largest calibration set."""
+    table = new_table(
+        "Variants by model, bits and group size",
+        *("model", "bits", "group size", "variants", "checkpoint (GB)", "GPU, at least (GB)", "kernel", "ragged"),
+    )
+    previous = None
+    for (model, bits, group_size), alike in grouped(checkpoints).items():
+        if previous not in (None, model):
+            table.add_section()
+        size = f"{alike[0].weight_bytes / 1e9:.2f}"
+        memory = f"{max(checkpoint.gpu_bytes for checkpoint in alike) / 1e9:.1f}"
+        ragged = ", ".join(map(str, sorted(alike[0].ragged)))
+        name, previous = "" if model == previous else model, model
+        table.add_row(name, str(bits), str(group_size), str(len(alike)), size, memory, alike[0].kernel, ragged)
+    return table
+
+
+def grouped(checkpoints: list[Checkpoint]) -> dict[tuple[str, int, int], list[Checkpoint]]:
+    """Variants that differ in their calibration only."""
+    groups: dict[tuple[str, int, int], list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        key = (checkpoint.model, checkpoint.quantization.bits, checkpoint.quantization.group_size)
+        groups.setdefault(key, []).append(checkpoint)
+    return groups
+
+
+def ragged_groups(checkpoints: list[Checkpoint]) -> dict[tuple[str, int], dict[int, list[str]]]:
+    """Row lengths that a group size does not divide, by model and group size."""
+    return {
+        (checkpoint.model, checkpoint.quantization.group_size): checkpoint.ragged
+        for checkpoint in checkpoints
+        if checkpoint.ragged
+    }
 
 
 def new_table(title: str, *columns: str) -> Table:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 
+from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks import TaskManager
 
-from stratalaw.study import Evaluation
+from stratalaw.study import Benchmark, Evaluation
 
 LISTED = 12
 
@@ -15,17 +18,64 @@ def task_manager(evaluation: Evaluation) -> TaskManager:
     """lm-eval's tasks: those of the study's folder, or all that are installed.
 
     Raises:
-        LookupError: the study names a task that is not among them; the message names the key and what is allowed.
+        LookupError: the study names a task, metric or filter that is not among them; the message names the key and
+            what is allowed.
     """
     folder = evaluation.tasks_folder
-    manager = TaskManager(include_path=folder, include_defaults=folder is None)
+    manager = installed_tasks() if folder is None else TaskManager(include_path=folder, include_defaults=False)
     known = manager.all_tasks
     for stratum, benchmarks in evaluation.strata.items():
         for benchmark in benchmarks:
+            key = f"evaluation.strata.{stratum}"
             if benchmark.task not in known:
                 alike = get_close_matches(benchmark.task, known, n=3)
                 allowed = known if len(known) <= LISTED else alike
                 hint = f"; {'allowed' if len(known) <= LISTED else 'alike'}: {', '.join(allowed)}" if allowed else ""
                 place = f"the folder {folder}" if folder else "lm-eval"
-                raise LookupError(f"evaluation.strata.{stratum}: {place} has no task {benchmark.task}{hint}")
+                raise LookupError(f"{key}: {place} has no task {benchmark.task}{hint}")
+            for config in task_configs(manager, benchmark.task):
+                check_task(benchmark, config, key)
     return manager
+
+
+@cache
+def installed_tasks() -> TaskManager:
+    """All tasks of lm-eval; it reads thousands of files to find them."""
+    return TaskManager()
+
+
+def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping]:
+    """The configurations of a task, or of all tasks within a group or tag, as their YAML files have them."""
+    entry = manager.task_index[name]
+    config = entry.cfg or {}
+    if "group" not in config and config:
+        yield config
+        return
+    for member in config.get("task", sorted(entry.tags)):
+        if isinstance(member, str):
+            yield from task_configs(manager, member)
+
+
+def check_task(benchmark: Benchmark, config: Mapping, key: str) -> None:
+    """Refuse a metric that a task does not compute, and a filter that it does not have or that is left open."""
+    if "class" in config:
+        return  # only its code knows
+    metrics = metrics_of(config)
+    if benchmark.metric not in metrics:
+        raise LookupError(
+            f"{key}: the task {config['task']} has no metric {benchmark.metric}; allowed: {', '.join(metrics)}"
+        )
+    filters = [entry["name"] for entry in config.get("filter_list") or ()]
+    if benchmark.filter is None and len(filters) > 1:
+        raise LookupError(f"{key}: the task {config['task']} needs a filter; allowed: {', '.join(filters)}")
+    if benchmark.filter is not None and benchmark.filter not in filters:
+        allowed = ", ".join(filters) or "none"
+        raise LookupError(f"{key}: the task {config['task']} has no filter {benchmark.filter}; allowed: {allowed}")
+
+
+def metrics_of(config: Mapping) -> list[str]:
+    """The metrics that a task computes for each item."""
+    if "metric_list" not in config:
+        return DEFAULT_METRIC_REGISTRY[config.get("output_type", "generate_until")]
+    # A metric that is a function goes by the function's name.
+    return [str(entry["metric"]).rpartition(".")[2] for entry in config["metric_list"]]

@@ -98,13 +98,15 @@ def test_calibration_text_that_is_too_short_is_named(tmp_path):
     call = {
         "model": str(ROOT / "ladder" / "models" / "r1"),
         "corpus": str(corpus),
+        "requests": [],
         "samples": 8,
         "tokens": 256,
+        "overlap_words": None,
         "seed": 0,
         "drawn": str(tmp_path / "calibration" / "s0.parquet"),
     }
     message = perform(Call("stratalaw.stages:draw_calibration", str(tmp_path / "log"), call))
-    assert message.startswith(f"{corpus}: only 0 of 1 texts have 256 tokens; 8 samples are needed")
+    assert message.startswith(f"{corpus}: only 0 of 1 texts have 256 tokens and may be used; 8 samples are needed")
     assert not (tmp_path / "calibration").exists()
 
 
@@ -120,11 +122,16 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("stage", ["copy_model", "quantize"])
+@pytest.mark.parametrize("stage", ["provide_model", "quantize"])
 def test_a_full_disk_is_named_and_with_more_room_the_stage_succeeds(folder, whole, tmp_path, small_disk, stage):
     model = folder / "results" / "models" / "r3"
     calls = {
-        "copy_model": {"source": str(model), "model": str(small_disk / "r3")},
+        "provide_model": {
+            "source": str(model),
+            "revision": None,
+            "downloads": str(tmp_path / "downloads"),
+            "model": str(small_disk / "r3"),
+        },
         "quantize": {
             "model": str(model),
             "calibration": str(folder / "results" / "calibration" / "r3" / "s0.parquet"),

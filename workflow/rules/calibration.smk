@@ -1,8 +1,30 @@
+if STUDY.calibration.dataset:
+
+    rule corpus:
+        "The text that calibration samples are drawn from, fetched from the Hub once."
+        output:
+            CORPUS,
+        log:
+            f"results/logs/corpora/{STUDY.name}.log",
+        conda:
+            "../../envs/analysis.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+        params:
+            dataset=STUDY.calibration.dataset,
+            revision=STUDY.calibration.revision,
+            file=STUDY.calibration.corpus,
+        script:
+            "../scripts/fetch_corpus.py"
+
+
 rule calibration:
     "A draw of calibration samples as token ids; smaller sets are its first rows."
     input:
         model="results/models/{model}",
-        corpus=STUDY.calibration.corpus,
+        corpus=CORPUS,
+        requests=REQUESTS if STUDY.calibration.overlap_words else [],
     output:
         "results/calibration/{model}/s{seed}.parquet",
     log:
@@ -12,9 +34,10 @@ rule calibration:
         "../../envs/analysis.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
     params:
         tokens=STUDY.calibration.tokens,
+        overlap_words=STUDY.calibration.overlap_words,
         samples=int(VARIANTS.calibration_size.max()),
     script:
         "../scripts/draw_calibration.py"

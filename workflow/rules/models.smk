@@ -1,7 +1,7 @@
 rule model:
-    "A model's folder, whole and checked, with the hashes of its files."
+    "A model's folder, whole and checked, with the hashes of its files: copied, or fetched from the Hub once for all jobs."
     input:
-        lambda wildcards: model_files(Path(MODELS[wildcards.model].source)),
+        lambda wildcards: files_of(MODELS[wildcards.model]),
     output:
         directory("results/models/{model}"),
     log:
@@ -14,5 +14,7 @@ rule model:
         mem_mb=2000,
     params:
         source=lambda wildcards: MODELS[wildcards.model].source,
+        revision=lambda wildcards: MODELS[wildcards.model].revision,
+        downloads="results/downloads",
     script:
-        "../scripts/copy_model.py"
+        "../scripts/provide_model.py"

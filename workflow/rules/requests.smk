@@ -1,7 +1,3 @@
-REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
-PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)
-
-
 rule requests:
     "Every request that lm-eval makes, tokenized, and how they share their tokens: made once, answered by every variant."
     input:

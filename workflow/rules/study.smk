@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-from stratalaw.inputs import check_inputs
+from stratalaw.inputs import check_inputs, corpus_file, files_of
 from stratalaw.jobs import export_library
 from stratalaw.laws.resampling import RESAMPLES
-from stratalaw.models import model_files
 from stratalaw.study import StudyError, read_study
 from stratalaw.summary import describe_study
 from stratalaw.variants import BASELINE_NAME
@@ -24,6 +23,9 @@ export_library()
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
 VARIANTS = STUDY.variants()
+CORPUS = corpus_file(STUDY.calibration)
+REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
+PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)
 ABOUT = describe_study(STUDY)
 config["name"] = STUDY.name  # for the landing page of the report
 

@@ -5,8 +5,10 @@ run(
     "stratalaw.stages:draw_calibration",
     model=snakemake.input.model,
     corpus=snakemake.input.corpus,
+    requests=snakemake.input.requests,
     samples=snakemake.params.samples,
     tokens=snakemake.params.tokens,
+    overlap_words=snakemake.params.overlap_words,
     seed=int(snakemake.wildcards.seed),
     drawn=snakemake.output[0],
 )

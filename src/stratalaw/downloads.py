@@ -1,0 +1,253 @@
+"""What a study needs from the Hugging Face Hub: pinned by commit, checked by hash, fetched once.
+
+Each file is fetched by huggingface_hub, which waits when the Hub limits requests and goes on where a connection broke.
+Files that are whole stay in the folder of downloads until all are there, so that a download that was killed goes on
+with them. Nothing that could run as code is fetched: no pickled weights and no Python.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    XetDownloadError,
+)
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+    hf_raise_for_status,
+    http_backoff,
+)
+from huggingface_hub.utils.sha import git_hash
+
+from stratalaw.files import appears_whole, sha256
+from stratalaw.models import CONFIG, COPIED, MANIFEST, TOKENIZERS, check_model, write_manifest
+
+LOG = logging.getLogger(__name__)
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SECONDS_FOR_AN_ANSWER = 30
+LIMITED, UNAUTHORIZED, FORBIDDEN = 429, 401, 403
+BAD_TOKEN = "Invalid credentials in Authorization header"
+HOW_TO_GIVE_A_TOKEN = "set HF_TOKEN, or log in with: hf auth login"
+
+
+class DownloadError(RuntimeError):
+    """Something could not be fetched from the Hub; the message is one line that names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model or a data set of the Hub, at one commit (40 hexadecimal digits) or, to be pinned, at its newest."""
+
+    name: str
+    kind: Literal["model", "dataset"] = "model"
+    commit: str | None = None
+
+    @property
+    def page(self) -> str:
+        """Where a reader finds it."""
+        return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository.
+
+    ``checksum``: its SHA-256 if it is stored as a large file, and else the hash that git gives its content.
+    """
+
+    name: str
+    size: int
+    checksum: str
+
+
+def download_model(repository: Repository, target: Path, downloads: Path) -> None:
+    """Fetch a model (configuration, tokenizer, safetensors) into a folder that appears whole or not at all.
+
+    Args:
+        repository: pinned by its commit.
+        target: the model's folder; gets a manifest of SHA-256 sums, as a copied model does.
+        downloads: where files wait until all are there; on the same disk as ``target``.
+
+    Raises:
+        DownloadError: the Hub cannot be reached, refuses, or sent something else than it announced.
+        ModelError: the model has no configuration, tokenizer or safetensors.
+    """
+    waiting = downloads / f"{repository.name.replace('/', '--')}@{repository.commit}"
+    with _online(repository):
+        files = [file for file in list_files(repository) if is_copied(file.name)]
+        check_names(repository, [file.name for file in files])
+        check_disk(waiting, sum(file.size for file in files if not (waiting / file.name).exists()))
+        for file in files:
+            _fetch(repository, file, waiting)
+    check_model(waiting)
+    with appears_whole(target) as folder:
+        folder.mkdir()
+        for file in files:
+            shutil.move(waiting / file.name, folder / file.name)
+        write_manifest(folder)
+    shutil.rmtree(waiting)
+
+
+def download_file(repository: Repository, name: str, target: Path) -> None:
+    """Fetch one file of a repository; it appears whole or not at all.
+
+    Raises:
+        DownloadError: the Hub cannot be reached, refuses, or sent something else than it announced.
+    """
+    with appears_whole(target) as unfinished, _online(repository):
+        url = hf_hub_url(
+            repository.name, name, repo_type=repository.kind, revision=repository.commit, endpoint=endpoint()
+        )
+        about = get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
+        check_disk(target, about.size or 0)
+        waiting = unfinished.with_name("download")
+        _fetch(repository, HubFile(name, about.size or 0, about.etag or ""), waiting)
+        shutil.move(waiting / name, unfinished)
+        shutil.rmtree(waiting)
+
+
+def newest_commit(repository: Repository) -> str:
+    """The commit that a repository's main branch has now.
+
+    Raises:
+        DownloadError: the Hub cannot be reached, or has no such repository.
+    """
+    with _online(repository):
+        return _ask(f"{repository.kind}s/{repository.name}").json()["sha"]
+
+
+def list_files(repository: Repository) -> list[HubFile]:
+    """The files at the top of a repository, in the order of their names."""
+    page = _ask(f"{repository.kind}s/{repository.name}/tree/{repository.commit}")
+    entries = page.json()
+    while "next" in page.links:
+        page = _get(page.links["next"]["url"])
+        entries += page.json()
+    files = [entry for entry in entries if entry["type"] == "file"]
+    found = [HubFile(file["path"], file["size"], (file.get("lfs") or file)["oid"]) for file in files]
+    return sorted(found, key=lambda file: file.name)
+
+
+def is_copied(name: str) -> bool:
+    """Whether a file of a repository belongs to the model; neither code nor pickled weights do."""
+    return name != MANIFEST and any(fnmatch(name, pattern) for pattern in COPIED)
+
+
+def check_names(repository: Repository, names: list[str]) -> None:
+    """Refuse a repository that is no model, before anything of it is fetched."""
+    if CONFIG not in names:
+        raise DownloadError(f"{repository.page} has no {CONFIG}: it is not a model of transformers")
+    if not any(name in names for name in TOKENIZERS):
+        raise DownloadError(f"{repository.page} has no tokenizer ({' or '.join(TOKENIZERS)})")
+    if not any(name.endswith(".safetensors") for name in names):
+        raise DownloadError(
+            f"{repository.page} has no safetensors; weights in pickle formats can run code: not fetched"
+        )
+
+
+def check_disk(place: Path, needed: int) -> None:
+    """Refuse to fetch what the disk cannot hold (``needed``: bytes)."""
+    existing = next(parent for parent in [place.absolute(), *place.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise DownloadError(f"{place}: the download needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+
+
+def endpoint() -> str:
+    """The Hub's address."""
+    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+
+
+def _ask(path: str) -> httpx.Response:
+    return _get(f"{endpoint()}/api/{path}")
+
+
+def _get(url: str) -> httpx.Response:
+    # HfApi asks once and gives up at a 429; huggingface_hub's own back-off waits as long as the Hub says.
+    response = http_backoff("GET", url, headers=build_hf_headers(), timeout=SECONDS_FOR_AN_ANSWER)
+    hf_raise_for_status(response)
+    return response
+
+
+def _fetch(repository: Repository, file: HubFile, folder: Path) -> None:
+    """Fetch a file into a folder unless it is there, and check it against its hash."""
+    path = hf_hub_download(
+        repository.name,
+        file.name,
+        repo_type=repository.kind,
+        revision=repository.commit,
+        local_dir=folder,
+        endpoint=endpoint(),
+    )
+    found = sha256(Path(path)) if SHA256.fullmatch(file.checksum) else git_hash(Path(path).read_bytes())
+    if found != file.checksum:
+        # The next run must not take it for whole; the other files stay.
+        Path(path).unlink()
+        raise DownloadError(
+            f"{repository.page}: {file.name} has the hash {found}, the Hub says {file.checksum}; it was thrown away: "
+            "run again, and if it happens again, report it to the repository's owner"
+        )
+    LOG.info("%s at %s: %s, %d bytes, %s", repository.name, repository.commit, file.name, file.size, found)
+
+
+@contextmanager
+def _online(repository: Repository) -> Iterator[None]:
+    """Let huggingface_hub use the network, silently, and say in one line what went wrong."""
+    offline, silent = constants.HF_HUB_OFFLINE, are_progress_bars_disabled()
+    constants.HF_HUB_OFFLINE = False  # jobs run offline but for the download
+    disable_progress_bars()
+    try:
+        yield
+    except (HfHubHTTPError, LocalEntryNotFoundError, XetDownloadError, httpx.HTTPError) as error:
+        raise DownloadError(describe(error, repository)) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        if not silent:
+            enable_progress_bars()
+
+
+def describe(error: Exception, repository: Repository) -> str:
+    """What went wrong with a repository and what to do, in one line."""
+    page, kind = repository.page, {"model": "model", "dataset": "data set"}[repository.kind]
+    if isinstance(error, LocalEntryNotFoundError):  # huggingface_hub's word for a network error
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status == UNAUTHORIZED and response.headers.get("X-Error-Message") == BAD_TOKEN:
+        return f"{page}: the Hub does not know the token that was sent; {HOW_TO_GIVE_A_TOKEN}"
+    if isinstance(error, GatedRepoError):
+        return f"{page} is gated: accept its terms on that page, then {HOW_TO_GIVE_A_TOKEN} (a token that may read it)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{page} has no commit {repository.commit}; correct the revision, or delete it and run stratalaw pin"
+    if isinstance(error, RemoteEntryNotFoundError):
+        return f"{page} has no file {str(response.url).rpartition('/')[2]} at commit {repository.commit}"
+    if isinstance(error, RepositoryNotFoundError) or status == UNAUTHORIZED:
+        return f"{page}: the Hub has no such {kind}, or it is private; for a private one {HOW_TO_GIVE_A_TOKEN}"
+    if status == FORBIDDEN:
+        return f"{page}: the token may not read it; {HOW_TO_GIVE_A_TOKEN}"
+    if status == LIMITED:
+        return f"{page}: the Hub still limits requests after several waits; run again later: whole files are kept"
+    if status is not None:
+        return f"{page}: the Hub answered with status {status}; run again later: whole files are kept"
+    return f"{endpoint()} cannot be reached ({error}); run again with a network: whole files are kept"

@@ -1,0 +1,83 @@
+"""Commits of what a study takes from the Hub, written into its file beside the names; nothing else of it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from stratalaw.downloads import Repository, newest_commit
+from stratalaw.files import appears_whole
+from stratalaw.inputs import is_unpinned
+from stratalaw.study import Study, StudyError, read_study
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A repository with its commit, and the key of the study (``models.0.source``) that names it."""
+
+    key: str
+    repository: Repository
+
+
+def pin(study_file: Path) -> list[Pinned]:
+    """Write the newest commit of every repository that has none into a study's file; comments and layout stay.
+
+    Raises:
+        StudyError: the file is not a study, or is laid out so that a revision cannot be added.
+        DownloadError: the Hub cannot be reached or has no such repository; the file is as it was.
+    """
+    study = read_study(study_file)
+    pinned = [
+        Pinned(key, Repository(repository.name, repository.kind, newest_commit(repository)))
+        for key, repository in unpinned(study)
+    ]
+    if not pinned:
+        return []
+    text = with_revisions(study_file.read_text(), pinned)
+    with appears_whole(study_file.resolve()) as unfinished:
+        unfinished.write_text(text)
+        if list(unpinned(read_study(unfinished))):
+            raise StudyError(
+                f"{study_file}: no place was found for every revision; write each name on a line of its own"
+            )
+    return pinned
+
+
+def unpinned(study: Study) -> Iterator[tuple[str, Repository]]:
+    """The repositories without a commit, with the keys that name them."""
+    for i, model in enumerate(study.models):
+        if is_unpinned(model):
+            yield f"models.{i}.source", Repository(model.source)
+    calibration = study.calibration
+    if calibration.dataset is not None and calibration.revision is None:
+        yield "calibration.dataset", Repository(calibration.dataset, "dataset")
+
+
+def with_revisions(text: str, pinned: list[Pinned]) -> str:
+    """A study's text with ``revision: COMMIT`` after the value of each key."""
+    root = yaml.compose(text)
+    insertions = [insertion(text, root, one) for one in pinned]
+    for place, added in sorted(insertions, reverse=True):  # from the end, so that places before it stay
+        text = text[:place] + added + text[place:]
+    return text
+
+
+def insertion(text: str, root: yaml.Node, pinned: Pinned) -> tuple[int, str]:
+    """Where in a study's text a revision goes, and the text to insert."""
+    node, mapping, key_node = root, root, root
+    for part in pinned.key.split("."):
+        mapping = node
+        if isinstance(node, yaml.SequenceNode):
+            node = node.value[int(part)]
+        else:
+            key_node, node = next((key, value) for key, value in node.value if key.value == part)
+    revision = f"revision: {pinned.repository.commit}"
+    if mapping.flow_style:
+        return node.end_mark.index, f", {revision}"
+    end_of_line = text.find("\n", node.end_mark.index)
+    if end_of_line < 0:
+        end_of_line = len(text)
+    return end_of_line, "\n" + " " * key_node.start_mark.column + revision

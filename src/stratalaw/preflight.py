@@ -1,0 +1,155 @@
+"""Whether a study can run, before it does: from the models' configurations alone, without weights and without a GPU."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stratalaw.downloads import Repository, download_file
+from stratalaw.inputs import check_architecture, check_is_pinned
+from stratalaw.kernels import kernel_of
+from stratalaw.models import CONFIG, ModelError
+from stratalaw.shapes import BYTES_OF_16_BITS, Shapes, shapes_of
+from stratalaw.study import Model, Study, StudyError
+from stratalaw.variants import BASELINE_NAME, Quantization
+
+BYTES_OF_32_BITS = 4
+GB = 1e9
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of a variant before it is made.
+
+    Attributes:
+        model: name of the model.
+        quantization: which variant of it.
+        weight_bytes: of the packed checkpoint.
+        gpu_bytes: GPU memory that its jobs need at least.
+        ragged: row lengths that the group size does not divide, with the matrices that have them.
+        kernel: what a user would run it on.
+    """
+
+    model: str
+    quantization: Quantization
+    weight_bytes: int
+    gpu_bytes: int
+    ragged: dict[int, list[str]]
+    kernel: str
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A study as it would run.
+
+    Attributes:
+        checkpoints: every quantized variant.
+        disk_bytes: what models and checkpoints that are not there yet will take.
+        free_bytes: what the disk has.
+        problems: why it cannot run, one line each.
+    """
+
+    checkpoints: list[Checkpoint]
+    disk_bytes: int
+    free_bytes: int
+    problems: list[str]
+
+
+def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
+    """Look at every variant of a study.
+
+    Args:
+        study: a model on the Hub must be pinned; only its configuration is fetched.
+        study_file: for messages.
+        gpu_bytes: memory of one GPU.
+
+    Raises:
+        StudyError: a model is not pinned, is not there, or cannot be quantized.
+        DownloadError: the configuration of a model cannot be fetched.
+    """
+    shapes = {}
+    for i, model in enumerate(study.models):
+        try:
+            check_is_pinned(model, f"models.{i}", study_file)
+            shapes[model.name] = shapes_of_model(model)
+        except (LookupError, ModelError) as error:
+            raise StudyError(f"{study_file}: {error.args[0]}") from None
+    checkpoints = list(checkpoints_of(study, shapes))
+    disk = disk_bytes(shapes, checkpoints)
+    existing = RESULTS if RESULTS.exists() else Path()
+    free = shutil.disk_usage(existing).free
+    problems = [
+        f"{model}: its jobs need at least {needed / GB:.1f} GB of GPU memory, and a GPU has {gpu_bytes / GB:.1f} GB"
+        for model in shapes
+        if (needed := max((c.gpu_bytes for c in checkpoints if c.model == model), default=0)) > gpu_bytes
+    ]
+    if disk > free:
+        problems.append(
+            f"{existing.resolve()}: models and checkpoints need {disk / GB:,.0f} GB, and {free / GB:,.0f} GB are free"
+        )
+    return Preflight(checkpoints, disk, free, problems)
+
+
+def shapes_of_model(model: Model) -> Shapes:
+    """The shapes of a model from its configuration, which is fetched if the model is on the Hub.
+
+    Raises:
+        ModelError: there is no configuration, or transformers or gptqmodel does not know the architecture.
+        DownloadError: the configuration cannot be fetched.
+    """
+    if model.revision is None:
+        check_architecture(Path(model.source))
+        return shapes_of(Path(model.source))
+    with TemporaryDirectory() as folder:
+        download_file(Repository(model.source, commit=model.revision), CONFIG, Path(folder) / CONFIG)
+        check_architecture(Path(folder))
+        return shapes_of(Path(folder))
+
+
+def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Checkpoint]:
+    """Every quantized variant of a study."""
+    variants = study.variants()
+    for row in variants[variants.variant != BASELINE_NAME].itertuples():
+        quantization, model = Quantization.from_name(row.variant), shapes[row.model]
+        ragged: dict[int, list[str]] = {}
+        for matrix in model.matrices:
+            kind = matrix.name.rpartition(".")[2]
+            if matrix.is_ragged(quantization.group_size) and kind not in ragged.setdefault(matrix.in_features, []):
+                ragged[matrix.in_features].append(kind)
+        yield Checkpoint(
+            model=row.model,
+            quantization=quantization,
+            weight_bytes=model.weight_bytes(quantization),
+            gpu_bytes=max(scoring_bytes(model, study), quantizing_bytes(model, quantization, study)),
+            ragged=ragged,
+            kernel=kernel_of(quantization, study.gptq.symmetric, model.matrices),
+        )
+
+
+def scoring_bytes(shapes: Shapes, study: Study) -> int:
+    """GPU memory that scoring needs at least: dense weights, and what a batch has in its widest layer."""
+    widest = max(matrix.out_features for matrix in shapes.matrices)
+    return shapes.weight_bytes(None) + study.evaluation.tokens_a_batch * widest * BYTES_OF_16_BITS
+
+
+def quantizing_bytes(shapes: Shapes, quantization: Quantization, study: Study) -> int:
+    """GPU memory that GPTQ needs at least: inputs and outputs of a layer for all samples, and the largest Hessian."""
+    hidden = shapes.matrices[0].in_features
+    tokens = quantization.calibration_size * study.calibration.tokens
+    widest = max(matrix.in_features for matrix in shapes.matrices)
+    return 2 * tokens * hidden * BYTES_OF_16_BITS + widest**2 * BYTES_OF_32_BITS
+
+
+def disk_bytes(shapes: dict[str, Shapes], checkpoints: list[Checkpoint]) -> int:
+    """What models and checkpoints that are not there yet will take."""
+    models = [model.weight_bytes(None) for name, model in shapes.items() if not (RESULTS / "models" / name).exists()]
+    missing = [
+        checkpoint.weight_bytes
+        for checkpoint in checkpoints
+        if not (RESULTS / "checkpoints" / checkpoint.model / checkpoint.quantization.name).exists()
+    ]
+    return sum(models) + sum(missing)

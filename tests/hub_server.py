@@ -1,0 +1,166 @@
+"""A small Hugging Face Hub on loopback: what huggingface_hub asks for is answered as the real one answers it.
+
+Large files are served by a second host name, as the Hub's storage is: there no token must arrive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+from huggingface_hub.utils.sha import git_hash
+
+LARGE = (".safetensors", ".bin", ".gz", "tokenizer.json")
+GOOD_TOKEN = "hf_theTokenOfThisTest"
+
+
+@dataclass
+class HubRepository:
+    """Files at one commit; ``announced`` gives another content than is served its hash."""
+
+    commit: str
+    files: dict[str, bytes]
+    gated: bool = False
+    announced: dict[str, bytes] = field(default_factory=dict)
+
+
+class HubServer:
+    """Repositories by kind and name (``models/someone/something``), the faults to make, and what was asked."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, HubRepository] = {}
+        self.limited = 0
+        """Answer as many requests with 429."""
+        self.break_after: list[int] = []
+        """Send only so many bytes of the next large files."""
+        self.requests: list[tuple[str, str, str | None, str | None]] = []
+        """Method, path, range, token."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def fetched(self) -> Counter[str]:
+        """How often the content of each file was asked for, by its name."""
+        return Counter(
+            path.rpartition("/")[2]
+            for method, path, _, _ in self.requests
+            if method == "GET" and ("/resolve/" in path or path.startswith("/storage/"))
+        )
+
+    def _handler(hub) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
+            def do_GET(self) -> None:
+                path = unquote(urlsplit(self.path).path)
+                token = self.headers.get("Authorization")
+                hub.requests.append((self.command, path, self.headers.get("Range"), token))
+                if hub.limited:
+                    hub.limited -= 1
+                    self.answer(429, headers={"RateLimit": '"api";r=0;t=1'})
+                elif token not in (None, f"Bearer {GOOD_TOKEN}") and not path.startswith("/storage/"):
+                    self.refuse(401, None, "Invalid credentials in Authorization header")
+                elif path.startswith("/api/"):
+                    self.answer_api(path.removeprefix("/api/"))
+                elif path.startswith("/storage/"):
+                    self.send_content(path)
+                else:
+                    self.resolve(path)
+
+            def find(self, name: str, revision: str | None) -> HubRepository | None:
+                repository = hub.repositories.get(name)
+                if repository is None:
+                    # The real one does not tell strangers whether a repository is private or does not exist.
+                    stranger = self.headers.get("Authorization") is None
+                    self.refuse(*((401, None, "Invalid username or password.") if stranger else (404, "RepoNotFound")))
+                elif revision not in (None, "main", repository.commit):
+                    self.refuse(404, "RevisionNotFound")
+                else:
+                    return repository
+                return None
+
+            def answer_api(self, path: str) -> None:
+                name, _, rest = path.partition("/tree/")
+                revision = rest or None
+                repository = self.find(name, revision)
+                if repository is None:
+                    return
+                if revision is None:
+                    return self.answer(200, json.dumps({"id": name, "sha": repository.commit}).encode())
+                entries = [{"type": "directory", "path": "original", "oid": "0" * 40, "size": 0}]
+                at_the_top = {file: content for file, content in repository.files.items() if "/" not in file}
+                for file, content in at_the_top.items():
+                    content = repository.announced.get(file, content)
+                    entry = {"type": "file", "path": file, "oid": git_hash(content), "size": len(content)}
+                    if file.endswith(LARGE):
+                        lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+                        entry |= {"oid": "0" * 40, "lfs": lfs}
+                    entries.append(entry)
+                self.answer(200, json.dumps(entries).encode())
+
+            def resolve(self, path: str) -> None:
+                name, _, rest = path.strip("/").partition("/resolve/")
+                revision, _, file = rest.partition("/")
+                kind = "" if name.startswith("datasets/") else "models/"
+                repository = self.find(kind + name, revision)
+                if repository is None:
+                    return
+                if repository.gated and self.headers.get("Authorization") != f"Bearer {GOOD_TOKEN}":
+                    return self.refuse(401, "GatedRepo")
+                if file not in repository.files:
+                    return self.refuse(404, "EntryNotFound")
+                content = repository.files[file]
+                announced = repository.announced.get(file, content)
+                headers = {"X-Repo-Commit": repository.commit}
+                if not file.endswith(LARGE):
+                    return self.answer(200, content, headers | {"ETag": f'"{git_hash(announced)}"'})
+                headers |= {
+                    "X-Linked-Etag": f'"{hashlib.sha256(announced).hexdigest()}"',
+                    "X-Linked-Size": str(len(announced)),
+                    "Location": f"http://localhost:{hub.port}/storage/{kind}{name}/{file}",
+                }
+                self.answer(302, headers=headers)
+
+            def send_content(self, path: str) -> None:
+                name = next(name for name in hub.repositories if path.startswith(f"/storage/{name}/"))
+                content = hub.repositories[name].files[path.removeprefix(f"/storage/{name}/")]
+                start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+                headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+                stop = hub.break_after.pop(0) if hub.break_after else None
+                self.answer(206 if start else 200, content[start:], headers, stop)
+
+            def refuse(self, status: int, code: str | None, message: str = "no") -> None:
+                self.answer(status, headers={"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}))
+
+            def answer(self, status: int, content: bytes = b"", headers=(), stop: int | None = None) -> None:
+                """Send an answer; ``stop``: send so many bytes, then break the connection."""
+                self.send_response(status)
+                for key, value in dict(headers).items():
+                    self.send_header(key, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(content[:stop])
+                if stop is not None:
+                    self.close_connection = True
+
+            def log_message(self, *_) -> None:
+                pass
+
+        return Handler

@@ -1,0 +1,102 @@
+"""Commits are written into a study's file, and nothing else of it changes."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+from stratalaw.study import read_study
+from tests.hub_server import HubRepository
+
+STUDY = """\
+# A study with comments.
+name: example
+models:
+  # one line
+  - {name: tiny, source: someone/tiny, family: f}  # the smallest
+  - name: small
+    source: someone/small  # spelt as on its page
+    family: f
+  - {name: pinned, source: someone/tiny, revision: FIRST, family: f}
+  - {name: local, source: FOLDER, family: f}
+grids:
+  - {bits: [4], group_size: [128], calibration_size: [8]}
+calibration:
+  corpus: en/texts.json.gz
+  dataset: someone/texts
+  tokens: 256
+evaluation:
+  strata: {memorization: [{task: recall, chance: 0}]}
+"""
+FIRST, TINY, SMALL, TEXTS = (digit * 40 for digit in "abcd")
+
+
+@pytest.fixture
+def study_file(hub, tmp_path, small_model_folder) -> Path:
+    hub.repositories |= {
+        "models/someone/tiny": HubRepository(TINY, {}),
+        "models/someone/small": HubRepository(SMALL, {}),
+        "datasets/someone/texts": HubRepository(TEXTS, {}),
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.replace("FIRST", FIRST).replace("FOLDER", str(small_model_folder)))
+    return path
+
+
+def run(path: Path):
+    return CliRunner().invoke(app, ["pin", str(path)], env={"COLUMNS": "200"})
+
+
+def test_commits_are_filled_in_and_shown_and_all_else_stays(hub, study_file):
+    before = study_file.read_text()
+    result = run(study_file)
+    assert result.exit_code == 0, result.output
+    expected = (
+        before.replace("someone/tiny, family", f"someone/tiny, revision: {TINY}, family")
+        .replace("# spelt as on its page\n", f"# spelt as on its page\n    revision: {SMALL}\n")
+        .replace("dataset: someone/texts\n", f"dataset: someone/texts\n  revision: {TEXTS}\n")
+    )
+    assert study_file.read_text() == expected
+    study = read_study(study_file)
+    assert [model.revision for model in study.models] == [TINY, SMALL, FIRST, None]
+    assert study.calibration.revision == TEXTS
+    for shown in (TINY, SMALL, TEXTS, f"{hub.endpoint}/datasets/someone/texts", "models.1.source"):
+        assert shown in result.output
+    assert FIRST not in result.output
+
+
+def test_what_is_pinned_stays_as_it_is(hub, study_file):
+    run(study_file)
+    pinned = study_file.read_text()
+    hub.repositories["models/someone/tiny"].commit = "e" * 40
+    result = run(study_file)
+    assert result.exit_code == 0 and "nothing to pin" in result.output
+    assert study_file.read_text() == pinned
+
+
+def test_the_last_line_may_lack_its_end(hub, study_file):
+    text = study_file.read_text()
+    evaluation = text[text.index("evaluation:") :]
+    study_file.write_text(text.replace(evaluation, "").replace("name: example\n", f"name: example\n{evaluation}"))
+    text = study_file.read_text().replace(
+        "  dataset: someone/texts\n  tokens: 256\n", "  tokens: 256\n  dataset: someone/texts"
+    )
+    study_file.write_text(text)
+    assert run(study_file).exit_code == 0
+    assert read_study(study_file).calibration.revision == TEXTS
+
+
+def test_an_unknown_repository_is_one_line_and_the_file_stays(hub, study_file):
+    before = study_file.read_text()
+    del hub.repositories["datasets/someone/texts"]
+    result = run(study_file)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{hub.endpoint}/datasets/someone/texts: the Hub has no such data set")
+    assert len(result.stderr.splitlines()) == 1
+    assert study_file.read_text() == before
+
+
+def test_a_study_that_is_none_is_one_line(tmp_path):
+    result = run(tmp_path / "absent.yaml")
+    assert result.exit_code == 1 and result.stderr == f"{tmp_path}/absent.yaml: there is no such file\n"

@@ -1,0 +1,10 @@
+from stratalaw.jobs import run
+
+run(
+    snakemake,
+    "stratalaw.stages:fetch_corpus",
+    dataset=snakemake.params.dataset,
+    revision=snakemake.params.revision,
+    file=snakemake.params.file,
+    corpus=snakemake.output[0],
+)
