@@ -51,7 +51,7 @@ BAD_TOKEN = "Invalid credentials in Authorization header"
 HOW_TO_GIVE_A_TOKEN = "set HF_TOKEN, or log in with: hf auth login"
 
 
-class DownloadError(RuntimeError):
+class DownloadError(ValueError):
     """Something could not be fetched from the Hub; the message is one line that names it and what to do."""
 
 

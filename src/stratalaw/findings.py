@@ -81,11 +81,10 @@ def how_laws_predict(analysis: Analysis) -> str:
     error = 100 * table.set_index("form")[column]
     baselines = [baseline.name for baseline in BASELINES]
     best = error.drop(baselines, errors="ignore").idxmin()
-    return (
-        f"A size that was not fitted is predicted within {error[best]:.1f} points of adjusted accuracy on average by "
-        f"the best form ({best}), within {error[PAPER_LAW.name]:.1f} by the paper's law, and within "
-        f"{error[baselines].min():.1f} by the better baseline."
-    )
+    paper = f"within {error[PAPER_LAW.name]:.1f} points of adjusted accuracy on average by the paper's law"
+    rival = "the best of all forms" if best == PAPER_LAW.name else f"within {error[best]:.1f} by the best form ({best})"
+    baseline = f"within {error[baselines].min():.1f} by the better baseline"
+    return f"A size that was not fitted is predicted {paper}, {rival}, and {baseline}."
 
 
 def what_claims_survive(analysis: Analysis) -> str:
