@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset, DatasetDict
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -185,3 +186,82 @@ def test_a_label_that_is_no_choice_is_refused(tokenizer, tmp_path):
         ValueError, match=r"riddles: document 1: its label is 2, and its choices are 0 to 1.*items\.jsonl"
     ):
         record_requests(tokenizer, MAX_LENGTH, evaluation, "riddles")
+
+
+@pytest.mark.parametrize(("chosen", "scores"), [("strict-match", [1, 0, 0]), ("flexible-extract", [1, 1, 0])])
+def test_of_a_task_with_two_filters_the_one_that_the_study_names_counts(tokenizer, tmp_path, chosen, scores):
+    """As gsm8k has them: lm-eval lists each item once for each filter."""
+    rows = [{"question": f"{a} + {b} =", "answer": str(a + b)} for a, b in ((1, 2), (2, 3), (3, 3))]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    patterns = {"strict-match": "#### ([0-9]+)", "flexible-extract": "([0-9]+)"}
+    filters = [
+        {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern}, {"function": "take_first"}]}
+        for name, pattern in patterns.items()
+    ]
+    (tmp_path / "sums.yaml").write_text(
+        f"task: sums\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\n"
+        "test_split: test\noutput_type: generate_until\ndoc_to_text: question\ndoc_to_target: answer\n"
+        "generation_kwargs: {until: [','], max_gen_toks: 4}\n"
+        f"metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]\nfilter_list: {filters}\n"
+    )
+    benchmark = {"task": "sums", "metric": "exact_match", "filter": chosen, "chance": 0}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"sums": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
+    texts = ["so it is\n#### 3", "the answer is 5", "I do not know"]
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": texts})
+    items = item_scores(requests, answers, evaluation, "sums")
+    assert items.document.tolist() == [0, 1, 2]
+    assert items.score.tolist() == scores
+
+
+def test_of_several_accepted_answers_one_must_be_what_the_model_would_write(tokenizer, tmp_path):
+    """As webqs has them: every choice is right, and exact_match asks whether one of them is greedy."""
+    rows = [{"question": "who ?", "answers": ["b", "c"]}, {"question": "where ?", "answers": ["d"]}]
+    (tmp_path / "who.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "who.yaml").write_text(
+        f"task: who\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/who.jsonl}}}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: question\n"
+        "doc_to_target: '{{range(answers|length)|list}}'\ndoc_to_choice: '{{answers}}'\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    benchmark = {"task": "who", "metric": "exact_match", "chance": 0}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"who": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "who")
+    assert requests.document.tolist() == [0, 0, 1]
+    answers = pd.DataFrame({"log_likelihood": -1.0, "is_greedy": [False, True, False]})
+    assert item_scores(requests, answers, evaluation, "who").score.tolist() == [1, 0]
+
+
+def test_a_task_written_in_python_is_recorded_and_scored(tokenizer, monkeypatch):
+    """squad_completion, with sentences of ours instead of its data set."""
+    sentences = [{"text": "The sky is", "value": "blue"}, {"text": "Grass is", "value": "green"}]
+    found = DatasetDict({"validation": Dataset.from_list(sentences)})
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: found)
+    benchmark = {"task": "squad_completion", "metric": "contains", "shots": 0, "chance": 0}
+    evaluation = Evaluation(strata={"memorization": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "memorization")
+    assert set(requests.kind) == {GENERATION} and len(requests) == 2
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": [" Blue, mostly", " red"]})
+    assert item_scores(requests, answers, evaluation, "memorization").score.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["sums", "arithmetic"], ids=["task", "group"])
+@pytest.mark.parametrize("shots", [0, 2])
+def test_the_prompt_has_as_many_examples_as_the_study_says(tokenizer, tmp_path, name, shots):
+    rows = [{"question": f"{a} + 1 =", "answer": str(a + 1)} for a in range(1, 7)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "sums.yaml").write_text(
+        f"task: sums\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\n"
+        "test_split: test\nfewshot_split: test\noutput_type: multiple_choice\ndoc_to_text: question\n"
+        "doc_to_target: '{{answer|int - 2}}'\ndoc_to_choice: ['2', '3', '4', '5', '6', '7']\nnum_fewshot: 1\n"
+        "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    (tmp_path / "group.yaml").write_text("group: arithmetic\ntask: [sums]\n")
+    benchmark = {"task": name, "shots": shots, "chance": 0.2}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"reasoning": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "reasoning")
+    assert len(requests) == 36 and set(requests.task) == {"sums"}
+    contexts = [json.loads(arguments)[0] for arguments in requests.arguments]
+    assert {context.count("+") for context in contexts} == {shots + 1}
+    answers = pd.DataFrame({"log_likelihood": np.arange(36.0), "is_greedy": False})
+    assert len(item_scores(requests, answers, evaluation, "reasoning")) == 6

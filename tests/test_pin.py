@@ -97,6 +97,23 @@ def test_an_unknown_repository_is_one_line_and_the_file_stays(hub, study_file):
     assert study_file.read_text() == before
 
 
+def test_a_name_that_is_merged_in_is_one_line_and_the_file_stays(hub, study_file):
+    merged = (
+        study_file.read_text()
+        .replace("- {name: tiny,", "- &tiny {name: tiny,")
+        .replace(f"someone/tiny, revision: {FIRST}, family: f", "FOLDER, family: f")
+        .replace("- {name: pinned, source: FOLDER, family: f}", "- {<<: *tiny, name: again}")
+    )
+    study_file.write_text(merged)
+    assert read_study(study_file).models[2].source == "someone/tiny"
+    result = run(study_file)
+    assert (result.exit_code, study_file.read_text()) == (1, merged)
+    assert (
+        result.stderr
+        == f"{study_file}: models.2.source: it is merged in from elsewhere; write it out to have it pinned\n"
+    )
+
+
 def test_a_study_that_is_none_is_one_line(tmp_path):
     result = run(tmp_path / "absent.yaml")
     assert result.exit_code == 1 and result.stderr == f"{tmp_path}/absent.yaml: there is no such file\n"

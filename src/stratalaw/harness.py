@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from lm_eval import evaluator, simple_evaluate
+from lm_eval.api.group import Group
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
+from lm_eval.api.task import Task
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
+from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from stratalaw.study import Evaluation
+from stratalaw.study import Benchmark, Evaluation
 from stratalaw.tasks import task_manager
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
@@ -153,11 +156,7 @@ def run_tasks(model: LM, evaluation: Evaluation, stratum: str) -> dict:
         LookupError: a task is unknown to lm-eval.
     """
     manager = task_manager(evaluation)
-    benchmarks = evaluation.strata[stratum]
-    tasks = [
-        benchmark.task if benchmark.shots is None else {"task": benchmark.task, "num_fewshot": benchmark.shots}
-        for benchmark in benchmarks
-    ]
+    tasks = [load_task(manager, benchmark) for benchmark in evaluation.strata[stratum]]
     with without_environment():
         return simple_evaluate(
             model=model, tasks=tasks, task_manager=manager, limit=evaluation.items, bootstrap_iters=0, log_samples=True
@@ -172,6 +171,16 @@ def without_environment() -> Iterator[None]:
         yield
     finally:
         evaluator.add_env_info = describe
+
+
+def load_task(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
+    """A task or a group of tasks, with as many examples in the prompt as the study says."""
+    loaded = manager.load([benchmark.task])
+    if benchmark.shots is not None:
+        # lm-eval takes {"task": name, "num_fewshot": n} for a new task without a data set.
+        for task in loaded["tasks"].values():
+            task.set_config(key="num_fewshot", value=benchmark.shots)
+    return loaded.get("groups", {}).get(benchmark.task) or loaded["tasks"][benchmark.task]
 
 
 def record_requests(tokenizer, max_length: int, evaluation: Evaluation, stratum: str) -> pd.DataFrame:

@@ -36,13 +36,12 @@ def pin(study_file: Path) -> list[Pinned]:
     ]
     if not pinned:
         return []
-    text = with_revisions(study_file.read_text(), pinned)
+    try:
+        text = with_revisions(study_file.read_text(), pinned)
+    except LookupError as error:
+        raise StudyError(f"{study_file}: {error.args[0]}") from None
     with appears_whole(study_file.resolve()) as unfinished:
         unfinished.write_text(text)
-        if list(unpinned(read_study(unfinished))):
-            raise StudyError(
-                f"{study_file}: no place was found for every revision; write each name on a line of its own"
-            )
     return pinned
 
 
@@ -66,18 +65,25 @@ def with_revisions(text: str, pinned: list[Pinned]) -> str:
 
 
 def insertion(text: str, root: yaml.Node, pinned: Pinned) -> tuple[int, str]:
-    """Where in a study's text a revision goes, and the text to insert."""
-    node, mapping, key_node = root, root, root
+    """Where in a study's text a revision goes, and the text to insert.
+
+    Raises:
+        LookupError: the key is not where it is used, but merged in from elsewhere.
+    """
+    mapping, key_node, value = root, root, root
     for part in pinned.key.split("."):
-        mapping = node
-        if isinstance(node, yaml.SequenceNode):
-            node = node.value[int(part)]
-        else:
-            key_node, node = next((key, value) for key, value in node.value if key.value == part)
+        if isinstance(value, yaml.SequenceNode):
+            value = value.value[int(part)]
+            continue
+        mapping = value
+        found = [(key, value) for key, value in mapping.value if key.value == part]
+        if not found:
+            raise LookupError(f"{pinned.key}: it is merged in from elsewhere; write it out to have it pinned")
+        key_node, value = found[0]
     revision = f"revision: {pinned.repository.commit}"
     if mapping.flow_style:
-        return node.end_mark.index, f", {revision}"
-    end_of_line = text.find("\n", node.end_mark.index)
+        return value.end_mark.index, f", {revision}"
+    end_of_line = text.find("\n", value.end_mark.index)
     if end_of_line < 0:
         end_of_line = len(text)
     return end_of_line, "\n" + " " * key_node.start_mark.column + revision
