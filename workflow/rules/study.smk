@@ -4,14 +4,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from stratalaw.description import describe_study
 from stratalaw.inputs import check_inputs
 from stratalaw.jobs import export_library
-from stratalaw.laws.resampling import RESAMPLES
 from stratalaw.models import model_files
+from stratalaw.resamples import RESAMPLES
 from stratalaw.resources import resources_of_evaluation, resources_of_quantization
 from stratalaw.shapes import shapes_of_weights
 from stratalaw.study import StudyError, read_study
-from stratalaw.summary import describe_study
 from stratalaw.variants import BASELINE_NAME, Quantization
 
 STUDY_FILE = config.get("study", "config/demo.yaml")
