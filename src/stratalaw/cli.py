@@ -55,3 +55,33 @@ def show(laws: Annotated[Path, typer.Argument(help="laws.json of a study", exist
     from stratalaw.tables import show_analysis
 
     show_analysis(read_analysis(str(laws)))
+
+
+@app.command()
+def status(study: Annotated[Path, typer.Argument(help="the study's YAML file")]) -> None:
+    """Show how far a study is in this folder: done, failed and why, remaining, and the time left."""
+    from stratalaw.models import ModelError
+    from stratalaw.status import show_status, status_of
+    from stratalaw.study import StudyError, read_study
+
+    try:
+        show_status(status_of(read_study(study), Path()))
+    except (StudyError, ModelError) as error:
+        typer.echo(error.args[0], err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def resume(context: typer.Context) -> None:
+    """Go on with a run on Slurm whose snakemake died: cancel its jobs, unlock the folder, and run snakemake again.
+
+    Give the arguments that snakemake was given, such as --profile profiles/slurm --config study=config/config.yaml.
+    """
+    from stratalaw.resume import ResumeError
+    from stratalaw.resume import resume as resume_run
+
+    try:
+        raise typer.Exit(resume_run(context.args))
+    except ResumeError as error:
+        typer.echo(error.args[0], err=True)
+        raise typer.Exit(1) from None

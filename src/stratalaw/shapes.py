@@ -1,7 +1,7 @@
 """What a model is made of: matrices that are quantized, the rest, and the cache of keys.
 
-Nothing is downloaded and no weights are made: transformers builds the model of a configuration on the meta device. Where
-there are weights, the headers of their files say the same within milliseconds, without torch.
+Nothing is downloaded and no weights are made: transformers builds the model of a configuration on the meta device.
+Where there are weights, the headers of their files say the same within milliseconds, without torch.
 """
 
 from __future__ import annotations
