@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from stratalaw.failures import classify
+from stratalaw.status import SLURM_LOGS
 from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
 
 SCRIPT = Path(__file__).parent / "slurm"
@@ -88,6 +90,11 @@ class Run:
             return 0
 
         return wait_until(running, f"the script of job {job}; {self.log}")
+
+    def cause_of(self, job: str) -> str:
+        """Why a job failed, as `stratalaw status` reads it from Slurm's log."""
+        (log,) = (self.folder / SLURM_LOGS).rglob(f"{job}.log")
+        return classify(log.read_text()).cause.name
 
     def wait(self) -> str:
         """Wait for the end, which must be good; returns the log."""

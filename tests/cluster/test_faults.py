@@ -58,6 +58,8 @@ def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(undisturbed,
     assert f"SLURM-job '{killed}' failed, SLURM status is: 'FAILED'" in log
     assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in log
     assert log.count("Trying to restart job") == 2
+    assert run.cause_of(killed) == "out of memory, or killed"
+    assert run.cause_of(cancelled) == "cancelled"
     assert_nothing_is_lost(to_redo, undisturbed)
 
 
@@ -85,6 +87,7 @@ def test_a_job_that_hangs_until_its_time_limit_is_retried(undisturbed, to_redo):
     os.kill(run.script_of(hangs), signal.SIGSTOP)
     log = run.wait()
     assert f"SLURM-job '{hangs}' failed, SLURM status is: 'TIMEOUT'" in log
+    assert run.cause_of(hangs) == "time limit"
     assert_nothing_is_lost(to_redo, undisturbed)
 
 
