@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from stratalaw.failures import classify
+from stratalaw.resume import jobs_left_in
 from stratalaw.status import SLURM_LOGS
 from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
 
@@ -104,6 +105,23 @@ class Run:
         return text
 
 
+@pytest.fixture
+def start() -> Iterator[Callable[..., Run]]:
+    """Starts runs; whatever of them is left after the test is ended."""
+    runs = []
+
+    def start(folder: Path, *arguments: str) -> Run:
+        runs.append(Run(folder, *arguments))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.head.kill()
+        run.head.wait()
+        if jobs := jobs_left_in(run.folder):
+            slurm("scancel", *jobs)
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory) -> Path:
     """The folder of a run on this machine alone, without Slurm; the processes of pytest-xdist share it."""
@@ -137,11 +155,11 @@ def assert_nothing_is_lost(folder: Path, undisturbed: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
+    """Whether a process exists and has not ended; its parent may not have noticed yet."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
         return False
-    return True
 
 
 def kill_node(job: str) -> str:

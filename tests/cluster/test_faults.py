@@ -14,7 +14,6 @@ from tests.cluster.conftest import (
     BITS,
     SCRIPT,
     SECONDS,
-    Run,
     assert_nothing_is_lost,
     is_alive,
     kill_node,
@@ -26,9 +25,9 @@ from tests.workflow.conftest import write_study
 STRATALAW = str(Path(sys.executable).with_name("stratalaw"))
 
 
-def test_a_whole_study_and_a_second_head_that_is_refused(request, tmp_path):
+def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_path):
     write_study(tmp_path, BITS)
-    run = Run(tmp_path)
+    run = start(tmp_path)
     run.job("model")
     second = subprocess.run(
         [sys.executable, "-m", "snakemake", *ARGUMENTS], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -47,8 +46,8 @@ def test_a_whole_study_and_a_second_head_that_is_refused(request, tmp_path):
     assert_nothing_is_lost(tmp_path, request.getfixturevalue("undisturbed"))
 
 
-def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(undisturbed, to_redo):
-    run = Run(to_redo)
+def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(start, undisturbed, to_redo):
+    run = start(to_redo)
     killed, cancelled = run.job("quantize", "r1"), run.job("quantize", "r3")
     script = run.script_of(cancelled)
     os.kill(run.script_of(killed), signal.SIGKILL)  # as the kernel does when memory is short
@@ -63,8 +62,8 @@ def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(undisturbed,
     assert_nothing_is_lost(to_redo, undisturbed)
 
 
-def test_after_its_head_was_killed_a_run_is_resumed_and_its_jobs_are_gone_before(undisturbed, to_redo):
-    run = Run(to_redo)
+def test_after_its_head_was_killed_a_run_is_resumed_and_its_jobs_are_gone_before(start, undisturbed, to_redo):
+    run = start(to_redo)
     left = run.job("quantize")
     script = run.script_of(left)
     os.kill(script, signal.SIGSTOP)  # it would still be at work, however fast the machine
@@ -81,8 +80,8 @@ def test_after_its_head_was_killed_a_run_is_resumed_and_its_jobs_are_gone_before
     assert_nothing_is_lost(to_redo, undisturbed)
 
 
-def test_a_job_that_hangs_until_its_time_limit_is_retried(undisturbed, to_redo):
-    run = Run(to_redo, "--set-resources", "quantize:runtime=1")
+def test_a_job_that_hangs_until_its_time_limit_is_retried(start, undisturbed, to_redo):
+    run = start(to_redo, "--set-resources", "quantize:runtime=1")
     hangs = run.job("quantize", "r1")
     os.kill(run.script_of(hangs), signal.SIGSTOP)
     log = run.wait()
@@ -91,12 +90,12 @@ def test_a_job_that_hangs_until_its_time_limit_is_retried(undisturbed, to_redo):
     assert_nothing_is_lost(to_redo, undisturbed)
 
 
-def test_a_job_whose_node_dies_runs_again(undisturbed, to_redo):
-    run = Run(to_redo, "--set-resources", "quantize:slurm_partition=doomed", "quantize:gpu=1")
+def test_a_job_whose_node_dies_runs_again(start, undisturbed, to_redo):
+    run = start(to_redo, "--set-resources", "quantize:slurm_partition=doomed", "quantize:gpu=1")
     loses_its_node = run.job("quantize")
     script = run.script_of(loses_its_node)
     node = kill_node(loses_its_node)
-    assert not is_alive(script)
+    wait_until(lambda: not is_alive(script), "the end of the job's script")
     wait_until(lambda: "down" in slurm("sinfo", "--noheader", "--format=%T", f"--nodes={node}"), f"{node} is down")
     subprocess.run([SCRIPT, "start-node", node], check=True)
     run.wait()
