@@ -123,9 +123,10 @@ def start() -> Iterator[Callable[..., Run]]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory) -> Path:
+def undisturbed(tmp_path_factory, worker_id) -> Path:
     """The folder of a run on this machine alone, without Slurm; the processes of pytest-xdist share it."""
-    folder = tmp_path_factory.getbasetemp().parent / "undisturbed"
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "undisturbed"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
