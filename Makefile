@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format ladder ladder-models
+.PHONY: help setup demo test test-cluster lint format ladder ladder-models
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,20 @@ demo: setup  ## a small study of the ladder, from quantization to the report (mi
 
 test: setup  ## run all tests
 	$(RUN)/pytest
+
+SLURM_PACKAGES := munge slurmctld slurmd slurm-client
+
+test-cluster: setup  ## run the tests on a real Slurm, installed and started for them (Debian, root)
+	@if [ "$$(id -u)" != 0 ]; then echo "test-cluster: skipped: starting Slurm needs root"; \
+	elif ! command -v apt-get >/dev/null; then echo "test-cluster: skipped: Slurm is installed with apt-get"; \
+	else $(MAKE) --no-print-directory .test-cluster; fi
+
+.PHONY: .test-cluster
+.test-cluster:
+	dpkg --status $(SLURM_PACKAGES) >/dev/null 2>&1 || { apt-get update --quiet=2 && \
+		DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends $(SLURM_PACKAGES); }
+	tests/cluster/slurm start
+	$(RUN)/pytest tests/cluster --numprocesses 5; status=$$?; tests/cluster/slurm stop; exit $$status
 
 lint: setup  ## check style and common errors
 	$(RUN)/ruff check .

@@ -1,14 +1,15 @@
 """Shapes from a configuration agree with what is stored."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 from stratalaw.models import ModelError, model_size
 from stratalaw.quantization import quantize, tensors
-from stratalaw.shapes import Matrix, shapes_of
+from stratalaw.shapes import Matrix, shapes_of, shapes_of_weights
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
@@ -40,6 +41,15 @@ def test_the_cache_holds_keys_and_values_of_every_layer(tmp_path):
     Qwen3Config(**SMALL, num_attention_heads=8, num_key_value_heads=2, head_dim=16).save_pretrained(tmp_path)
     shapes = shapes_of(tmp_path)
     assert shapes.cache_bytes(10) == 10 * 3 * 2 * (2 * 16) * 2  # tokens, layers, keys and values, width, bytes
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("config", [LlamaConfig, Qwen2Config, Qwen3Config])
+def test_the_headers_of_the_weights_say_the_same_as_the_configuration(config, tied, tmp_path):
+    AutoModelForCausalLM.from_config(config(**SMALL, tie_word_embeddings=tied)).save_pretrained(tmp_path)
+    expected, found = shapes_of(tmp_path), shapes_of_weights(tmp_path)
+    assert sorted(found.matrices, key=str) == sorted(expected.matrices, key=str)
+    assert replace(found, matrices=()) == replace(expected, matrices=())
 
 
 def test_groups_that_do_not_divide_a_row_are_ragged():

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from docutils.core import publish_string
 
+from stratalaw.description import describe_study
 from stratalaw.laws import form_named
 from stratalaw.laws.analysis import analyse
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.simulation import grid, simulate
 from stratalaw.study import read_study
-from stratalaw.summary import describe_study, summarize
+from stratalaw.summary import summarize
 
 STUDY = read_study(Path("config/ladder.yaml"))
 

@@ -59,6 +59,29 @@ def preflight(
 
 
 @app.command()
+def status(study: StudyFile) -> None:
+    """Show how far a study is in this folder: done, failed and why, remaining, and the time left."""
+    from stratalaw.status import show_status, status_of
+    from stratalaw.study import read_study
+
+    with _one_line_errors():
+        show_status(status_of(read_study(study), Path()))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def resume(context: typer.Context) -> None:
+    """Go on with a run on Slurm whose snakemake died: cancel its jobs, unlock the folder, and run snakemake again.
+
+    Give the arguments that snakemake was given, such as --profile profiles/slurm --config study=config/config.yaml.
+    """
+    from stratalaw.resume import resume
+
+    with _one_line_errors():
+        status = resume(context.args)
+    raise typer.Exit(status)
+
+
+@app.command()
 def fit(
     table: Annotated[Path, typer.Argument(help="observations, as CSV or parquet")],
     out: Annotated[Path | None, typer.Option(help="folder for laws.json, tables, figures and the checklist")] = None,

@@ -96,6 +96,14 @@ def files_of(model: Model) -> list[Path]:
     return model_files(Path(model.source)) if model.revision is None else []
 
 
+def weights_folder(model: Model, folder: Path = Path()) -> Path | None:
+    """Where the weights of a model are in a working directory; None as long as they have not been fetched."""
+    places = [folder / "results" / "models" / model.name]
+    if model.revision is None:
+        places.append(folder / model.source)
+    return next((place for place in places if place.is_dir()), None)
+
+
 def corpus_file(calibration: Calibration) -> str:
     """Where the calibration corpus is, or will be once it is fetched."""
     if calibration.dataset is None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -36,16 +36,28 @@ def run(job, function: str, **arguments) -> None:
     """Call a function for a job of the workflow; if it fails, print one line and exit with status 1.
 
     Args:
-        job: the object ``snakemake`` of a workflow's script; its log is used, and its config's ``warm_worker``.
+        job: the object ``snakemake`` of a workflow's script; its log is used, its config's ``warm_worker``, and, if it
+            asks for a GPU, its config's ``gpus`` and ``jobs_a_gpu`` (see ``stratalaw.lease``).
         function: ``module:name``; imported where it runs, so that a script itself starts at once.
         arguments: lists of files become lists of text.
     """
     from stratalaw.worker import ask_worker
 
     call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
-    error = (ask_worker if job.config.get("warm_worker") else perform)(call)
+    with _gpu_for(job):
+        error = (ask_worker if job.config.get("warm_worker") else perform)(call)
     if error:
         sys.exit(error)
+
+
+def _gpu_for(job) -> AbstractContextManager:
+    """A GPU of the job's own, where the workflow's config says how many there are."""
+    from stratalaw.lease import leased_gpu
+    from stratalaw.worker import address
+
+    if "gpus" not in job.config or not job.resources.get("gpu"):
+        return nullcontext()
+    return leased_gpu(address().parent, int(job.config["gpus"]), int(job.config.get("jobs_a_gpu", 1)))
 
 
 def _plain(value):

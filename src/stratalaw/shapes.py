@@ -1,22 +1,26 @@
-"""What a model is made of, from its configuration alone: matrices that are quantized, the rest, and the cache of keys.
+"""What a model is made of: matrices that are quantized, the rest, and the cache of keys.
 
-Nothing is downloaded and no weights are made: transformers builds the model on the meta device.
+Nothing is downloaded and no weights are made: transformers builds the model of a configuration on the meta device.
+Where there are weights, the headers of their files say the same within milliseconds, without torch.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stratalaw.models import CONFIG, ModelError
+from stratalaw.models import CONFIG, EMBEDDINGS, ModelError, tensor_shapes
 from stratalaw.variants import BASELINE_BITS, Quantization
 
 BYTES_OF_16_BITS = 2
 BITS_OF_A_SCALE = 16
 BYTES_OF_A_GROUP_INDEX = 4
+MATRIX_OF_A_LAYER = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Shapes:
         n_layers: decoder layers.
         cache_width: numbers that the cache of keys and values takes for each token, over all layers.
         max_length: tokens that the model can take.
+        hidden_size: width of the activations between layers.
     """
 
     matrices: tuple[Matrix, ...]
@@ -54,6 +59,7 @@ class Shapes:
     n_layers: int
     cache_width: int
     max_length: int
+    hidden_size: int
 
     @cached_property
     def n_quantized(self) -> int:
@@ -126,4 +132,36 @@ def shapes_of(config_folder: Path) -> Shapes:
         n_layers=config.num_hidden_layers,
         cache_width=2 * config.num_hidden_layers * heads * head_size,
         max_length=config.max_position_embeddings,
+        hidden_size=config.hidden_size,
+    )
+
+
+def shapes_of_weights(folder: Path) -> Shapes:
+    """The shapes of a model of the Llama kind (layers of linear maps) from its folder, without torch.
+
+    Raises:
+        ModelError: a file is damaged, or there are no matrices named as in a model of the Llama kind.
+    """
+    config = json.loads((folder / CONFIG).read_text())
+    stored = dict(tensor_shapes(folder))
+    if config.get("tie_word_embeddings"):
+        stored.pop("lm_head.weight", None)
+    matrices = tuple(
+        Matrix(found[1], in_features=shape[1], out_features=shape[0])
+        for name, shape in stored.items()
+        if len(shape) == 2 and (found := MATRIX_OF_A_LAYER.fullmatch(name))
+    )
+    if not matrices:
+        raise ModelError(f"{folder}: no matrix is named like model.layers.0.mlp.up_proj.weight")
+    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
+    heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+    head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return Shapes(
+        matrices=matrices,
+        n_other=sum(map(math.prod, stored.values())) - quantized,
+        n_embedding=sum(math.prod(shape) for name, shape in stored.items() if name.endswith(EMBEDDINGS)),
+        n_layers=config["num_hidden_layers"],
+        cache_width=2 * config["num_hidden_layers"] * heads * head_size,
+        max_length=config["max_position_embeddings"],
+        hidden_size=config["hidden_size"],
     )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,13 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
     )
 
 
-def write_study(folder: Path) -> None:
-    """A study of two models, two bit-widths and their baselines."""
+def write_study(folder: Path, bits: Sequence[int] = (4, 8)) -> None:
+    """A study of two models, some bit-widths and their baselines."""
     study = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
     study["models"] = [
         {"name": name, "source": str(ROOT / "ladder" / "models" / name), "family": "ladder"} for name in ("r1", "r3")
     ]
-    study["grids"] = [{"bits": [4, 8], "group_size": [128], "calibration_size": [4]}]
+    study["grids"] = [{"bits": list(bits), "group_size": [128], "calibration_size": [4]}]
     study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
     study["evaluation"] |= {"tasks_folder": str(ROOT / "ladder" / "benchmarks"), "items": ITEMS}
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))

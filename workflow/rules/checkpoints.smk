@@ -12,7 +12,9 @@ rule quantize:
         "../../envs/gpu.yaml"
     threads: STUDY.gptq.threads
     resources:
-        mem_mb=4000,
+        mem_mb=for_quantization("mem_mb"),
+        gpu_mem_mb=for_quantization("gpu_mem_mb"),
+        runtime=for_quantization("runtime"),
     params:
         options=STUDY.gptq.model_dump(),
     script:

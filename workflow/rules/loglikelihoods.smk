@@ -14,7 +14,9 @@ rule loglikelihoods:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=for_evaluation("mem_mb"),
+        gpu_mem_mb=for_evaluation("gpu_mem_mb"),
+        runtime=for_evaluation("runtime"),
     params:
         tokens_a_batch=STUDY.evaluation.tokens_a_batch,
     script:

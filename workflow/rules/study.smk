@@ -1,14 +1,18 @@
 """The study, read once, and what its names may look like."""
 
 import sys
+from errno import ENOENT
+from functools import cache
 from pathlib import Path
 
-from stratalaw.inputs import check_inputs, corpus_file, files_of
+from stratalaw.description import describe_study
+from stratalaw.inputs import check_inputs, corpus_file, files_of, weights_folder
 from stratalaw.jobs import export_library
-from stratalaw.laws.resampling import RESAMPLES
+from stratalaw.resamples import RESAMPLES
+from stratalaw.resources import resources_of_evaluation, resources_of_quantization
+from stratalaw.shapes import shapes_of_weights
 from stratalaw.study import StudyError, read_study
-from stratalaw.summary import describe_study
-from stratalaw.variants import BASELINE_NAME
+from stratalaw.variants import BASELINE_NAME, Quantization
 
 STUDY_FILE = config.get("study", "config/demo.yaml")
 try:
@@ -44,3 +48,51 @@ def weights_of(wildcards):
     if wildcards.variant == BASELINE_NAME:
         return f"results/models/{wildcards.model}"
     return f"results/checkpoints/{wildcards.model}/{wildcards.variant}"
+
+
+@cache
+def shapes_in(folder):
+    return shapes_of_weights(folder)
+
+
+def shapes_of_model(name, needed):
+    """Shapes of a model; before it is fetched nobody knows them, and snakemake asks again once the ``needed`` file is there."""
+    folder = weights_folder(MODELS[name])
+    if folder is None:
+        raise FileNotFoundError(ENOENT, "not fetched yet", needed)
+    return shapes_in(folder)
+
+
+def for_quantization(resource):
+    """What a quantization asks for of a resource, by model, calibration and attempt."""
+
+    def amount(wildcards, attempt):
+        quantization = Quantization(
+            int(wildcards.bits), int(wildcards.group_size), int(wildcards.samples), int(wildcards.seed)
+        )
+        asked = resources_of_quantization(
+            shapes_of_model(wildcards.model, f"results/models/{wildcards.model}"),
+            quantization,
+            tokens=STUDY.calibration.tokens,
+            batch_size=STUDY.gptq.batch_size,
+            attempt=attempt,
+        )
+        return getattr(asked, resource)
+
+    return amount
+
+
+def for_evaluation(resource):
+    """What the answers of a variant ask for of a resource, by model, benchmarks and attempt."""
+
+    def amount(wildcards, attempt):
+        asked = resources_of_evaluation(
+            shapes_of_model(wildcards.model, weights_of(wildcards)),
+            tasks=sum(map(len, STUDY.evaluation.strata.values())),
+            items=STUDY.evaluation.items,
+            tokens_a_batch=STUDY.evaluation.tokens_a_batch,
+            attempt=attempt,
+        )
+        return getattr(asked, resource)
+
+    return amount

@@ -15,7 +15,6 @@ from stratalaw.laws.forms import FORMS, PAPER_LAW, Form
 from stratalaw.laws.holdout import EACH_SIZE, compare, predict_held_out
 from stratalaw.laws.resampling import (
     FEW_CLUSTERS,
-    RESAMPLES,
     binomial_draws,
     cluster_numbers,
     cluster_weights,
@@ -28,6 +27,7 @@ from stratalaw.laws.resampling import (
 )
 from stratalaw.laws.rows import GENERAL, Rows, reasons_to_leave_out, rows_of, stratum_accuracies
 from stratalaw.laws.verdicts import APPLICATION, FEWEST_CLUSTERS, REASONING, UTILIZATION, Draws, judge
+from stratalaw.resamples import RESAMPLES
 
 WORKERS = 2
 BOTH = "models and items resampled"

@@ -1,0 +1,115 @@
+"""Memory and time that jobs ask a scheduler for: one formula, from a model's shapes and the number of tokens.
+
+Measured once, on one NVIDIA H200, for the shape of Qwen3-8B at 4 bits, groups of 128, 128 calibration samples of 2,048
+tokens in batches of 8: quantization took 82 s and 7.0 GB of GPU memory while activations were kept on the host (they
+are kept on the GPU now); a dense model took 35 GB to load, and 27 GB to answer with 65,536 tokens a batch; 2,000 items
+took 29 s, loading included. The formula gives these values or somewhat more, and scales them:
+
+    GPU, quantization   weights outside the layers + 6 bytes for each parameter of a layer + 5 Hessians of the widest
+                        matrix in fp32 + 4 activations of a batch at the widest + inputs and outputs of a layer
+    GPU, evaluation     the larger of 2.2 x weights (loading), and weights + cache of keys and values + 2 activations
+    RAM                 libraries + weights (+ the packed weights)
+    time                start + 4 x the measured time x parameters (x tokens, beyond the measured number)
+
+All of it grows with the attempt (a job that was killed for its memory or its time asks for more when it is retried) and
+is rounded up to a few sizes, so that a scheduler can fill gaps with jobs that look alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stratalaw.shapes import BYTES_OF_16_BITS, Shapes
+from stratalaw.variants import Quantization
+
+BYTES_OF_A_MEGABYTE = 10**6
+BYTES_OF_32_BITS = 4
+LIBRARIES_MB = 3_000  # resident memory of torch, transformers, gptqmodel and lm-eval
+START_MINUTES = 10  # a cold file system, loading libraries, compiling kernels
+SHORTEST_MINUTES = 15
+
+# The measured point.
+MEASURED_PARAMETERS = 8.19e9
+MEASURED_CALIBRATION_TOKENS = 128 * 2048
+MEASURED_QUANTIZATION_MINUTES = 82 / 60
+MEASURED_ITEM_MINUTES = 29 / 60 / 2000
+# Other GPUs are up to four times slower than the measured one.
+SLOWER_GPU = 4
+
+LARGEST_BENCHMARK_ITEMS = 18_000  # TriviaQA; the number of a task's items is not known before it is loaded
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job asks for: ``mem_mb`` and ``gpu_mem_mb`` in megabytes, ``runtime`` in minutes (Snakemake's names)."""
+
+    mem_mb: int
+    gpu_mem_mb: int
+    runtime: int
+
+
+def resources_of_quantization(
+    shapes: Shapes, quantization: Quantization, tokens: int, batch_size: int, attempt: int = 1
+) -> Resources:
+    """What the quantization of a model asks for.
+
+    Args:
+        shapes: of the model.
+        quantization: the variant; its calibration size counts.
+        tokens: of a calibration sample.
+        batch_size: calibration samples in one forward pass.
+        attempt: 1 for the first.
+    """
+    calibration_tokens = quantization.calibration_size * tokens
+    widest_input = max(matrix.in_features for matrix in shapes.matrices)
+    widest = max(widest_input, max(matrix.out_features for matrix in shapes.matrices))
+    layer = shapes.n_quantized / shapes.n_layers
+    on_gpu = (
+        shapes.n_other * BYTES_OF_16_BITS
+        + layer * (BYTES_OF_16_BITS + BYTES_OF_32_BITS)
+        + 5 * widest_input**2 * BYTES_OF_32_BITS
+        + 4 * batch_size * tokens * widest * BYTES_OF_16_BITS
+        + 2 * calibration_tokens * shapes.hidden_size * BYTES_OF_16_BITS
+    )
+    on_host = shapes.weight_bytes(None) + shapes.weight_bytes(quantization)
+    more_tokens = max(1, calibration_tokens / MEASURED_CALIBRATION_TOKENS)
+    minutes = MEASURED_QUANTIZATION_MINUTES * shapes.n_params / MEASURED_PARAMETERS * more_tokens
+    return _rounded(on_host, on_gpu, minutes, attempt)
+
+
+def resources_of_evaluation(
+    shapes: Shapes, tasks: int, items: int | None, tokens_a_batch: int, attempt: int = 1
+) -> Resources:
+    """What the answers of one variant ask for.
+
+    Args:
+        shapes: of the model.
+        tasks: benchmarks, all strata together.
+        items: of each benchmark; None for all there are.
+        tokens_a_batch: tokens in one forward pass.
+        attempt: 1 for the first.
+    """
+    weights = shapes.weight_bytes(None)
+    activations = 2 * tokens_a_batch * shapes.hidden_size * BYTES_OF_16_BITS
+    on_gpu = max(2.2 * weights, weights + shapes.cache_bytes(tokens_a_batch) + activations)
+    answered = tasks * min(items or LARGEST_BENCHMARK_ITEMS, LARGEST_BENCHMARK_ITEMS)
+    minutes = MEASURED_ITEM_MINUTES * answered * shapes.n_params / MEASURED_PARAMETERS
+    return _rounded(weights, on_gpu, minutes, attempt)
+
+
+def _rounded(on_host: float, on_gpu: float, minutes: float, attempt: int) -> Resources:
+    """Sizes from bytes and minutes on the measured machine."""
+    return Resources(
+        mem_mb=round_up((LIBRARIES_MB + on_host / BYTES_OF_A_MEGABYTE) * attempt, smallest=1_000),
+        gpu_mem_mb=round_up(on_gpu / BYTES_OF_A_MEGABYTE * attempt, smallest=1_000),
+        runtime=round_up((START_MINUTES + SLOWER_GPU * minutes) * attempt, smallest=SHORTEST_MINUTES),
+    )
+
+
+def round_up(amount: float, smallest: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, … times ``smallest``."""
+    size = smallest
+    while size < amount:
+        size *= 2
+    three_quarters = size * 3 // 4
+    return three_quarters if size > 2 * smallest and three_quarters >= amount else size

@@ -1,0 +1,103 @@
+"""Whatever goes wrong on a cluster, the observations are those of an undisturbed run on one machine, to the byte.
+
+Each test breaks jobs of a run; pytest-xdist runs the tests at the same time, on the same Slurm.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cluster.conftest import (
+    ARGUMENTS,
+    BITS,
+    SCRIPT,
+    SECONDS,
+    assert_nothing_is_lost,
+    is_alive,
+    kill_node,
+    slurm,
+    wait_until,
+)
+from tests.workflow.conftest import write_study
+
+STRATALAW = str(Path(sys.executable).with_name("stratalaw"))
+
+
+def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_path):
+    write_study(tmp_path, BITS)
+    run = start(tmp_path)
+    run.job("model")
+    second = subprocess.run(
+        [sys.executable, "-m", "snakemake", *ARGUMENTS], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 1
+    assert "Directory cannot be locked" in second.stderr
+    resumed = subprocess.run(
+        [STRATALAW, "resume", *ARGUMENTS], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 1
+    assert resumed.stderr == (
+        f"{tmp_path}: snakemake runs here (process {run.head.pid}); stop it first, or let it go on\n"
+    )
+    log = run.wait()
+    assert "Trying to restart job" not in log
+    assert_nothing_is_lost(tmp_path, request.getfixturevalue("undisturbed"))
+
+
+def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(start, undisturbed, to_redo):
+    run = start(to_redo)
+    killed, cancelled = run.job("quantize", "r1"), run.job("quantize", "r3")
+    script = run.script_of(cancelled)
+    os.kill(run.script_of(killed), signal.SIGKILL)  # as the kernel does when memory is short
+    slurm("scancel", cancelled)
+    wait_until(lambda: not is_alive(script), "the end of the cancelled job")
+    log = run.wait()
+    assert f"SLURM-job '{killed}' failed, SLURM status is: 'FAILED'" in log
+    assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in log
+    assert log.count("Trying to restart job") == 2
+    assert run.cause_of(killed) == "out of memory, or killed"
+    assert run.cause_of(cancelled) == "cancelled"
+    assert_nothing_is_lost(to_redo, undisturbed)
+
+
+def test_after_its_head_was_killed_a_run_is_resumed_and_its_jobs_are_gone_before(start, undisturbed, to_redo):
+    run = start(to_redo)
+    left = run.job("quantize")
+    script = run.script_of(left)
+    os.kill(script, signal.SIGSTOP)  # it would still be at work, however fast the machine
+    run.head.kill()
+    run.head.wait()
+    assert is_alive(script), "jobs live on without their head"
+    resumed = subprocess.run(
+        [STRATALAW, "resume", *ARGUMENTS], cwd=to_redo, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    cancelled = resumed.stdout.splitlines()[0]
+    assert cancelled.startswith("Cancelling ") and left in cancelled.split()
+    assert not is_alive(script)
+    assert_nothing_is_lost(to_redo, undisturbed)
+
+
+def test_a_job_that_hangs_until_its_time_limit_is_retried(start, undisturbed, to_redo):
+    run = start(to_redo, "--set-resources", "quantize:runtime=1")
+    hangs = run.job("quantize", "r1")
+    os.kill(run.script_of(hangs), signal.SIGSTOP)
+    log = run.wait()
+    assert f"SLURM-job '{hangs}' failed, SLURM status is: 'TIMEOUT'" in log
+    assert run.cause_of(hangs) == "time limit"
+    assert_nothing_is_lost(to_redo, undisturbed)
+
+
+def test_a_job_whose_node_dies_runs_again(start, undisturbed, to_redo):
+    run = start(to_redo, "--set-resources", "quantize:slurm_partition=doomed", "quantize:gpu=1")
+    loses_its_node = run.job("quantize")
+    script = run.script_of(loses_its_node)
+    node = kill_node(loses_its_node)
+    wait_until(lambda: not is_alive(script), "the end of the job's script")
+    wait_until(lambda: "down" in slurm("sinfo", "--noheader", "--format=%T", f"--nodes={node}"), f"{node} is down")
+    subprocess.run([SCRIPT, "start-node", node], check=True)
+    run.wait()
+    assert "Restarts=1" in slurm("scontrol", "show", "job", loses_its_node)
+    assert_nothing_is_lost(to_redo, undisturbed)
