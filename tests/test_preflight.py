@@ -97,7 +97,7 @@ def test_what_a_gpu_or_the_disk_cannot_hold_is_named(paper, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**11}))
     problems = preflight(study, "config.yaml", 24 * GB).problems
     named = [problem.partition(":")[0] for problem in problems[:-1]]
-    assert named == ["qwen3-8b", "qwen3-14b", "qwen3-32b"]
+    assert named == ["qwen3-14b", "qwen3-32b"]
     assert "and a GPU has 24.0 GB" in problems[0]
     assert problems[-1].endswith("GB, and 100 GB are free")
 

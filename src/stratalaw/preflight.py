@@ -137,11 +137,11 @@ def scoring_bytes(shapes: Shapes, study: Study) -> int:
 
 
 def quantizing_bytes(shapes: Shapes, quantization: Quantization, study: Study) -> int:
-    """GPU memory that GPTQ needs at least: inputs and outputs of a layer for all samples, and the largest Hessian."""
+    """GPU memory that GPTQ needs at least: what a layer gets for all samples, and the largest Hessian."""
     hidden = shapes.matrices[0].in_features
     tokens = quantization.calibration_size * study.calibration.tokens
     widest = max(matrix.in_features for matrix in shapes.matrices)
-    return 2 * tokens * hidden * BYTES_OF_16_BITS + widest**2 * BYTES_OF_32_BITS
+    return tokens * hidden * BYTES_OF_16_BITS + widest**2 * BYTES_OF_32_BITS
 
 
 def disk_bytes(shapes: dict[str, Shapes], checkpoints: list[Checkpoint]) -> int:
