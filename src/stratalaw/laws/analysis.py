@@ -40,7 +40,7 @@ class Analysis:
     ``laws``: the paper's law of each stratum and in general, by ``logarithm``; ``fits``: every form by ``accuracy``,
     and the paper's law by ``likelihood`` too; ``intervals``: of each parameter, of the paper's law by every method and
     of its rivals by resampling; ``forms``: every form of each stratum compared on held-out rows; ``verdicts``: on the
-    paper's claims; ``profiles``: of its likelihood; ``held_out``: what the paper's law and the best form say of sizes
+    paper's claims; ``profiles``: of its likelihood; ``held_out``: what the paper's law and its best rival say of sizes
     that they were not fitted to; ``notes``: what a reader must know.
     """
 
@@ -278,15 +278,15 @@ def _curves(accuracies: pd.DataFrame, fit: LawFit) -> pd.DataFrame:
 
 
 def _predict_held_out(accuracies: pd.DataFrame, compared: pd.DataFrame, forms: Sequence[Form]) -> pd.DataFrame:
-    """Held-out predictions of the paper's law and of the best form of each stratum; empty below three sizes."""
+    """Held-out predictions of the paper's law and of its best rival in each stratum; empty below three sizes."""
     if f"{EACH_SIZE} mae" not in compared:
         return pd.DataFrame()
     by_name = {form.name: form for form in (PAPER_LAW, *forms)}
     tables = []
     for stratum, ranking in compared.groupby("stratum", sort=False):
-        best = next(name for name in ranking.form if name in by_name)
+        rivals = [name for name in ranking.form if name in by_name and name != PAPER_LAW.name]
         rows = _comparison_rows(accuracies, stratum)
-        for name in dict.fromkeys([PAPER_LAW.name, best]):
+        for name in [PAPER_LAW.name, *rivals[:1]]:
             tables.append(predict_held_out(by_name[name], rows).assign(stratum=stratum))
     return pd.concat(tables, ignore_index=True)
 

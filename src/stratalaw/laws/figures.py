@@ -24,6 +24,7 @@ STRATUM_COLORS = {
     GENERAL: "#555555",
 }
 BITS_COLORS = {2: "#b2182b", 3: "#e0862f", 4: "#4393c3", 8: "#2d3e6e"}
+ERROR_TICKS = (1, 2, 5, 10, 20, 50)  # points
 EXPONENT_NAMES = {
     "alpha": "α (model size)",
     "beta": "β (log2 bits)",
@@ -181,7 +182,7 @@ def likelihood_profiles(analysis: Analysis) -> Figure:
 
 
 def held_out_parity(analysis: Analysis) -> Figure:
-    """Each size as a fit to the others predicts it, against what was observed: the paper's law and the best form."""
+    """Each size as a fit to the others predicts it, against what was observed: the paper's law and its best rival."""
     table = analysis.held_out
     if table.empty:
         return sentence("Holding out each size needs three sizes or more.")
@@ -239,7 +240,8 @@ def forms_compared(analysis: Analysis) -> Figure:
                 )
         panel.set_yticks(places, [f"{name} *" if name in baselines else name for name in order])
         panel.set_xscale("log")
-        panel.xaxis.set_major_formatter("{x:g}")
+        panel.set_xticks(ERROR_TICKS, [f"{tick:g}" for tick in ERROR_TICKS])
+        panel.minorticks_off()
         panel.set_xlabel("mean absolute error, points")
         panel.grid(axis="y", lw=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="* baseline")
