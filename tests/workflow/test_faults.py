@@ -83,6 +83,7 @@ def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
     call = {
         "weights": str(checkpoint),
         "requests": [str(folder / "results" / "requests" / "r1" / "reasoning.parquet")],
+        "plans": [str(folder / "results" / "requests" / "r1" / "reasoning.plan.safetensors")],
         "tokens_a_batch": 1024,
         "threads": 1,
         "answers": [str(tmp_path / "answers" / "reasoning.parquet")],
