@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stratalaw.laws.draws import draw_spread
 from stratalaw.laws.fit import fit_law
 from stratalaw.laws.rows import read_observations, stratum_accuracies
 
@@ -24,6 +25,13 @@ def test_refitting_gives_the_published_exponents(accuracies, stratum):
     law = fit_law(accuracies, stratum=stratum)
     found = law.conf_int().assign(value=law.params).loc[published.index, ["value", "low", "high"]]
     np.testing.assert_allclose(found, published[["value", "low", "high"]], rtol=2e-3)
+
+
+def test_the_published_spread_of_draws_is_that_of_the_table():
+    folder = Path("docs/studies/ladder-draws")
+    found = draw_spread(read_observations(folder / "observations.csv"))
+    published = pd.read_csv(folder / "draws.csv")
+    pd.testing.assert_frame_equal(found, published, check_dtype=False, rtol=1e-3)
 
 
 def test_nothing_that_was_planned_is_missing():
