@@ -1,5 +1,7 @@
 """The five sentences say what the numbers say."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -8,14 +10,12 @@ from stratalaw.laws.analysis import analyse
 from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.rows import read_observations
 
-OBSERVATIONS = "docs/studies/ladder/observations.csv"
+OBSERVATIONS = Path("docs/studies/ladder/observations.csv")
 
 
 @pytest.fixture(scope="module")
 def observations() -> pd.DataFrame:
-    from pathlib import Path
-
-    return read_observations(Path(OBSERVATIONS))
+    return read_observations(OBSERVATIONS)
 
 
 @pytest.fixture(scope="module")

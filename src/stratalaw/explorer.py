@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -71,7 +72,7 @@ def _law(predictor: Predictor) -> dict:
     """What the page needs to predict with an interval, as ``Predictor.predict`` does."""
     law = predictor.law
     loss, *gradient = law.form.javascript(law.fitted)
-    held_out = predictor.held_out_stderr
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, max(predictor.n_sizes - 1, 1)))
     return {
         "form": law.form.title,
         "loss": loss,
@@ -79,9 +80,7 @@ def _law(predictor: Predictor) -> dict:
         "covariance": law.covariance.tolist(),
         "residual": law.residual_stderr,
         "quantile": float(stats.t.ppf((1 + LEVEL) / 2, law.degrees_of_freedom)),
-        "newSize": None
-        if held_out != held_out
-        else held_out * float(stats.t.ppf((1 + LEVEL) / 2, max(predictor.n_sizes - 1, 1))),
+        "newSize": None if math.isnan(predictor.held_out_stderr) else quantile * predictor.held_out_stderr,
         "reference": law.reference_size,
         "chance": law.chance,
         "levels": law.levels,

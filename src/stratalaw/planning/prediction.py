@@ -51,8 +51,10 @@ class Predictor:
 
     def _is_new_size(self, points: pd.DataFrame) -> np.ndarray:
         sizes = np.array(self.law.levels.get("n_params", []))
-        distance = np.abs(np.log(points.n_params.to_numpy(float)[:, None] / sizes[None])) if len(sizes) else np.empty(0)
-        return distance.min(1, initial=np.inf) > SAME_SIZE if len(sizes) else np.zeros(len(points), bool)
+        if not len(sizes):  # a law of one size has no exponent of it, and says the same of all
+            return np.zeros(len(points), dtype=bool)
+        distance = np.abs(np.log(points.n_params.to_numpy(float)[:, None] / sizes))
+        return distance.min(axis=1) > SAME_SIZE
 
     def _outside(self, points: pd.DataFrame) -> list[str]:
         outside = [[] for _ in range(len(points))]
