@@ -27,7 +27,7 @@ from stratalaw.lm_eval_model import PrefixSharingModel
 from stratalaw.scoring import make_plan
 
 TOKENS_A_BATCH = 65_536
-BATCH_SIZES = (32, 64)
+BATCH_SIZES = (16, 32, 64)
 PROBED = 64  # items that choose the batch size
 MAX_LENGTH = 4096
 
@@ -74,8 +74,13 @@ def seconds_of_a_probe(model, tokenizer, task: str, tasks: TaskManager, batch_si
 
 
 def compare(size: str, task: str, model, tokenizer, tasks: TaskManager, rate: float) -> dict:
-    best = min(BATCH_SIZES, key=lambda size: seconds_of_a_probe(model, tokenizer, task, tasks, size))
-    hf, hf_totals, hf_accuracy, requests = timed(HFLM, model, tokenizer, task, tasks, best)
+    probes = {size: seconds_of_a_probe(model, tokenizer, task, tasks, size) for size in BATCH_SIZES}
+    for best in sorted(BATCH_SIZES, key=probes.get):
+        try:
+            hf, hf_totals, hf_accuracy, requests = timed(HFLM, model, tokenizer, task, tasks, best)
+            break
+        except torch.OutOfMemoryError:  # a probe has fewer items, and shorter ones
+            torch.cuda.empty_cache()
     other = timed(HFLM, model, tokenizer, task, tasks, 3, limit=PROBED)[1]
     timed(PrefixSharingModel, model, tokenizer, task, tasks, 1, limit=PROBED)
     ours, our_totals, our_accuracy, _ = timed(PrefixSharingModel, model, tokenizer, task, tasks, 1)

@@ -125,16 +125,13 @@ def check_plan(requests: list[tuple[list[int], list[int]]], tokens_a_batch: int)
     contexts, continuations = zip(*requests, strict=True)
     plan = make_plan(contexts, continuations, tokens_a_batch=tokens_a_batch, max_length=MAX_LENGTH)
     asked = [[] for _ in requests]
-    for group in plan.groups:
-        for batch in group.batches:
-            rows, length = batch.tokens.shape
-            assert rows * (length + len(group.prefix)) <= max(tokens_a_batch, length + len(group.prefix))
-            for place, target, request in zip(batch.place, batch.target, batch.request, strict=True):
-                row, column = divmod(int(batch.position[place]), length)
-                ancestors = [j for j in range(column + 1) if column < batch.end[row, j]]
-                path = [*group.prefix, *(batch.tokens[row, j] for j in ancestors)]
-                assert [*range(len(group.prefix)), *(batch.depth[row, j] for j in ancestors)] == list(range(len(path)))
-                asked[request].append(([int(token) for token in path], int(target)))
+    for batch in plan.batches:
+        assert len(batch.tokens) <= max(tokens_a_batch, MAX_LENGTH)
+        for place, target, request in zip(batch.place, batch.target, batch.request, strict=True):
+            position = int(batch.position[place])
+            ancestors = [j for j in range(position + 1) if position < batch.end[j]]
+            assert [batch.depth[j] for j in ancestors] == list(range(len(ancestors)))
+            asked[request].append(([int(batch.tokens[j]) for j in ancestors], int(target)))
     for (context, continuation), found in zip(requests, asked, strict=True):
         window = (context + continuation)[-(MAX_LENGTH + 1) :]
         first = len(window) - len(continuation)
@@ -148,19 +145,37 @@ def test_every_prediction_of_a_plan_sees_its_own_context_and_nothing_else(reques
     check_plan(requests, tokens_a_batch)
 
 
-def test_a_shared_prompt_runs_once():
+def test_a_shared_prompt_runs_once_in_each_batch():
     prompt = list(range(20))
     requests = [([*prompt, 20 + question], [50 + choice, 3]) for question in range(30) for choice in range(4)]
     contexts, continuations = zip(*requests, strict=True)
-    limits = {"tokens_a_batch": 32, "max_length": 40}
-    plan = make_plan(contexts, continuations, **limits)
-    assert plan.plain_tokens == 30 * 4 * 22
-    assert plan.tokens == 20 + 30 * (1 + 4)
-    (group,) = plan.groups
-    assert group.prefix.tolist() == prompt
-    for model in MODELS.values():
-        found, expected = (engine(model, contexts, continuations, **limits) for engine in ENGINES.values())
+    plain_tokens, question = 30 * 4 * 22, 1 + 4
+    for tokens_a_batch, n_batches in ((1000, 1), (20 + 10 * question, 3)):
+        limits = {"tokens_a_batch": tokens_a_batch, "max_length": 40}
+        plan = make_plan(contexts, continuations, **limits)
+        assert len(plan.batches) == n_batches
+        assert plan.plain_tokens == plain_tokens
+        assert plan.tokens == n_batches * 20 + 30 * question
+        for model in MODELS.values():
+            found, expected = (engine(model, contexts, continuations, **limits) for engine in ENGINES.values())
+            np.testing.assert_allclose(found.total, expected.total, atol=2e-4)
+
+
+def test_rows_of_attention_begin_on_paths_of_any_length():
+    """Trees of several rows, whose first tokens hang on prompts, questions, or nothing."""
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(VOCABULARY, size=(3, 300))
+    requests = [
+        (prompt[: rng.integers(1, 300)].tolist() + rng.integers(VOCABULARY, size=rng.integers(60)).tolist(), [1, 2, 3])
+        for prompt in prompts
+        for _ in range(8)
+    ]
+    contexts, continuations = zip(*requests, strict=True)
+    for tokens_a_batch in (400, 10_000):
+        limits = {"tokens_a_batch": tokens_a_batch, "max_length": 500}
+        found, expected = (engine(MODELS["llama"], contexts, continuations, **limits) for engine in ENGINES.values())
         np.testing.assert_allclose(found.total, expected.total, atol=2e-4)
+        assert found.is_greedy.tolist() == expected.is_greedy.tolist()
 
 
 def test_a_model_with_a_sliding_window_is_scored_one_by_one_with_a_warning(caplog):

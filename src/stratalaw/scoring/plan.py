@@ -1,38 +1,34 @@
 """How requests share their beginnings, decided before any model runs.
 
-The inputs of all requests form a prefix tree: few-shot prompt, question, choices. A *row* holds a part of it, each
-shared token once, in depth-first order; a token may attend to another when that one is its ancestor, which in this
-order is an interval. Where more hangs on a beginning than one row can hold, the beginning becomes a *prefix*: it runs
-once, and the rows that hang on it attend to its keys and values.
+The inputs of all requests form a prefix tree: few-shot prompt, question, choices. A *batch* is a stretch of the tree in
+depth-first order (lexicographic order of the inputs), each shared token once. A token may attend to another when that
+one is its ancestor, and in this order the descendants of a token are an interval. Where a batch ends within a tree, the
+next one begins with the path to its first token, which runs again: a few hundred tokens of a batch of tens of
+thousands, for which no cache of keys and values has to be kept, and every batch is as large as the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-SHORTEST_PREFIX = 16  # tokens; a shorter one is cheaper to repeat than to keep
-TREE_TOKENS = 1024  # a tree of more becomes several, on a prefix
-ROW_TOKENS = 256  # that trees are packed into: attention is dense within a row
-PREFIX = -1  # stands for a batch's number in a plan's file
-
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that run together, padded on the right.
+    """Tokens that run together, one after the other without padding.
 
     Attributes:
-        tokens: (rows, length) token ids.
-        depth: (rows, length) position of each token in its sequence, prefix included.
-        end: (rows, length) place after the last descendant of each token; padding has none but itself.
-        position: (positions,) flat places in (rows, length) from whose hidden state something is predicted.
-        place: (predictions,) which of these positions predicts a token, in ascending order.
+        tokens: (tokens,) token ids.
+        depth: (tokens,) position of each in its sequence.
+        end: (tokens,) place after the last descendant of each.
+        position: (positions,) places from whose hidden state something is predicted, ascending.
+        place: (predictions,) which of these positions predicts a token, ascending.
         target: (predictions,) the token.
         request: (predictions,) the request that it belongs to.
     """
@@ -47,22 +43,17 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Batches that hang on one prefix, (prefix,) token ids; it may be empty."""
-
-    prefix: np.ndarray
-    batches: list[Batch]
-
-
-@dataclass(frozen=True)
 class Plan:
-    """``groups``; ``n_requests``; ``plain_tokens``: what one row for each request would run, without padding;
-    ``tokens``: what the groups run, without padding."""
+    """``batches``; ``n_requests``; ``plain_tokens``: what one row for each request would run, without padding."""
 
-    groups: list[Group]
+    batches: list[Batch]
     n_requests: int
     plain_tokens: int
-    tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """What the batches run."""
+        return sum(len(batch.tokens) for batch in self.batches)
 
 
 @dataclass(frozen=True)
@@ -70,12 +61,11 @@ class Sequences:
     """Distinct inputs in lexicographic order, and who asks for them.
 
     ``inputs``: token ids of each; ``shared`` (sequences,): tokens that a sequence shares with the one before;
-    ``first_prediction`` (sequences,): smallest depth at which something is predicted; ``requests``: of each sequence.
+    ``requests``: of each sequence.
     """
 
     inputs: list[np.ndarray]
     shared: np.ndarray
-    first_prediction: np.ndarray
     requests: list[list[int]]
 
 
@@ -90,30 +80,27 @@ def make_plan(
 
     Args:
         contexts, continuations: token ids; see ``plain.score``.
-        tokens_a_batch: tokens of a batch, padding included, so that results do not depend on free memory.
+        tokens_a_batch: tokens of a batch, so that results do not depend on free memory; one sequence may have more.
         max_length: tokens the model can take; longer inputs lose tokens on the left, as in lm-eval.
     """
-    if not len(contexts):
-        return Plan([], 0, 0, 0)
-    windows = [
-        np.concatenate([context, continuation]).astype(np.int64)[-(max_length + 1) :]
-        for context, continuation in zip(contexts, continuations, strict=True)
+    windows = [window[-(max_length + 1) :] for window in _joined(contexts, continuations)]
+    lengths = [len(continuation) for continuation in continuations]
+    sequences = _distinct_sequences(windows)
+    batches = [
+        _batch(sequences, windows, lengths, first, stop) for first, stop in _stretches(sequences, tokens_a_batch)
     ]
-    lengths = np.array([len(continuation) for continuation in continuations])
-    sequences = _distinct_sequences(windows, lengths)
-    tree_tokens = min(TREE_TOKENS, tokens_a_batch)
-    groups, tokens = [], 0
-    for prefix, units in _prefixes(sequences, tree_tokens):
-        # Every row attends to the whole prefix: the longer that is, the longer are the rows.
-        bins = _bins(sequences, units, prefix, min(max(ROW_TOKENS, prefix), tree_tokens))
-        rows = [_Row.of(sequences, windows, lengths, members, prefix) for members in bins]
-        first = units[0][0]
-        groups.append(Group(sequences.inputs[first][:prefix], list(_batches(rows, prefix, tokens_a_batch))))
-        tokens += prefix + sum(len(row.tokens) for row in rows)
-    return Plan(groups, len(windows), int(sum(len(window) - 1 for window in windows)), tokens)
+    return Plan(batches, len(windows), sum(len(window) - 1 for window in windows))
 
 
-def _distinct_sequences(windows: list[np.ndarray], lengths: np.ndarray) -> Sequences:
+def _joined(contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Context and continuation of each request, int64; all lists become arrays at once, which is faster."""
+    lengths = [len(a) + len(b) for a, b in zip(contexts, continuations, strict=True)]
+    parts = chain.from_iterable(zip(contexts, continuations, strict=True))
+    tokens = np.fromiter(chain.from_iterable(parts), dtype=np.int64, count=sum(lengths))
+    return np.split(tokens, np.cumsum(lengths)[:-1]) if lengths else []
+
+
+def _distinct_sequences(windows: list[np.ndarray]) -> Sequences:
     by_input: dict[bytes, list[int]] = {}
     for request, window in enumerate(windows):
         # Big-endian bytes sort as the token ids do.
@@ -123,158 +110,79 @@ def _distinct_sequences(windows: list[np.ndarray], lengths: np.ndarray) -> Seque
     shared = np.zeros(len(inputs), dtype=np.int64)
     for i in range(1, len(inputs)):
         length = min(len(inputs[i - 1]), len(inputs[i]))
-        differs = np.flatnonzero(inputs[i - 1][:length] != inputs[i][:length])
-        shared[i] = differs[0] if len(differs) else length
-    requests = [by_input[key] for key in keys]
-    first = [min(len(inputs[i]) - lengths[r] for r in members) for i, members in enumerate(requests)]
-    return Sequences(inputs, shared, np.array(first), requests)
+        differs = inputs[i - 1][:length] != inputs[i][:length]
+        first = int(differs.argmax()) if length else 0
+        shared[i] = first if length and differs[first] else length
+    return Sequences(inputs, shared, [by_input[key] for key in keys])
 
 
-def _tree_tokens(sequences: Sequences, first: int, stop: int, prefix: int) -> int:
-    """Tokens of the tree of some neighbouring sequences, without a prefix that they share."""
-    own = sum(len(sequences.inputs[i]) for i in range(first, stop))
-    return int(own - sequences.shared[first + 1 : stop].sum() - prefix)
+def _stretches(sequences: Sequences, tokens_a_batch: int) -> Iterator[tuple[int, int]]:
+    """Runs (first, stop) of sequences that are a batch each, as many as fit."""
+    first = used = 0
+    for i, tokens in enumerate(sequences.inputs):
+        own = len(tokens) - int(sequences.shared[i])
+        if i > first and used + own > tokens_a_batch:
+            yield first, i
+            first, used = i, 0
+        used += own if i > first else len(tokens)
+    if sequences.inputs:
+        yield first, len(sequences.inputs)
 
 
-def _prefixes(sequences: Sequences, tree_tokens: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Prefixes (their lengths) with the units that hang on them: runs (first, stop) of sequences that stay together."""
-    units: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    stack = [(0, len(sequences.inputs), 0, 0)]
-    while stack:
-        first, stop, prefix, prefix_of = stack.pop()
-        if stop - first == 1 or _tree_tokens(sequences, first, stop, prefix) <= tree_tokens:
-            units.setdefault((prefix_of, prefix), []).append((first, stop))
-            continue
-        common = int(sequences.shared[first + 1 : stop].min())
-        # What is predicted must not lie within a prefix, whose hidden states are not kept.
-        usable = min(common, int(sequences.first_prediction[first:stop].min()))
-        if usable >= prefix + SHORTEST_PREFIX:
-            prefix, prefix_of = usable, first
-        cuts = [first, *(first + 1 + np.flatnonzero(sequences.shared[first + 1 : stop] == common)), stop]
-        stack += [(int(a), int(b), prefix, prefix_of) for a, b in pairwise(cuts)][::-1]
-    for (_, prefix), members in units.items():
-        yield prefix, members
-
-
-def _bins(
-    sequences: Sequences, units: list[tuple[int, int]], prefix: int, row_tokens: int
-) -> Iterator[list[tuple[int, int]]]:
-    """Units that share a row, as many as fit."""
-    row, used = [], 0
-    for unit in units:
-        size = _tree_tokens(sequences, *unit, prefix)
-        if row and used + size > row_tokens:
-            yield row
-            row, used = [], 0
-        row.append(unit)
-        used += size
-    yield row
-
-
-@dataclass(frozen=True)
-class _Row:
-    tokens: np.ndarray
-    depth: np.ndarray
-    end: np.ndarray
-    predicts: np.ndarray  # (predictions,) places in the row
-    target: np.ndarray
-    request: np.ndarray
-
-    @classmethod
-    def of(cls, sequences: Sequences, windows, lengths, units: list[tuple[int, int]], prefix: int) -> _Row:
-        tokens, depth, starts, branches, predicts, target, request = [], [], [], [], [], [], []
-        size = 0
-        for first, stop in units:
-            path = np.zeros(max(len(sequences.inputs[i]) for i in range(first, stop)), dtype=np.int64)
-            for i in range(first, stop):
-                branch = prefix if i == first else max(int(sequences.shared[i]), prefix)
-                own = sequences.inputs[i][branch:]
-                path[branch : branch + len(own)] = np.arange(size, size + len(own))
-                tokens.append(own)
-                depth.append(np.arange(branch, branch + len(own)))
-                starts.append(size)
-                branches.append(branch)
-                size += len(own)
-                for r in sequences.requests[i]:
-                    n = lengths[r]
-                    predicts.append(path[len(sequences.inputs[i]) - n : len(sequences.inputs[i])].copy())
-                    target.append(windows[r][-n:])
-                    request.append(np.full(n, r))
-        end = np.empty(size, dtype=np.int64)
-        depths = np.concatenate(depth)
-        # A token is over when a later sequence branches off at its depth or before; looked at from the back.
-        open_until: list[tuple[int, int]] = []  # (branch, start) of later sequences, branches increasing to the end
-        for k in range(len(starts) - 1, -1, -1):
-            own = slice(starts[k], starts[k] + len(tokens[k]))
-            limits = np.array([branch for branch, _ in open_until], dtype=np.int64)
-            places = np.array([start for _, start in open_until] + [size], dtype=np.int64)
-            # The first later sequence whose branch is at most the token's depth ends it.
-            end[own] = (
-                places[len(limits) - np.searchsorted(limits[::-1], depths[own], side="right")] if len(limits) else size
-            )
-            while open_until and open_until[0][0] >= branches[k]:
-                open_until.pop(0)
-            open_until.insert(0, (branches[k], starts[k]))
-        return cls(
-            np.concatenate(tokens),
-            depths,
-            end,
-            np.concatenate(predicts),
-            np.concatenate(target),
-            np.concatenate(request),
-        )
-
-
-def _batches(rows: list[_Row], prefix: int, tokens_a_batch: int) -> Iterator[Batch]:
-    """Rows of like length together, longest first, as many as fit."""
-    rows = sorted(rows, key=lambda row: -len(row.tokens))
-    start = 0
-    while start < len(rows):
-        length = len(rows[start].tokens)
-        count = max(1, tokens_a_batch // (length + prefix))
-        yield _batch(rows[start : start + count], length)
-        start += count
-
-
-def _batch(rows: list[_Row], length: int) -> Batch:
-    tokens = np.zeros((len(rows), length), dtype=np.int64)
-    depth = np.zeros_like(tokens)
-    end = np.broadcast_to(np.arange(1, length + 1), tokens.shape).copy()
-    predicts = []
-    for i, row in enumerate(rows):
-        own = slice(0, len(row.tokens))
-        tokens[i, own], depth[i, own], end[i, own] = row.tokens, row.depth, row.end
-        predicts.append(i * length + row.predicts)
-    position, place = np.unique(np.concatenate(predicts), return_inverse=True)
-    by_place = np.argsort(place, kind="stable")
-    target, request = (np.concatenate([getattr(row, name) for row in rows]) for name in ("target", "request"))
-    return Batch(tokens, depth, end, position, place[by_place], target[by_place], request[by_place])
+def _batch(sequences: Sequences, windows: list[np.ndarray], lengths: Sequence[int], first: int, stop: int) -> Batch:
+    tokens, depth, position, target, request = [], [], [], [], []
+    path = np.empty(max(len(sequences.inputs[i]) for i in range(first, stop)), dtype=np.int64)  # place at each depth
+    ends, size, previous = [], 0, 0
+    for i in range(first, stop):
+        sequence = sequences.inputs[i]
+        branch = int(sequences.shared[i]) if i > first else 0
+        ends.append((path[branch:previous].copy(), size))
+        path[branch : len(sequence)] = np.arange(size, size + len(sequence) - branch)
+        tokens.append(sequence[branch:])
+        depth.append(np.arange(branch, len(sequence)))
+        size, previous = size + len(sequence) - branch, len(sequence)
+        for r in sequences.requests[i]:
+            position.append(path[previous - lengths[r] : previous].copy())
+            target.append(windows[r][-lengths[r] :])
+            request.append(np.full(lengths[r], r))
+    ends.append((path[:previous], size))
+    end = np.empty(size, dtype=np.int64)
+    for places, here in ends:
+        end[places] = here
+    predicting, place = np.unique(np.concatenate(position), return_inverse=True)
+    ascending = np.argsort(place, kind="stable")
+    return Batch(
+        np.concatenate(tokens),
+        np.concatenate(depth),
+        end,
+        predicting,
+        place[ascending],
+        np.concatenate(target)[ascending],
+        np.concatenate(request)[ascending],
+    )
 
 
 def save_plan(plan: Plan, path: Path) -> None:
     """Write a plan as a safetensors file; its header says how many tokens run."""
-    tensors = {}
-    for g, group in enumerate(plan.groups):
-        tensors[f"{g}.prefix"] = group.prefix.astype(np.int32)
-        for b, batch in enumerate(group.batches):
-            tensors |= {f"{g}.{b}.{name}": part.astype(np.int32) for name, part in vars(batch).items()}
+    tensors = {
+        f"{number}.{name}": part.astype(np.int32)
+        for number, batch in enumerate(plan.batches)
+        for name, part in vars(batch).items()
+    }
     numbers = {"n_requests": plan.n_requests, "plain_tokens": plan.plain_tokens, "tokens": plan.tokens}
     save_file(tensors, path, {name: str(number) for name, number in numbers.items()})
 
 
 def load_plan(path: Path) -> Plan:
     """A plan as ``save_plan`` wrote it."""
-    groups: dict[int, dict[int, dict[str, np.ndarray]]] = {}
+    batches: dict[int, dict[str, np.ndarray]] = {}
     with safe_open(path, "np") as file:
         for name in file.keys():  # noqa: SIM118
-            group, *batch, part = name.split(".")
-            members = groups.setdefault(int(group), {})
-            members.setdefault(int(batch[0]) if batch else PREFIX, {})[part] = file.get_tensor(name).astype(np.int64)
-        numbers = {name: int(number) for name, number in (file.metadata() or {}).items()}
+            number, _, part = name.partition(".")
+            batches.setdefault(int(number), {})[part] = file.get_tensor(name).astype(np.int64)
+        numbers = file.metadata()
     return Plan(
-        [
-            Group(members.pop(PREFIX)["prefix"], [Batch(**members[b]) for b in sorted(members)])
-            for _, members in sorted(groups.items())
-        ],
-        **numbers,
+        [Batch(**batches[number]) for number in sorted(batches)],
+        int(numbers["n_requests"]),
+        int(numbers["plain_tokens"]),
     )
