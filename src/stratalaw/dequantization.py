@@ -1,4 +1,4 @@
-"""The dense weights of a packed GPTQ checkpoint, so that every variant runs through the same kernels."""
+"""The dense weights of a model or a packed GPTQ checkpoint, so that every variant runs through the same kernels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from stratalaw.variants import BASELINE_BITS
+
 BITS_OF_A_WORD = 32
+SETTINGS = "quantize_config.json"  # of gptqmodel
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
 
 
@@ -50,17 +53,15 @@ def dequantize(qweight, qzeros, scales, g_idx, bits: int) -> torch.Tensor:
     return ((codes.float() - zeros.float()[group]) * scales.float()[group]).bfloat16().T.contiguous()
 
 
-def dense_weights(checkpoint_folder: Path, device: str) -> dict[str, torch.Tensor]:
-    """All weights of a packed checkpoint as bf16, by the names that the unquantized model has.
+def dense_weights(folder: Path, device: str) -> dict[str, torch.Tensor]:
+    """All weights of a model's folder or of a packed checkpoint as bf16, by the names that the model has.
 
     Raises:
         ValueError: the checkpoint is packed in another format than gptqmodel's ``gptq``.
     """
-    config = json.loads((checkpoint_folder / "quantize_config.json").read_text())
-    if config["checkpoint_format"] != "gptq":
-        raise ValueError(f"{checkpoint_folder}: packed as {config['checkpoint_format']}, not as gptq; quantize anew")
+    bits = _bits_of(folder)
     dense, packed = {}, {}
-    for path in sorted(checkpoint_folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt", device=device) as file:
             for name in file.keys():  # noqa: SIM118
                 module, _, kind = name.rpartition(".")
@@ -70,5 +71,16 @@ def dense_weights(checkpoint_folder: Path, device: str) -> dict[str, torch.Tenso
                 parts = packed.setdefault(module, {})
                 parts[kind] = file.get_tensor(name)
                 if len(parts) == len(PACKED):
-                    dense[f"{module}.weight"] = dequantize(**packed.pop(module), bits=config["bits"])
+                    dense[f"{module}.weight"] = dequantize(**packed.pop(module), bits=bits)
     return dense
+
+
+def _bits_of(folder: Path) -> int:
+    """Bits of a checkpoint's codes, or of bf16."""
+    settings = folder / SETTINGS
+    if not settings.exists():
+        return BASELINE_BITS
+    config = json.loads(settings.read_text())
+    if config["checkpoint_format"] != "gptq":
+        raise ValueError(f"{folder}: packed as {config['checkpoint_format']}, not as gptq; quantize anew")
+    return config["bits"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stratalaw.models import CONFIG, verify_model
+from stratalaw.models import CONFIG, ModelError, verify_model
 from stratalaw.quantization import AUDIT, verify_checkpoint
 from stratalaw.scoring import Plan, generate, make_plan, score
 
@@ -18,24 +18,32 @@ NO_GENERATION = json.dumps({})  # the options of a request for a log-likelihood
 def load_dense(weights_folder: Path, device: str):
     """A causal language model with bf16 weights, from a model's folder or from a packed checkpoint.
 
+    The weights are on the device once: the model is made without any, and takes those that were read.
+
     Raises:
-        ModelError: a file is not what it was when the folder was made.
+        ModelError: a file is not what it was when the folder was made, or weights of the model are missing in it.
     """
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME
 
     from stratalaw.dequantization import dense_weights
 
-    options = {"dtype": torch.bfloat16, "device_map": device}
-    if not (weights_folder / AUDIT).exists():
-        verify_model(weights_folder)
-        return AutoModelForCausalLM.from_pretrained(weights_folder, **options).eval()
-    verify_checkpoint(weights_folder)
+    (verify_checkpoint if (weights_folder / AUDIT).exists() else verify_model)(weights_folder)
     config = AutoConfig.from_pretrained(weights_folder)
-    del config.quantization_config
-    weights = dense_weights(weights_folder, device)
-    architecture = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return architecture.from_pretrained(None, config=config, state_dict=weights, **options).eval()
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(dense_weights(weights_folder, device), strict=False, assign=True)
+    model.tie_weights()
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if missing:
+        raise ModelError(f"{weights_folder}: no weights for {missing[0]} ({len(missing)} missing)")
+    if (weights_folder / GENERATION_CONFIG_NAME).exists():
+        model.generation_config = GenerationConfig.from_pretrained(weights_folder)
+    return model.to(device).eval()
 
 
 def context_length(model_folder: Path) -> int:
