@@ -113,8 +113,8 @@ def test_a_job_whose_node_dies_runs_again(start, undisturbed, to_redo):
 
 def test_twenty_processes_killed_at_random_moments(start, undisturbed, tmp_path):
     """Moment and victim of each kill are drawn with a seed of its own, 0 to 19."""
-    write_study(tmp_path, BITS)
-    run = start(tmp_path, "--retries", str(KILLS))
+    folder = copy_without(undisturbed, tmp_path / "run", "w*")
+    run = start(folder, "--retries", str(KILLS))
     for seed in range(KILLS):
         draw = random.Random(seed)
         time.sleep(draw.uniform(0, SECONDS_BETWEEN_KILLS))
@@ -125,7 +125,7 @@ def test_twenty_processes_killed_at_random_moments(start, undisturbed, tmp_path)
         assert run.head.poll() is None, f"the run ended after {seed + 1} kills; {run.log}"
     log = run.wait()
     assert log.count("Trying to restart job") >= KILLS // 2, "kills missed the jobs"
-    assert_nothing_is_lost(tmp_path, undisturbed)
+    assert_nothing_is_lost(folder, undisturbed)
 
 
 def test_arrays_of_jobs_give_the_same_observations(start, undisturbed, tmp_path):
