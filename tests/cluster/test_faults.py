@@ -5,7 +5,6 @@ Each test breaks jobs of a run; pytest-xdist runs the tests at the same time, on
 
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -125,13 +124,4 @@ def test_twenty_processes_killed_at_random_moments(start, undisturbed, tmp_path)
         assert run.head.poll() is None, f"the run ended after {seed + 1} kills; {run.log}"
     log = run.wait()
     assert log.count("Trying to restart job") >= KILLS // 2, "kills missed the jobs"
-    assert_nothing_is_lost(folder, undisturbed)
-
-
-def test_arrays_of_jobs_give_the_same_observations(start, undisturbed, tmp_path):
-    folder = copy_without(undisturbed, tmp_path / "run", "w*")
-    run = start(folder, "--slurm-array-jobs", "all")
-    log = run.wait()
-    arrays = re.findall(r"Submitted array job with Snakemake IDs .* The individual task IDs are 1-(\d+)", log)
-    assert arrays[0] == "8", "all checkpoints are one array; later jobs are as many as are ready together"
     assert_nothing_is_lost(folder, undisturbed)
