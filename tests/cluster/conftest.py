@@ -26,7 +26,7 @@ STATE = Path("/var/tmp/stratalaw-slurm")
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
 BITS = (2, 3, 4, 8)
 REDONE = "w4-g128-c4-s0"  # the variant that tests of faults make again
-SECONDS = 600
+SECONDS = 1200  # for a whole run, on cores that are busy with other tests
 # The profile as it is; only the waits are shorter, since everything happens on one machine.
 PROFILE = [
     *("--profile", str(ROOT / "profiles" / "slurm")),
@@ -43,7 +43,7 @@ def slurm(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def wait_until(happened: Callable[[], object], what: str, seconds: float = 120) -> object:
+def wait_until(happened: Callable[[], object], what: str, seconds: float = 300) -> object:
     """Wait for something to be true; returns what it was."""
     give_up = time.monotonic() + seconds
     while not (found := happened()):

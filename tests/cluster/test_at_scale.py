@@ -13,7 +13,7 @@ PLANNED, RUN = 1200, 300
 
 
 def test_hundreds_of_jobs_run_once_each(start, tmp_path):
-    log = start(tmp_path, f"n_jobs={RUN}", of=STUB).wait(3 * SECONDS)
+    log = start(tmp_path, f"n_jobs={RUN}", of=STUB).wait(2 * SECONDS)
     assert "Trying to restart job" not in log
     noted = [line.split()[0] for line in (tmp_path / "ran.txt").read_text().splitlines()]
     assert sorted(noted, key=int) == [str(number) for number in range(RUN)]
