@@ -46,10 +46,12 @@ test-cluster: setup  ## run the tests on a real Slurm, installed and started for
 	dpkg --status $(SLURM_PACKAGES) >/dev/null 2>&1 || { apt-get update --quiet=2 && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends $(SLURM_PACKAGES); }
 
+SELECT ?= test
+
 # Most of the time jobs wait to be submitted, so more tests run at once than there are cores.
 .test-cluster:
 	tests/cluster/slurm start
-	$(RUN)/pytest tests/cluster --numprocesses 5 --dist worksteal; status=$$?; tests/cluster/slurm stop; exit $$status
+	$(RUN)/pytest tests/cluster -k "$(SELECT)" --numprocesses 5 --dist worksteal; status=$$?; tests/cluster/slurm stop; exit $$status
 
 lint: setup  ## check style and common errors
 	$(RUN)/ruff check .
