@@ -37,14 +37,21 @@ SLURM_PACKAGES := munge slurmctld slurmd slurm-client
 test-cluster: setup  ## run the tests on a real Slurm, installed and started for them (Debian, root)
 	@if [ "$$(id -u)" != 0 ]; then echo "test-cluster: skipped: starting Slurm needs root"; \
 	elif ! command -v apt-get >/dev/null; then echo "test-cluster: skipped: Slurm is installed with apt-get"; \
+	elif ! $(MAKE) --no-print-directory .slurm-packages; then \
+		echo "test-cluster: skipped: apt-get cannot install $(SLURM_PACKAGES)"; \
 	else $(MAKE) --no-print-directory .test-cluster; fi
 
-.PHONY: .test-cluster
-.test-cluster:
+.PHONY: .slurm-packages .test-cluster
+.slurm-packages:
 	dpkg --status $(SLURM_PACKAGES) >/dev/null 2>&1 || { apt-get update --quiet=2 && \
 		DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends $(SLURM_PACKAGES); }
+
+SELECT ?= test
+
+# Most of the time jobs wait to be submitted, so more tests run at once than there are cores.
+.test-cluster:
 	tests/cluster/slurm start
-	$(RUN)/pytest tests/cluster --numprocesses 5; status=$$?; tests/cluster/slurm stop; exit $$status
+	$(RUN)/pytest tests/cluster -k "$(SELECT)" --numprocesses 5 --dist worksteal; status=$$?; tests/cluster/slurm stop; exit $$status
 
 lint: setup  ## check style and common errors
 	$(RUN)/ruff check .

@@ -15,6 +15,7 @@ include: "workflow/rules/requests.smk"
 include: "workflow/rules/loglikelihoods.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/observations.smk"
+include: "workflow/rules/coverage.smk"
 include: "workflow/rules/laws.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/explorer.smk"
@@ -22,10 +23,11 @@ include: "workflow/rules/summary.smk"
 
 
 rule all:
-    "The observations of the study, the laws that rest on them, figures of both, a page to explore them, and a summary."
+    "The observations of the study, what of it was covered, the laws that rest on them, figures of both, a page to explore them, and a summary."
     default_target: True
     input:
         rules.observations.output,
+        rules.coverage.output,
         rules.laws.output,
         rules.figures.output,
         rules.explorer.output,

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stratalaw.status import SLURM_LOGS, jobs_of, status_of
+from stratalaw.status import SLURM_LOGS, failures_table, jobs_of, status_of
 from stratalaw.study import read_study
+from stratalaw.unquantizable import record_unquantizable
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("r2", "r4", "r6")
@@ -37,7 +38,7 @@ def test_the_jobs_are_those_of_the_workflow(study, tmp_path):
     counts = {status.stage: status.remaining for status in status_of(study, tmp_path)}
     assert counts == {
         **{"models": 3, "calibration": 3, "requests": 3, "checkpoints": 39, "loglikelihoods": 42, "scores": 42},
-        **{"observations": 1, "laws": 1, "figures": 1, "summary": 1},
+        **{"observations": 1, "coverage": 1, "laws": 1, "figures": 1, "summary": 1},
     }
 
 
@@ -50,6 +51,16 @@ def test_done_failed_and_remaining_are_told_apart(study, tmp_path):
     status = stage(study, tmp_path, "checkpoints")
     assert (status.done, len(status.failed), status.remaining) == (1, 1, 37)
     assert status.failed_by_cause() == {"out of GPU memory": 1}
+
+
+def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(study, tmp_path):
+    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
+    record_unquantizable(job.outputs[0], RuntimeError("layer 0.down: its Hessian cannot be inverted"))
+    status = stage(study, tmp_path, "checkpoints")
+    assert (status.done, len(status.failed), status.remaining) == (0, 1, 38)
+    (failure,) = failures_table([status]).itertuples()
+    assert (failure.job, failure.cause) == (job.name, "uninvertible Hessian")
+    assert failure.line == "layer 0.down: its Hessian cannot be inverted"
 
 
 def test_the_newest_log_of_slurm_counts(study, tmp_path):

@@ -10,11 +10,15 @@ LONGEST_LINE = 300  # characters
 
 @dataclass(frozen=True)
 class Cause:
-    """A kind of failure: ``pattern`` is found in the logs of jobs that failed so, ``advice`` says what to do."""
+    """A kind of failure: ``pattern`` is found in the logs of jobs that failed so, ``advice`` says what to do.
+
+    ``is_permanent``: it follows from what the job was given, so that it fails again however often it is tried.
+    """
 
     name: str
     pattern: re.Pattern[str]
     advice: str
+    is_permanent: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class Failure:
     line: str
 
 
-def _cause(name: str, advice: str, *patterns: str) -> Cause:
-    return Cause(name, re.compile("|".join(patterns), re.IGNORECASE), advice)
+def _cause(name: str, advice: str, *patterns: str, is_permanent: bool = False) -> Cause:
+    return Cause(name, re.compile("|".join(patterns), re.IGNORECASE), advice, is_permanent)
 
 
 # In this order: what Slurm says comes before what the dying process said, the particular before the general.
@@ -78,11 +82,14 @@ CAUSES = (
     ),
     _cause(
         "uninvertible Hessian",
-        "more calibration samples or a higher gptq.damping may help; otherwise take the variant out of the study",
+        "the study goes on without the variant, and coverage.csv names it; more calibration samples or a higher "
+        "gptq.damping may help",
         r"Hessian cannot be inverted",
         r"not positive[- ]definite",
         r"Hessian .*(NaN|not finite)",
         r"(NaN|non-finite|inf) .*Hessian",
+        r"Failed due to `NaN` loss",
+        is_permanent=True,
     ),
     _cause(
         "corrupt input",

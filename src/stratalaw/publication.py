@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stratalaw.coverage import coverage
 from stratalaw.files import appears_whole
 from stratalaw.laws.draws import draw_spread
 from stratalaw.quantization import AUDIT
@@ -54,33 +55,15 @@ def publish(study: Study, results: Path, folder: Path) -> None:
             shutil.copy(folder / "README.md", unfinished)
 
 
-def coverage(study: Study, observations: pd.DataFrame) -> pd.DataFrame:
-    """Of each model and stratum: variants named by the study, variants observed, and the missing ones by name."""
-    rows = []
-    for model, named in study.variants().groupby("model", sort=False).variant:
-        for stratum, benchmarks in study.evaluation.strata.items():
-            own = observations[(observations.model == model) & (observations.stratum == stratum)]
-            counts = own.groupby("variant").benchmark.nunique()
-            missing = [name for name in named if counts.get(name, 0) < len(benchmarks)]
-            rows.append(
-                {
-                    "model": model,
-                    "stratum": stratum,
-                    "named": len(named),
-                    "observed": len(named) - len(missing),
-                    "missing": " ".join(missing),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 def seconds(study: Study, observations: pd.DataFrame, results: Path) -> pd.DataFrame:
-    """Of each variant: model, variant, n_params, seconds to quantize, answer and score it, and their sum."""
+    """Of each observed variant: model, variant, n_params, seconds to quantize, answer and score it, and their sum."""
     sizes = observations.groupby("model").n_params.first()
+    observed = set(zip(observations.model, observations.variant, strict=True))
     rows = [
         {"model": row.model, "variant": row.variant, "n_params": sizes[row.model]}
         | dict(_seconds_of(results, row.model, row.variant))
         for row in study.variants().itertuples()
+        if (row.model, row.variant) in observed
     ]
     table = pd.DataFrame(rows)
     return table.assign(seconds=table[["quantize", "answer", "score"]].sum(axis=1).round(3))

@@ -94,18 +94,28 @@ def draw_calibration(
 
 
 def quantize(model: str, calibration: str, options: Mapping, checkpoint: str) -> None:
-    """One GPTQ checkpoint, with its audit; the folder's name says which variant."""
+    """One GPTQ checkpoint, with its audit; the folder's name says which variant.
+
+    Of a variant that cannot be quantized the reason is recorded in its place (see ``stratalaw.unquantizable``).
+    """
     import pandas as pd
 
     from stratalaw.models import verify_model
     from stratalaw.quantization import quantize
     from stratalaw.study import Gptq
+    from stratalaw.unquantizable import is_unquantizable, record_unquantizable
     from stratalaw.variants import Quantization
 
     verify_model(Path(model))
     quantization = Quantization.from_name(Path(checkpoint).name)
     samples = pd.read_parquet(calibration).tokens[: quantization.calibration_size].tolist()
-    quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device())
+    try:
+        quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device())
+    except (RuntimeError, ValueError) as error:
+        if not is_unquantizable(error):
+            raise
+        LOG.exception("%s cannot be quantized", quantization.name)
+        record_unquantizable(Path(checkpoint), error)
 
 
 def record_requests(model: str, evaluation: Mapping, requests: Sequence[str], plans: Sequence[str]) -> None:
@@ -140,13 +150,19 @@ def answer_requests(
     threads: int,
     answers: Sequence[str],
 ) -> None:
-    """One variant's answers to the requests of every stratum, on dense bf16 weights."""
+    """One variant's answers to the requests of every stratum, on dense bf16 weights; none if it was not quantizable."""
     import pandas as pd
     import torch
 
     from stratalaw.evaluation import answer, load_dense, load_tokenizer
     from stratalaw.scoring import load_plan
+    from stratalaw.unquantizable import why_unquantizable
 
+    if reason := why_unquantizable(Path(weights)):
+        LOG.warning("%s: no answers, since it could not be quantized: %s", weights, reason)
+        for answered in answers:
+            write_table(pd.DataFrame(), answered)
+        return
     torch.set_num_threads(threads)
     model, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
     for requested, planned, answered in zip(requests, plans, answers, strict=True):
@@ -157,7 +173,10 @@ def answer_requests(
 def score_items(
     evaluation: Mapping, requests: Sequence[str], answers: Sequence[str], scores: Sequence[str], summary: Sequence[str]
 ) -> None:
-    """What lm-eval's own metrics say of the answers: scores of items, and the accuracy of each benchmark."""
+    """What lm-eval's own metrics say of the answers: scores of items, and the accuracy of each benchmark.
+
+    A variant that could not be quantized has no answers, and no scores.
+    """
     import pandas as pd
 
     from stratalaw.harness import item_scores
@@ -165,9 +184,12 @@ def score_items(
 
     for files in zip(requests, answers, scores, summary, strict=True):
         requested, answered, scored, summarized = files
-        table = item_scores(
-            pd.read_parquet(requested), pd.read_parquet(answered), Evaluation(**evaluation), Path(scored).stem
-        )
+        given = pd.read_parquet(answered)
+        if given.empty:
+            write_table(given, scored)
+            write_json({}, summarized)
+            continue
+        table = item_scores(pd.read_parquet(requested), given, Evaluation(**evaluation), Path(scored).stem)
         write_table(table, scored)
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), summarized)
 
@@ -181,38 +203,59 @@ def build_observations(
     parquet: str,
     items: str,
 ) -> None:
-    """The observations table of a study, and the scores of all items in one table."""
+    """The observations table of a study, and the scores of all items in one table; unquantizable variants have none."""
     import pandas as pd
 
     from stratalaw.models import model_size
     from stratalaw.observations import observe
     from stratalaw.quantization import AUDIT
     from stratalaw.study import read_study
+    from stratalaw.unquantizable import why_unquantizable
 
     sizes = {Path(folder).name: model_size(Path(folder)) for folder in models}
     audits = {
-        (folder.parent.name, folder.name): json.loads((folder / AUDIT).read_text()) for folder in map(Path, checkpoints)
+        (folder.parent.name, folder.name): json.loads((folder / AUDIT).read_text())
+        for folder in map(Path, checkpoints)
+        if not why_unquantizable(folder)
     }
-    scored = pd.concat(
-        (
-            pd.read_parquet(path).assign(model=path.parts[-3], variant=path.parts[-2], stratum=path.stem)
-            for path in map(Path, scores)
-        ),
-        ignore_index=True,
+    tables = (
+        pd.read_parquet(path).assign(model=path.parts[-3], variant=path.parts[-2], stratum=path.stem)
+        for path in map(Path, scores)
     )
+    scored = pd.concat((table for table in tables if not table.empty), ignore_index=True)
     table = observe(read_study(Path(study)), sizes, audits, scored)
     write_table(scored.astype(dict.fromkeys(("model", "variant", "stratum", "task"), "category")), items)
     write_table(table, parquet)
     write_csv(table, csv)
 
 
-def fit_laws(observations: str, items: str, laws: str, tables: Mapping[str, str]) -> None:
-    """The laws of a study: everything as JSON, and ``tables`` (exponents, forms, verdicts) to read."""
+def report_coverage(study: str, observations: str, coverage: str, failures: str) -> None:
+    """What of a study was observed, and its jobs in this folder that failed, as ``stratalaw status`` knows them."""
     import pandas as pd
 
+    from stratalaw.coverage import coverage as coverage_of
+    from stratalaw.status import failures_table, status_of
+    from stratalaw.study import read_study
+
+    named = read_study(Path(study))
+    write_csv(failures_table(status_of(named, Path())), failures)
+    write_csv(coverage_of(named, pd.read_parquet(observations)), coverage)
+
+
+def fit_laws(observations: str, items: str, coverage: str, laws: str, tables: Mapping[str, str]) -> None:
+    """The laws of a study: everything as JSON, and ``tables`` (exponents, forms, verdicts) to read.
+
+    The first notes say which variants are missing.
+    """
+    from dataclasses import replace
+
+    import pandas as pd
+
+    from stratalaw.coverage import missing_variants
     from stratalaw.laws.analysis import analyse, exponents_table
 
     analysis = analyse(pd.read_parquet(observations), items=pd.read_parquet(items))
+    analysis = replace(analysis, notes=[*missing_variants(pd.read_csv(coverage)), *analysis.notes])
     readable = {"exponents": exponents_table(analysis), "forms": analysis.forms, "verdicts": analysis.verdicts}
     for name, path in tables.items():
         write_csv(readable[name], path, float_format="%.4g")

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import pandas as pd
+
 from stratalaw.failures import Failure, classify
 from stratalaw.inputs import weights_folder
 from stratalaw.shapes import shapes_of_weights
 from stratalaw.study import Study
+from stratalaw.unquantizable import why_unquantizable
 from stratalaw.variants import BASELINE_NAME
 
 SLURM_LOGS = Path("results/logs/slurm")  # profiles/slurm/config.yaml: slurm-logdir
@@ -41,7 +44,14 @@ class Job:
         return max(output.stat().st_mtime for output in self.outputs)
 
     def failure(self) -> Failure | None:
-        """Why it failed the last time, or None if it did not; what Slurm says comes first."""
+        """Why it failed the last time, or None if it did not; what Slurm says comes first.
+
+        A job that found its variant unquantizable is done and failed.
+        """
+        if reason := why_unquantizable(self.outputs[0]):
+            return classify(reason)
+        if self.is_done():
+            return None
         from_slurm = sorted(self.slurm_logs.glob("*.log"), key=lambda path: path.stat().st_mtime)[-1:]
         logs = [path for path in (*from_slurm, self.log) if path.exists()]
         return classify("\n".join(path.read_text(errors="replace") for path in logs))
@@ -53,7 +63,7 @@ class StageStatus:
 
     Attributes:
         stage: its name.
-        done: jobs.
+        done: jobs that succeeded.
         failed: jobs that failed when they last ran, with the reason.
         remaining: jobs that are waiting, running, or being retried.
         seconds_left: at the rate at which it finished jobs until now, weighted by the model's size; None when unknown.
@@ -121,7 +131,7 @@ def jobs_of(study: Study, folder: Path) -> Iterator[Job]:
             )
     of_study = results / "studies" / study.name
     for stage, made in (
-        *(("observations", "observations.csv"), ("laws", "laws.json")),
+        *(("observations", "observations.csv"), ("coverage", "coverage.csv"), ("laws", "laws.json")),
         *(("figures", "figures/accuracy.svg"), ("summary", "summary.rst")),
     ):
         yield job(stage, study.name, [of_study / made], f"rule_{stage}")
@@ -130,9 +140,10 @@ def jobs_of(study: Study, folder: Path) -> Iterator[Job]:
 def _status(stage: str, jobs: Sequence[Job]) -> StageStatus:
     done = [job for job in jobs if job.is_done()]
     undone = [job for job in jobs if not job.is_done()]
-    failed = [(job, failure) for job in undone if (failure := job.failure())]
-    remaining = len(undone) - len(failed)
-    return StageStatus(stage, len(done), tuple(failed), remaining, seconds_left(done, undone))
+    failed = [(job, failure) for job in jobs if (failure := job.failure())]
+    failed_for_good = sum(job.is_done() for job, _ in failed)
+    remaining = len(undone) - (len(failed) - failed_for_good)
+    return StageStatus(stage, len(done) - failed_for_good, tuple(failed), remaining, seconds_left(done, undone))
 
 
 def seconds_left(done: Sequence[Job], undone: Sequence[Job]) -> float | None:
@@ -149,6 +160,16 @@ def seconds_left(done: Sequence[Job], undone: Sequence[Job]) -> float | None:
     return (recent[-1][0] - recent[0][0]) / worked * sum(job.size for job in undone)
 
 
+def failures_table(statuses: Sequence[StageStatus]) -> pd.DataFrame:
+    """One row for each job that failed: stage, job, cause, the line of the log that shows it, advice, and the log."""
+    rows = [
+        (status.stage, job.name, failure.cause.name, failure.line, failure.cause.advice, str(job.log))
+        for status in statuses
+        for job, failure in status.failed
+    ]
+    return pd.DataFrame(rows, columns=["stage", "job", "cause", "line", "advice", "log"])
+
+
 def show_status(statuses: Sequence[StageStatus]) -> None:
     """Print the stages as a table, the causes of failures with advice, and the time that the rest will take."""
     from rich.console import Console
@@ -160,12 +181,10 @@ def show_status(statuses: Sequence[StageStatus]) -> None:
         left = "?" if status.seconds_left is None else str(timedelta(seconds=round(status.seconds_left)))
         table.add_row(status.stage, *map(str, (status.done, len(status.failed), status.remaining)), left)
     console.print(table)
-    for status in statuses:
-        for name, number in status.failed_by_cause().most_common():
-            job, failure = next(pair for pair in status.failed if pair[1].cause.name == name)
-            plural = f"{number} job" + ("s" if number > 1 else "")
-            console.print(f"{status.stage}: {plural}: {name}: {failure.cause.advice}", soft_wrap=True, markup=False)
-            console.print(f"    {job.name}: {failure.line} ({job.log})", soft_wrap=True, markup=False)
+    for (stage, cause), alike in failures_table(statuses).groupby(["stage", "cause"], sort=False):
+        first, plural = alike.iloc[0], f"{len(alike)} job" + ("s" if len(alike) > 1 else "")
+        console.print(f"{stage}: {plural}: {cause}: {first.advice}", soft_wrap=True, markup=False)
+        console.print(f"    {first.job}: {first.line} ({first.log})", soft_wrap=True, markup=False)
     known = [status.seconds_left for status in statuses if status.seconds_left is not None]
     beyond = "" if len(known) == len(statuses) else ", and stages of which too little is done to tell"
     # Stages overlap: a variant is answered while others are still quantized.

@@ -19,6 +19,8 @@ from stratalaw.variants import BASELINE_NAME, Quantization
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+# Paths of inputs stand in the commands that a scheduler gets: nothing in them may mean something to a shell.
+PathText = Annotated[str, Field(pattern=r"^[\w./@+=:,~ -]+$")]
 
 
 class StudyError(ValueError):
@@ -34,7 +36,7 @@ class Model(Section):
 
     name: Name
     """Short name, used in paths and figures."""
-    source: str = Field(min_length=1)
+    source: PathText
     """A folder with config, tokenizer and safetensors, or a repository of the Hugging Face Hub."""
     revision: Commit | None = None
     """Commit of the Hub repository (40 hexadecimal digits; ``stratalaw pin`` fills it in); none for a folder."""
@@ -90,7 +92,7 @@ class Gptq(Section):
 class Calibration(Section):
     """The text that GPTQ sees."""
 
-    corpus: str = Field(min_length=1)
+    corpus: PathText
     """A JSON Lines file with a ``text`` in each line, gzipped or not: on this machine, or in the data set."""
     dataset: RepositoryName | None = None
     """Data set of the Hugging Face Hub that holds the corpus; none for a file on this machine."""
@@ -105,6 +107,13 @@ class Calibration(Section):
     def _a_revision_is_of_a_data_set(self) -> Calibration:
         if self.revision and not self.dataset:
             raise ValueError("a revision is that of a data set; name the dataset too")
+        return self
+
+    @model_validator(mode="after")
+    def _a_file_of_a_data_set_is_within_it(self) -> Calibration:
+        # It is written to results/corpora under its name.
+        if self.dataset and (".." in Path(self.corpus).parts or Path(self.corpus).is_absolute()):
+            raise ValueError(f"the corpus {self.corpus} is not within the data set {self.dataset}")
         return self
 
 
@@ -215,7 +224,7 @@ def read_study(path: Path) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise StudyError(f"{path}: {describe(error)}") from None
+        raise StudyError(f"{path}: {' '.join(describe(error).split())}") from None  # keys may hold line breaks
 
 
 def describe(error: ValidationError, root: type[Section] = Study) -> str:

@@ -24,9 +24,10 @@ def summarize(study: Study, observations: pd.DataFrame, analysis: Analysis) -> s
     about = describe_study(study)
     sizes = observations.groupby("model").n_params.first()
     answers = int(observations.n_items.sum())
+    variants = observed_of_named(observations, int(about["variants"]))
     lines = [
         "**Findings.** " + " ".join(findings(observations, analysis)),
-        f"**What was run.** {about['variants']} GPTQ variants of {len(sizes)} models "
+        f"**What was run.** {variants} GPTQ variants of {len(sizes)} models "
         f"({about['models']}; {readable_count(sizes.min())} to {readable_count(sizes.max())} parameters) and their "
         f"bf16 baselines: {about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
         f"calibration samples of {about['calibration_tokens']} tokens; {answers:,} items were answered "
@@ -44,6 +45,13 @@ def summarize(study: Study, observations: pd.DataFrame, analysis: Analysis) -> s
         *(f"*Note:* {note}." for note in analysis.notes),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def observed_of_named(observations: pd.DataFrame, named: int) -> str:
+    """How many of the quantized variants that a study names were observed, in words where it is not all of them."""
+    quantized = observations[observations.bits < BASELINE_BITS]
+    observed = len(quantized[["model", "variant"]].drop_duplicates())
+    return str(named) if observed == named else f"{observed} of {named}"
 
 
 def accuracy_table(observations: pd.DataFrame) -> str:

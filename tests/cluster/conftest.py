@@ -1,5 +1,7 @@
 """Running a study of eight variants on a real Slurm; see the script ``slurm`` for how it is started."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import shutil
@@ -7,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,26 +26,52 @@ STATE = Path("/var/tmp/stratalaw-slurm")
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
 BITS = (2, 3, 4, 8)
 REDONE = "w4-g128-c4-s0"  # the variant that tests of faults make again
-SECONDS = 600
+SECONDS = 1200  # for a whole run, on cores that are busy with other tests
 # The profile as it is; only the waits are shorter, since everything happens on one machine.
-ARGUMENTS = [
-    *(str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles" / "slurm")),
-    *("--config", "study=study.yaml", "warm_worker=true"),
+PROFILE = [
+    *("--profile", str(ROOT / "profiles" / "slurm")),
     *("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"),
 ]
+ARGUMENTS = [
+    *(str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), *PROFILE),
+    *("--config", "study=study.yaml", "warm_worker=true"),
+]
+STUB = ["--snakefile", str(Path(__file__).parent / "stub" / "Snakefile"), *PROFILE, "--config"]
 
 
 def slurm(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def wait_until(happened: Callable[[], object], what: str, seconds: float = 120) -> object:
+def wait_until(happened: Callable[[], object], what: str, seconds: float = 300) -> object:
     """Wait for something to be true; returns what it was."""
     give_up = time.monotonic() + seconds
     while not (found := happened()):
         assert time.monotonic() < give_up, f"not seen within {seconds} s: {what}"
         time.sleep(0.2)
     return found
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of this machine: its number, command, working directory, and the job of Slurm that it belongs to."""
+
+    number: int
+    words: list[str]
+    folder: Path
+    slurm_job: str
+
+
+def processes() -> Iterator[Process]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            folder = (entry / "cwd").resolve(strict=True)
+            environment = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # ended meanwhile
+            continue
+        jobs = [value.removeprefix("SLURM_JOB_ID=") for value in environment if value.startswith("SLURM_JOB_ID=")]
+        yield Process(int(entry.name), words, folder, jobs[0] if jobs else "")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,14 +82,14 @@ def real_slurm() -> None:
 
 
 class Run:
-    """A run of the workflow in a folder of its own, whose jobs Slurm does."""
+    """A run of a workflow in a folder of its own, whose jobs Slurm does."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, of: Sequence[str] = ARGUMENTS) -> None:
         self.folder = folder
         self.log = folder / "snakemake.log"
         with self.log.open("w") as log:
             self.head = subprocess.Popen(
-                [sys.executable, "-m", "snakemake", *ARGUMENTS, *arguments], cwd=folder, stdout=log, stderr=log
+                [sys.executable, "-m", "snakemake", *of, *arguments], cwd=folder, stdout=log, stderr=log
             )
 
     def job(self, rule: str, wildcards: str = "") -> str:
@@ -80,26 +109,28 @@ class Run:
         """The process of a job's script, once it runs."""
 
         def running() -> int:
-            for process in Path("/proc").glob("[0-9]*"):
-                try:
-                    of_job = f"SLURM_JOB_ID={job}".encode() in (process / "environ").read_bytes().split(b"\0")
-                    words = (process / "cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if of_job and len(words) > 1 and b"/.snakemake/scripts/" in words[1]:
-                    return int(process.name)
-            return 0
+            scripts = (process for process in processes() if "/.snakemake/scripts/" in "".join(process.words[1:2]))
+            return next((process.number for process in scripts if process.slurm_job == job), 0)
 
         return wait_until(running, f"the script of job {job}; {self.log}")
+
+    def workers(self) -> list[Process]:
+        """All processes that work for the run's jobs: Slurm's script, snakemake, srun, and what it starts."""
+        return [
+            process
+            for process in processes()
+            # The warm worker's forks work in the folder of their caller, and the worker itself in none.
+            if process.folder == self.folder and (process.slurm_job or "stratalaw.worker" in process.words)
+        ]
 
     def cause_of(self, job: str) -> str:
         """Why a job failed, as `stratalaw status` reads it from Slurm's log."""
         (log,) = (self.folder / SLURM_LOGS).rglob(f"{job}.log")
         return classify(log.read_text()).cause.name
 
-    def wait(self) -> str:
+    def wait(self, seconds: float = SECONDS) -> str:
         """Wait for the end, which must be good; returns the log."""
-        status = self.head.wait(SECONDS)
+        status = self.head.wait(seconds)
         text = self.log.read_text()
         assert status == 0, text
         return text
@@ -110,8 +141,8 @@ def start() -> Iterator[Callable[..., Run]]:
     """Starts runs; whatever of them is left after the test is ended."""
     runs = []
 
-    def start(folder: Path, *arguments: str) -> Run:
-        runs.append(Run(folder, *arguments))
+    def start(folder: Path, *arguments: str, of: Sequence[str] = ARGUMENTS) -> Run:
+        runs.append(Run(folder, *arguments, of=of))
         return runs[-1]
 
     yield start
@@ -120,6 +151,10 @@ def start() -> Iterator[Callable[..., Run]]:
         run.head.wait()
         if jobs := jobs_left_in(run.folder):
             slurm("scancel", *jobs)
+        # Without cgroups Slurm loses sight of processes whose parents were killed.
+        for worker in run.workers():
+            with suppress(ProcessLookupError):
+                os.kill(worker.number, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
@@ -138,15 +173,19 @@ def undisturbed(tmp_path_factory, worker_id) -> Path:
     return folder
 
 
-@pytest.fixture
-def to_redo(undisturbed, tmp_path) -> Path:
-    """A folder in which everything is done but one variant of each model and what rests on it."""
-    folder = tmp_path / "run"
+def copy_without(undisturbed: Path, folder: Path, variants: str) -> Path:
+    """Copy the folder of a run without some variants (a pattern) of each model and what rests on them."""
     shutil.copytree(undisturbed, folder, symlinks=True)
-    for path in folder.glob(f"results/*/*/{REDONE}"):
+    for path in folder.glob(f"results/*/*/{variants}"):
         shutil.rmtree(path)
     shutil.rmtree(folder / "results" / "studies")
     return folder
+
+
+@pytest.fixture
+def to_redo(undisturbed, tmp_path) -> Path:
+    """A folder in which everything is done but one variant of each model and what rests on it."""
+    return copy_without(undisturbed, tmp_path / "run", REDONE)
 
 
 def assert_nothing_is_lost(folder: Path, undisturbed: Path) -> None:
@@ -168,15 +207,10 @@ def kill_node(job: str) -> str:
     node = slurm("squeue", "--noheader", f"--jobs={job}", "--format=%N")
     on_node = slurm("squeue", "--noheader", f"--nodelist={node}", "--states=running", "--format=%i").splitlines()
     doomed = [int((STATE / f"slurmd-{node}.pid").read_text())]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode(errors="replace")
-            environment = (process / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        of_job = any(f"SLURM_JOB_ID={number}".encode() in environment for number in on_node)
-        if of_job or any(command.startswith(f"slurmstepd: [{number}.") for number in on_node):
-            doomed.append(int(process.name))
+    for process in processes():
+        steps = tuple(f"slurmstepd: [{number}." for number in on_node)
+        if process.slurm_job in on_node or " ".join(process.words).startswith(steps):
+            doomed.append(process.number)
     for process in doomed:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

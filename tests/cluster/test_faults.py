@@ -4,9 +4,13 @@ Each test breaks jobs of a run; pytest-xdist runs the tests at the same time, on
 """
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 
 from tests.cluster.conftest import (
@@ -15,6 +19,7 @@ from tests.cluster.conftest import (
     SCRIPT,
     SECONDS,
     assert_nothing_is_lost,
+    copy_without,
     is_alive,
     kill_node,
     slurm,
@@ -23,6 +28,8 @@ from tests.cluster.conftest import (
 from tests.workflow.conftest import write_study
 
 STRATALAW = str(Path(sys.executable).with_name("stratalaw"))
+KILLS = 20
+SECONDS_BETWEEN_KILLS = 10  # at most
 
 
 def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_path):
@@ -101,3 +108,20 @@ def test_a_job_whose_node_dies_runs_again(start, undisturbed, to_redo):
     run.wait()
     assert "Restarts=1" in slurm("scontrol", "show", "job", loses_its_node)
     assert_nothing_is_lost(to_redo, undisturbed)
+
+
+def test_twenty_processes_killed_at_random_moments(start, undisturbed, tmp_path):
+    """Moment and victim of each kill are drawn with a seed of its own, 0 to 19."""
+    folder = copy_without(undisturbed, tmp_path / "run", "w*")
+    run = start(folder, "--retries", str(KILLS))
+    for seed in range(KILLS):
+        draw = random.Random(seed)
+        time.sleep(draw.uniform(0, SECONDS_BETWEEN_KILLS))
+        victim = draw.choice(sorted(wait_until(run.workers, f"a process to kill; {run.log}"), key=attrgetter("number")))
+        with suppress(ProcessLookupError):
+            os.kill(victim.number, signal.SIGKILL)
+        print(f"seed {seed}: job {victim.slurm_job}: killed {' '.join(victim.words)[:100]}")
+        assert run.head.poll() is None, f"the run ended after {seed + 1} kills; {run.log}"
+    log = run.wait()
+    assert log.count("Trying to restart job") >= KILLS // 2, "kills missed the jobs"
+    assert_nothing_is_lost(folder, undisturbed)

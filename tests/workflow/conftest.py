@@ -15,14 +15,16 @@ RERUN_TRIGGERS = ["mtime", "params", "input"]
 PROFILE = ["--cores", "2", "--rerun-triggers", *RERUN_TRIGGERS, "--rerun-incomplete"]
 
 
-def command(folder: Path, *arguments: str) -> list[str]:
+def command(folder: Path, *arguments: str, config: Sequence[str] = ()) -> list[str]:
     start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    return [*start, *arguments, *PROFILE, "--config", "study=study.yaml", "warm_worker=true"]
+    return [*start, *arguments, *PROFILE, "--config", "study=study.yaml", "warm_worker=true", *config]
 
 
-def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def snakemake(
+    folder: Path, *arguments: str, config: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(folder, *arguments),
+        command(folder, *arguments, config=config),
         capture_output=True,
         text=True,
         cwd=folder,

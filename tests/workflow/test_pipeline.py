@@ -8,8 +8,9 @@ import sys
 import pandas as pd
 import yaml
 
+from stratalaw.coverage import coverage
 from stratalaw.observations import COLUMNS
-from stratalaw.publication import coverage, publish
+from stratalaw.publication import publish
 from stratalaw.study import read_study
 from tests.workflow.conftest import ITEMS, OBSERVATIONS, RERUN_TRIGGERS, ROOT, snakemake
 

@@ -3,6 +3,7 @@ rule laws:
     input:
         observations=rules.observations.output.parquet,
         items_parquet=rules.observations.output.items_parquet,
+        coverage=rules.coverage.output.coverage,
     output:
         laws=f"results/studies/{STUDY.name}/laws.json",
         exponents=report(

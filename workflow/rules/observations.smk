@@ -1,17 +1,17 @@
-QUANTIZED = VARIANTS[VARIANTS.variant != BASELINE_NAME]
+QUANTIZED = OBSERVED[OBSERVED.variant != BASELINE_NAME]
 
 
 rule observations:
     "The observations table: accuracy of each variant of each model on each benchmark."
     input:
         study=STUDY_FILE,
-        models=expand("results/models/{model}", model=MODELS),
+        models=expand("results/models/{model}", model=OBSERVED.model.unique()),
         checkpoints=expand(
             "results/checkpoints/{model}/{variant}", zip, model=QUANTIZED.model, variant=QUANTIZED.variant
         ),
         scores=[
             f"results/scores/{row.model}/{row.variant}/{stratum}.parquet"
-            for row in VARIANTS.itertuples()
+            for row in OBSERVED.itertuples()
             for stratum in STRATA
         ],
     output:

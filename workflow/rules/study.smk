@@ -5,6 +5,7 @@ from errno import ENOENT
 from functools import cache
 from pathlib import Path
 
+from stratalaw.coverage import scored_variants
 from stratalaw.description import describe_study
 from stratalaw.inputs import check_inputs, corpus_file, files_of, weights_folder
 from stratalaw.jobs import export_library
@@ -19,6 +20,9 @@ try:
     STUDY = read_study(Path(STUDY_FILE))
     if workflow.is_main_process:
         check_inputs(STUDY, STUDY_FILE)
+    VARIANTS = STUDY.variants()
+    # The study is analysed as far as it is scored only if that is asked for: nothing is left out silently.
+    OBSERVED = scored_variants(STUDY, Path("results")) if config.get("allow_missing") else VARIANTS
 except StudyError as error:
     sys.exit(str(error))
 
@@ -26,7 +30,6 @@ export_library()
 
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
-VARIANTS = STUDY.variants()
 CORPUS = corpus_file(STUDY.calibration)
 REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
 PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)

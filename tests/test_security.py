@@ -1,0 +1,178 @@
+"""Nothing that a study names or fetches runs as code, leaves the results folder, or shows a secret."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from stratalaw.inputs import check_source, corpus_file
+from stratalaw.models import ModelError, copy_model
+from stratalaw.stages import answer_requests
+from stratalaw.study import Calibration, Model, StudyError, read_study
+from tests.hub_server import HubRepository
+from tests.workflow.conftest import ROOT, snakemake, write_study
+
+COMMIT = "c0ffee" + "0" * 34
+TOKEN = "hf_thisMustNeverBeSeenAnywhere"
+STUDY = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+
+# All stages in a process that notes every class which an unpickler looks up, and every file of pickles that is opened.
+STAGES = """
+import sys
+found = []
+def note(event, arguments):
+    if event == "pickle.find_class":
+        found.append(f"unpickled {arguments[0]}.{arguments[1]}")
+    elif event == "open" and str(arguments[0]).endswith((".bin", ".pt", ".pth", ".pkl", ".pickle")):
+        found.append(f"opened {arguments[0]}")
+
+import gptqmodel, lm_eval.evaluator, torch, transformers  # what libraries do to themselves is no matter of data
+from stratalaw import stages
+from stratalaw.study import read_study
+from pathlib import Path
+
+evaluation = read_study(Path("study.yaml")).evaluation.model_dump()
+sys.addaudithook(note)
+stages.provide_model("source", None, "downloads", "model")
+stages.draw_calibration("model", sys.argv[1], [], 4, 64, None, 0, "calibration.parquet")
+stages.quantize("model", "calibration.parquet", {"threads": 1}, "w4-g128-c4-s0")
+stages.record_requests("model", evaluation, ["reasoning.parquet"], ["reasoning.plan.safetensors"])
+stages.answer_requests(
+    "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.plan.safetensors"], 1024, 1, ["answers/reasoning.parquet"]
+)
+stages.score_items(
+    evaluation, ["reasoning.parquet"], ["answers/reasoning.parquet"], ["scores/reasoning.parquet"], ["reasoning.json"]
+)
+print("found:", *found, sep="\\n")
+"""
+
+
+class WritesMarker:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+@pytest.fixture
+def marker(tmp_path) -> Path:
+    return tmp_path / "marker"
+
+
+@pytest.fixture
+def source(small_model_folder, tmp_path, marker) -> Path:
+    """A sound model with pickled weights and code beside it, either of which writes the marker when it runs."""
+    source = tmp_path / "source"
+    shutil.copytree(small_model_folder, source)
+    (source / "pytorch_model.bin").write_bytes(pickle.dumps(WritesMarker(marker)))
+    (source / "modeling_own.py").write_text(f"open({str(marker)!r}, 'w')\nclass Own: pass\n")
+    config = json.loads((source / "config.json").read_text())
+    own = {name: "modeling_own.Own" for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")}
+    (source / "config.json").write_text(json.dumps(config | {"auto_map": own}))
+    return source
+
+
+def test_the_fixture_would_run_code(source, marker):
+    pickle.loads((source / "pytorch_model.bin").read_bytes())
+    assert marker.exists()
+
+
+def test_no_stage_reads_a_pickle_or_runs_code_of_a_model(source, marker, tmp_path):
+    write_study(tmp_path)
+    command = [sys.executable, "-c", STAGES, str(ROOT / "ladder" / "calibration.jsonl")]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.rpartition("found:")[2].split() == []
+    assert not marker.exists()
+    assert {path.suffix for path in (tmp_path / "model").iterdir()} <= {".json", ".safetensors", ".txt", ".model"}
+    assert len(pd.read_parquet(tmp_path / "scores" / "reasoning.parquet")) > 0
+
+
+def test_code_that_was_put_beside_a_copied_model_does_not_run(source, marker, tmp_path):
+    copy_model(source, tmp_path / "model")
+    shutil.copy(source / "modeling_own.py", tmp_path / "model")
+    shutil.copy(source / "pytorch_model.bin", tmp_path / "model")
+    answer_requests(str(tmp_path / "model"), [], [], 1024, 1, [])
+    assert not marker.exists()
+
+
+def test_weights_that_are_only_a_pickle_are_refused(source, marker, tmp_path):
+    (source / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no weights \(\*\.safetensors\)"):
+        copy_model(source, tmp_path / "model")
+    assert not marker.exists()
+
+
+def test_an_architecture_that_only_its_own_code_knows_is_refused(source, marker):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"model_type": "own"}))
+    with pytest.raises(ModelError, match="gptqmodel cannot quantize models of the type own"):
+        check_source(Model(name="own", source=str(source), family="own"), "models.0", "study.yaml")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "..", "/etc", "a;b", "$(b)", "`b`", "a b", "-rf", "a\nb", "a'b", ""])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda study, name: study.update(name=name),
+        lambda study, name: study["models"][0].update(name=name),
+        lambda study, name: study["models"][0].update(family=name),
+        lambda study, name: study["evaluation"]["strata"].update({name: [{"task": "a", "chance": 0}]}),
+        lambda study, name: study["evaluation"]["strata"].update(more=[{"task": name, "chance": 0}]),
+    ],
+    ids=["study", "model", "family", "stratum", "task"],
+)
+def test_a_name_is_no_path_and_nothing_to_a_shell(tmp_path, change, name):
+    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    change(study, name)
+    assert_refused(study, tmp_path)
+
+
+@pytest.mark.parametrize("path", ["$(touch x)", "a`b`", 'a"b', "a'b", "a;b", "a|b", "a\\b", "a\nb", "a&b", "a>b"])
+@pytest.mark.parametrize("key", ["source", "corpus"])
+def test_a_path_is_nothing_to_a_shell(tmp_path, key, path):
+    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    (study["models"][0] if key == "source" else study["calibration"])[key] = path
+    assert_refused(study, tmp_path)
+
+
+@pytest.mark.parametrize("corpus", ["../../outside.jsonl", "a/../../../outside.jsonl", "/outside.jsonl"])
+def test_a_file_of_a_data_set_stays_in_the_results(tmp_path, corpus):
+    of_data_set = {"dataset": "someone/texts", "revision": COMMIT, "corpus": corpus}
+    assert_refused(STUDY | {"calibration": STUDY["calibration"] | of_data_set}, tmp_path)
+    within = Calibration(**of_data_set | {"corpus": "part/one.jsonl.gz", "tokens": 64})
+    assert corpus_file(within) == f"results/corpora/someone--texts@{COMMIT}/part/one.jsonl.gz"
+
+
+def assert_refused(study: dict, folder: Path) -> None:
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(StudyError) as refused:
+        read_study(folder / "study.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_token_is_in_no_log_of_a_download_that_failed(hub, source, tmp_path):
+    files = {path.name: path.read_bytes() for path in source.iterdir() if path.is_file()}
+    hub.repositories["models/someone/small"] = HubRepository(COMMIT, files, gated=True)
+    write_study(tmp_path)
+    study = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    study["models"][0] |= {"source": "someone/small", "revision": COMMIT}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    failed = snakemake(tmp_path, "results/models/r1", "--verbose", HF_TOKEN=TOKEN, HF_ENDPOINT=hub.endpoint)
+    assert failed.returncode == 1
+    assert f"{hub.endpoint}/someone/small" in (tmp_path / "results" / "logs" / "models" / "r1.log").read_text()
+    assert any(token for *_, token in hub.requests), "the token was sent"
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len([path for path in written if path.suffix == ".log"]) > 1
+    assert [path for path in written if TOKEN.encode() in path.read_bytes()] == []
+    assert TOKEN not in failed.stdout + failed.stderr
