@@ -71,13 +71,7 @@ def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
         StudyError: a model is not pinned, is not there, or cannot be quantized.
         DownloadError: the configuration of a model cannot be fetched.
     """
-    shapes = {}
-    for i, model in enumerate(study.models):
-        try:
-            check_is_pinned(model, f"models.{i}", study_file)
-            shapes[model.name] = shapes_of_model(model)
-        except (LookupError, ModelError) as error:
-            raise StudyError(f"{study_file}: {error.args[0]}") from None
+    shapes = shapes_of_study(study, study_file)
     checkpoints = list(checkpoints_of(study, shapes))
     disk = disk_bytes(shapes, checkpoints)
     existing = RESULTS if RESULTS.exists() else Path()
@@ -92,6 +86,23 @@ def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
             f"{existing.resolve()}: models and checkpoints need {disk / GB:,.0f} GB, and {free / GB:,.0f} GB are free"
         )
     return Preflight(checkpoints, disk, free, problems)
+
+
+def shapes_of_study(study: Study, study_file: str) -> dict[str, Shapes]:
+    """The shapes of every model of a study, by its name.
+
+    Raises:
+        StudyError: a model is not pinned, is not there, or cannot be quantized.
+        DownloadError: the configuration of a model cannot be fetched.
+    """
+    shapes = {}
+    for i, model in enumerate(study.models):
+        try:
+            check_is_pinned(model, f"models.{i}", study_file)
+            shapes[model.name] = shapes_of_model(model)
+        except (LookupError, ModelError) as error:
+            raise StudyError(f"{study_file}: {error.args[0]}") from None
+    return shapes
 
 
 def shapes_of_model(model: Model) -> Shapes:
