@@ -122,14 +122,15 @@ def fit(part: str, rows: pd.DataFrame) -> np.ndarray:
     """Nonnegative coefficients of a part's terms with the least relative errors; all 0 without points."""
     from scipy.optimize import nnls
 
-    terms = design(part, rows)
+    # From the last term: points that are all alike are taken to scale with it, not to be a fixed start.
+    terms = design(part, rows)[:, ::-1]
     if rows.empty:
         return np.zeros(terms.shape[1])
     relative = terms / rows.seconds.to_numpy()[:, None]
     # Columns differ by many orders of magnitude.
     scale = np.linalg.norm(relative, axis=0)
     scale[scale == 0] = 1
-    return nnls(relative / scale, np.ones(len(rows)))[0] / scale
+    return (nnls(relative / scale, np.ones(len(rows)))[0] / scale)[::-1]
 
 
 def ratio(part: str, rows: pd.DataFrame, coefficients: np.ndarray) -> float:
