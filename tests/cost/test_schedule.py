@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratalaw.cost.schedule import Job, last_worthwhile, longest_chain, simulate
+from stratalaw.cost.schedule import Job, longest_chain, most_worthwhile, simulate
 
 
 @st.composite
@@ -59,11 +59,14 @@ def test_with_a_worker_for_each_job_the_longest_chain_remains(jobs):
 
 def test_more_workers_stop_helping_where_the_longest_chain_rules():
     jobs = [Job("work", "m", 10.0) for _ in range(8)]
-    schedules = [simulate(jobs, workers) for workers in (1, 2, 4, 8, 16, 32)]
-    assert [schedule.makespan for schedule in schedules] == [80, 40, 20, 10, 10, 10]
-    assert last_worthwhile(schedules).workers == 8
+    schedules = [simulate(jobs, workers) for workers in (1, 2, 4, 8, 16)]
+    assert [schedule.makespan for schedule in schedules] == [80, 40, 20, 10, 10]
+    assert most_worthwhile(jobs) == 8
     assert schedules[3].utilization == 1 and schedules[4].utilization == pytest.approx(0.5)
+    # One job that takes as long as four of the others.
+    assert most_worthwhile([*jobs, Job("work", "m", 40.0)]) == 2
 
 
 def test_no_jobs_take_no_time():
     assert simulate([], 4).makespan == longest_chain([]) == 0
+    assert most_worthwhile([]) == 1

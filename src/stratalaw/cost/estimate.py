@@ -10,7 +10,7 @@ import pandas as pd
 
 from stratalaw.cost.rates import CPU, PLAIN, Rates, RatesError, rates_of
 from stratalaw.cost.runs import Runs, corrections, runs_of
-from stratalaw.cost.schedule import Job, Schedule, longest_chain, simulate
+from stratalaw.cost.schedule import Job, Schedule, longest_chain, most_worthwhile, simulate
 from stratalaw.cost.workload import Work, work_of
 from stratalaw.preflight import shapes_of_study
 from stratalaw.shapes import Shapes
@@ -34,6 +34,7 @@ class Cost:
         runs: how many jobs that were run refined them.
         is_estimated: whether the requests of a model were not recorded, so that their tokens are estimated.
         schedules: of what is left, by the number of GPUs (or of cores, where there is no GPU).
+        most_worthwhile: GPUs (cores) beyond which twice as many help little.
         shortest: seconds that no number of GPUs can do without.
     """
 
@@ -43,6 +44,7 @@ class Cost:
     runs: int
     is_estimated: bool
     schedules: list[Schedule]
+    most_worthwhile: int
     shortest: float
 
     @property
@@ -104,6 +106,7 @@ def cost_of(
         len(runs.seconds),
         any(asked.is_estimated for asked in work.values()),
         [simulate(jobs, number) for number in workers],
+        most_worthwhile(jobs),
         longest_chain(jobs),
     )
 

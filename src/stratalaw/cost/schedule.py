@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WORTHWHILE = 0.9  # twice as many workers must take less than this share of the time
+WORTHWHILE = 0.75  # twice as many workers must take less than this share of the time; half of it is the best
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def longest_chain(jobs: Sequence[Job]) -> float:
     return max(ends, default=0.0)
 
 
-def last_worthwhile(schedules: Sequence[Schedule]) -> Schedule:
-    """The schedule beyond which more workers help little; ``schedules``: by workers, each twice those before it."""
-    for fewer, more in zip(schedules, schedules[1:], strict=False):
-        if more.makespan >= WORTHWHILE * fewer.makespan:
-            return fewer
-    return schedules[-1]
+def most_worthwhile(jobs: Sequence[Job]) -> int:
+    """The number of workers, a power of two, beyond which twice as many help little."""
+    workers, makespan = 1, simulate(jobs, 1).makespan
+    while (doubled := simulate(jobs, 2 * workers).makespan) < WORTHWHILE * makespan:
+        workers, makespan = 2 * workers, doubled
+    return workers

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from stratalaw.cost.estimate import Cost
 from stratalaw.cost.rates import CPU
-from stratalaw.cost.schedule import Schedule, last_worthwhile
+from stratalaw.cost.schedule import WORTHWHILE, Schedule
 from stratalaw.tables import new_table
 from stratalaw.variants import BASELINE_NAME
 
@@ -20,9 +20,10 @@ def show_cost(study: str, cost: Cost, gpus: int | None = None) -> None:
     console.print(table_of_models(cost))
     worker = "core" if cost.device == CPU else "GPU"
     done = cost.variants.done_seconds.sum()
+    of_which = f" ({hours(done)} of them done)" if done else ""
     console.print(
-        f"{study}: {hours(cost.gpu_seconds)} {worker}-hours on {cost.device}, "
-        f"{hours(done)} of them done; {cost.disk_bytes / GB:,.1f} GB of disk for models and checkpoints.",
+        f"{study}: {hours(cost.gpu_seconds)} {worker}-hours on {cost.device}{of_which}; "
+        f"{cost.disk_bytes / GB:,.1f} GB of disk for models and checkpoints.",
         highlight=False,
     )
     if cost.device != CPU:
@@ -32,10 +33,10 @@ def show_cost(study: str, cost: Cost, gpus: int | None = None) -> None:
             highlight=False,
         )
     console.print(table_of_schedules(cost, worker, gpus))
-    best = last_worthwhile([schedule for schedule in cost.schedules if is_power_of_two(schedule.workers)])
     console.print(
-        f"Beyond {best.workers} {worker}s, twice as many save less than a tenth of the time; "
-        f"{duration(cost.shortest)} is the longest chain of jobs that wait for one another.",
+        f"Beyond {cost.most_worthwhile} {worker}s adding more helps little: twice as many save less than "
+        f"{1 - WORTHWHILE:.0%} of the time. No number of them is faster than {duration(cost.shortest)}, "
+        "the longest chain of jobs that wait for one another.",
         highlight=False,
     )
     for note in notes(cost):
@@ -110,6 +111,3 @@ def duration(seconds: float) -> str:
         return f"{seconds / HOUR:.1f} h"
     return f"{seconds / MINUTE:.1f} min" if seconds >= 2 * MINUTE else f"{seconds:.0f} s"
 
-
-def is_power_of_two(number: int) -> bool:
-    return number.bit_count() == 1
