@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from stratalaw.cost.rates import rates_of
 from stratalaw.laws.analysis import Analysis, exponents_table
 from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
 
@@ -116,8 +117,8 @@ def show_preflight(found: Preflight) -> None:
 def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
     """Sizes, minutes of a GPU and kernels by model, bits and group size; memory at least, for the most samples."""
     table = new_table(
-        "Variants by model, bits and group size",
-        *("model", "bits", "group size", "variants", "checkpoint (GB)", "GPU (GB)", "minutes", "kernel", "ragged"),
+        f"Variants by model, bits and group size; minutes on one {rates_of().device}",
+        *("model", "bits", "group", "variants", "GB", "GPU, GB", "minutes", "kernel", "ragged"),
     )
     previous = None
     for (model, bits, group_size), alike in grouped(checkpoints).items():

@@ -93,13 +93,14 @@ def measured_rates() -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def rates_of(device: str | None = None, measured: pd.DataFrame | None = None) -> Rates:
+@cache
+def rates_of(device: str | None = None) -> Rates:
     """Rates of a device: the first of the table if none is given, or any whose name contains ``device``.
 
     Raises:
         RatesError: the table has no such device.
     """
-    measured = measured_rates() if measured is None else measured
+    measured = measured_rates()
     devices = list(dict.fromkeys(measured.device))
     wanted = [name for name in devices if device is None or device.casefold() in name.casefold()]
     if not wanted:

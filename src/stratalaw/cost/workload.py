@@ -20,7 +20,6 @@ from stratalaw.study import Benchmark, Evaluation
 
 OTHER = "other"  # the row of tasks that the table does not have
 PLAIN_BATCH = 32  # rows of a batch of lm-eval's hf model
-ONE_TOKEN = 1
 
 
 @dataclass(frozen=True)
@@ -105,21 +104,24 @@ def recorded_work(folder: Path, stratum: str, tokens_a_batch: int) -> Work:
     with safe_open(folder / f"{stratum}.plan.safetensors", "np") as plan:
         tokens = int(plan.metadata()["tokens"])
     requests = pd.read_parquet(folder / f"{stratum}.parquet", columns=["task", "context", "continuation", "generation"])
-    requests = requests.assign(length=requests.context.map(len) + requests.continuation.map(len) - ONE_TOKEN)
     is_scored = requests.generation == NO_GENERATION
     scored, generated = requests[is_scored], requests[~is_scored]
-    inputs = [np.concatenate(row)[:-ONE_TOKEN].tobytes() for row in zip(scored.context, scored.continuation, strict=True)]
+    # The last token of a continuation is predicted, not run.
+    inputs = {
+        np.concatenate(row)[:-1].astype(np.int32).tobytes()
+        for row in zip(scored.context, scored.continuation, strict=True)
+    }
     steps = plain_steps = 0
     for (task, options), rows in generated.groupby(["task", "generation"]):
         new = longest_generation(task, json.loads(options)["max_new_tokens"])
-        lengths = rows.length.to_numpy() + json.loads(options)["max_new_tokens"]
+        lengths = rows.context.map(len).to_numpy() + json.loads(options)["max_new_tokens"]
         steps += new * sum(1 for _ in batches_by_length(lengths, tokens_a_batch))
         plain_steps += new * int(np.ceil(len(rows) / PLAIN_BATCH))
     return Work(
         requests=len(requests),
         tokens=tokens,
-        plain_tokens=int(scored.length[~pd.Series(inputs, index=scored.index).duplicated()].sum()),
-        prompt_tokens=int(generated.length.sum()),
+        plain_tokens=sum(map(len, inputs)) // np.dtype(np.int32).itemsize,
+        prompt_tokens=int(generated.context.map(len).sum()),
         steps=steps,
         plain_steps=plain_steps,
         is_estimated=False,
