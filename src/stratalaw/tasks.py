@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from stratalaw.study import Benchmark, Evaluation
 
@@ -54,6 +56,32 @@ def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping]:
     for member in config.get("task", sorted(entry.tags)):
         if isinstance(member, str):
             yield from task_configs(manager, member)
+
+
+def data_set_of(manager: TaskManager, name: str) -> str | None:
+    """The data set of the Hub that a task, or every task of a group, is made from; None if it is on this machine.
+
+    Raises:
+        LookupError: the tasks of a group are made from several, which one commit cannot pin.
+    """
+    paths = {data_set_path(manager, config) for config in task_configs(manager, name)}
+    found = sorted(path for path in paths if path is not None and is_on_the_hub(path))
+    if len(found) > 1:
+        raise LookupError(f"the tasks of {name} come from several data sets ({', '.join(found)}); name them one by one")
+    return found[0] if found else None
+
+
+def data_set_path(manager: TaskManager, config: Mapping) -> str | None:
+    """What a task hands to ``datasets.load_dataset``."""
+    if "class" not in config:
+        return config.get("dataset_path")
+    # Tasks written in Python name it in their code.
+    return load_yaml(manager.task_index[config["task"]].yaml_path, resolve_func=True)["class"].DATASET_PATH
+
+
+def is_on_the_hub(path: str) -> bool:
+    """Whether a data set is a repository (``owner/name``), and neither a format such as json nor a folder."""
+    return "/" in path and not Path(path).exists()
 
 
 def check_task(benchmark: Benchmark, config: Mapping, key: str) -> None:
