@@ -1,9 +1,9 @@
 """The measured points of ``stratalaw cost`` (src/stratalaw/cost/rates.csv).
 
-On a GPU, ``python benchmarks/rates.py OUT.csv 0.6B/8 1.7B/128 plain:8B/128 …`` (shape/calibration samples of 2,048 tokens;
-``plain:`` before it for gptqmodel and lm-eval's ``hf`` model too): Qwen3 shapes with random weights, 4 bits, groups of
-128. On a CPU, ``python benchmarks/rates.py OUT.csv r1 r3 r5``: models of the ladder as config/ladder.yaml runs them, in a
-process with the libraries loaded, one thread. Every row is written as soon as it is measured.
+On a GPU, ``python benchmarks/rates.py OUT.csv 0.6B/8 1.7B/128 plain:8B/128 …`` (shape/calibration samples of 2,048
+tokens; ``plain:`` before it for gptqmodel and lm-eval's ``hf`` model too): Qwen3 shapes with random weights, 4 bits,
+groups of 128. On a CPU, ``python benchmarks/rates.py OUT.csv r1 r3 r5``: models of the ladder as config/ladder.yaml runs
+them, in a process with the libraries loaded, one thread. Every row is written as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "8")
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import safe_open
 
 from stratalaw import stages
 from stratalaw.cost.rates import amounts_of
+from stratalaw.cost.workload import work_of
 from stratalaw.evaluation import load_dense
 from stratalaw.models import verify_model, write_manifest
 from stratalaw.quantization import quantize
@@ -54,20 +56,24 @@ class Table:
         self.path, self.rows = path, []
         self.on_gpu = torch.cuda.is_available()
         self.device = torch.cuda.get_device_name() if self.on_gpu else "cpu"
+        # On a CPU that others use too, the seconds of a core.
+        self.clock = time.perf_counter if self.on_gpu else time.process_time
 
     @contextmanager
-    def measure(self, stage: str, shape: str = "", shapes: Shapes | None = None, way: str = "ours", **amounts) -> Iterator:
+    def measure(
+        self, stage: str, shape: str = "", shapes: Shapes | None = None, way: str = "ours", **amounts
+    ) -> Iterator:
         if self.on_gpu:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        started = time.perf_counter()
+        started = self.clock()
         yield
         if self.on_gpu:
             torch.cuda.synchronize()
             amounts["gpu_bytes"] = torch.cuda.max_memory_allocated()
         about = {"device": self.device, "way": way, "stage": stage, "shape": shape}
         about |= (amounts_of(shapes) if shapes else {}) | amounts
-        self.rows.append(about | {"seconds": round(time.perf_counter() - started, 3)})
+        self.rows.append(about | {"seconds": round(self.clock() - started, 3)})
         print(self.rows[-1], flush=True)
         pd.DataFrame(self.rows, columns=COLUMNS).to_csv(self.path, index=False)
         gc.collect()
@@ -80,34 +86,36 @@ def measure_ladder(table: Table, names: list[str]) -> None:
     study = read_study(Path("config/ladder.yaml"))
     torch.set_num_threads(1)
     with table.measure("start", note="the job's own process; libraries are in the warm worker"):
-        subprocess.run([sys.executable, "-c", "import snakemake.script, stratalaw.worker"], check=True)
+        import snakemake.script  # noqa: F401
     evaluation, strata = study.evaluation.model_dump(), list(study.evaluation.strata)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in names:
-            model, (requests, plans, answers, scores, summary) = folder / name, (
-                [str(folder / name / f"{kind}-{stratum}" / f"{stratum}{ending}") for stratum in strata]
-                for kind, ending in (
-                    *(("requests", ".parquet"), ("plan", ".safetensors"), ("answers", ".parquet")),
-                    *(("scores", ".parquet"), ("summary", ".json")),
-                )
+            model, (requests, plans, answers, scores, summary) = (
+                folder / name,
+                (
+                    [str(folder / name / f"{kind}-{stratum}" / f"{stratum}{ending}") for stratum in strata]
+                    for kind, ending in (
+                        *(("requests", ".parquet"), ("plan", ".safetensors"), ("answers", ".parquet")),
+                        *(("scores", ".parquet"), ("summary", ".json")),
+                    )
+                ),
             )
             stages.provide_model(f"ladder/models/{name}", None, "", str(model))
             shapes = shapes_of(model)
             if name == names[0]:
                 # What is loaded at the first use is there in a warm worker.
                 warm = Quantization(4, 128, 2, 0)
-                quantize(model, folder / warm.name, warm, [list(range(1, 257))] * 2, Gptq(threads=1))
+                quantize(model, folder / warm.name, warm, [list(range(1, 257))] * 2, study.gptq)
                 stages.record_requests(str(model), evaluation, requests, plans)
             drawn = {"calibration_tokens": 128 * study.calibration.tokens}
             with table.measure("calibration", name, **drawn):
                 stages.draw_calibration(
                     str(model), study.calibration.corpus, [], 128, study.calibration.tokens, None, 0, str(folder / "s0")
                 )
-            with table.measure("requests", name):
+            asked = round(work_of(study.evaluation).requests)
+            with table.measure("requests", name, requests=asked):
                 stages.record_requests(str(model), evaluation, requests, plans)
-            asked = sum(len(pd.read_parquet(path)) for path in requests)
-            table.rows[-1]["requests"] = asked
             with table.measure("verify", name, shapes):
                 verify_model(model)
             for samples in (8, 32, 128):
@@ -116,16 +124,10 @@ def measure_ladder(table: Table, names: list[str]) -> None:
                 amounts = {"calibration_tokens": samples * study.calibration.tokens}
                 with table.measure("quantize", name, shapes, **amounts):
                     quantize(model, checkpoint, Quantization.from_name(checkpoint.name), tokens, study.gptq)
-            for _ in range(2):  # the first scoring of a model is tried out on a small tree
-                with table.measure("load", name, shapes):
-                    dense = load_dense(checkpoint, "cpu")
-                plan_tokens = sum(stages_plan_tokens(path) for path in plans)
-                with table.measure("score", name, shapes, tokens=plan_tokens):
-                    stages.answer_requests(
-                        str(checkpoint), requests, plans, study.evaluation.tokens_a_batch, 1, answers
-                    )
-                table.rows[-1]["seconds"] -= table.rows[-2]["seconds"]  # it loads the model, too
-            del dense
+            with table.measure("load", name, shapes):
+                load_dense(checkpoint, "cpu")
+            with table.measure("score", name, shapes, tokens=sum(map(tokens_of_plan, plans))):
+                stages.answer_requests(str(checkpoint), requests, plans, study.evaluation.tokens_a_batch, 1, answers)
             with table.measure("scores", name, requests=asked):
                 stages.score_items(evaluation, requests, answers, scores, summary)
     from stratalaw.laws.report import fit_table
@@ -134,9 +136,7 @@ def measure_ladder(table: Table, names: list[str]) -> None:
         fit_table(Path("docs/studies/ladder/observations.csv"), [], [], None, 1000)
 
 
-def stages_plan_tokens(path: str) -> int:
-    from safetensors import safe_open
-
+def tokens_of_plan(path: str) -> int:
     with safe_open(path, "np") as plan:
         return int(plan.metadata()["tokens"])
 
@@ -220,7 +220,9 @@ def measure_generation(table: Table, size: str, shapes: Shapes, way: str, model,
         generate(model, word_tokenizer(), prompts, stop=["\n"], max_new_tokens=NEW_TOKENS, **limits)
 
 
-def measure_plain(table: Table, size: str, shapes: Shapes, model: Path, calibration, options, prompts, saved: Path) -> None:
+def measure_plain(
+    table: Table, size: str, shapes: Shapes, model: Path, calibration, options, prompts, saved: Path
+) -> None:
     """gptqmodel with the same options, then lm-eval's ``hf`` model on the packed checkpoint."""
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
     from lm_eval.models.huggingface import HFLM

@@ -59,8 +59,7 @@ class HubServer:
         return Counter(
             path.rpartition("/")[2]
             for method, path, _, _ in self.requests
-            if method == "GET"
-            and (path.startswith("/storage/") or ("/resolve/" in path and not path.endswith(LARGE)))
+            if method == "GET" and (path.startswith("/storage/") or ("/resolve/" in path and not path.endswith(LARGE)))
         )
 
     def _handler(hub) -> type[BaseHTTPRequestHandler]:

@@ -229,7 +229,9 @@ download_model(Repository({NAME!r}, commit={COMMIT!r}), folder / "models" / "sma
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
-def test_a_disk_that_is_full_midway_is_one_line_and_what_has_arrived_is_kept(hub, repository, fetch, files, monkeypatch):
+def test_a_disk_that_is_full_midway_is_one_line_and_what_has_arrived_is_kept(
+    hub, repository, fetch, files, monkeypatch
+):
     import stratalaw.downloads as downloads
 
     def full(url, content, **options):

@@ -61,7 +61,11 @@ def study_file(hub, tmp_path, small_model_folder) -> Path:
         described = {"task": name, "doc_to_text": "question", "doc_to_target": "answer", "metric_list": [METRIC]} | task
         (tmp_path / "tasks" / f"{name}.yaml").write_text(yaml.safe_dump(described))
     path = tmp_path / "study.yaml"
-    path.write_text(STUDY.replace("FIRST", FIRST).replace("TASKS", str(tmp_path / "tasks")).replace("FOLDER", str(small_model_folder)))
+    path.write_text(
+        STUDY.replace("FIRST", FIRST)
+        .replace("TASKS", str(tmp_path / "tasks"))
+        .replace("FOLDER", str(small_model_folder))
+    )
     return path
 
 
@@ -84,7 +88,15 @@ def test_commits_are_filled_in_and_shown_and_all_else_stays(hub, study_file):
     assert [model.revision for model in study.models] == [TINY, SMALL, FIRST, None]
     assert study.calibration.revision == TEXTS
     assert [benchmark.revision for benchmark in study.evaluation.strata["memorization"]] == [QUESTIONS, None]
-    for shown in (TINY, SMALL, TEXTS, QUESTIONS, "evaluation.strata.memorization.0.task", f"{hub.endpoint}/datasets/someone/texts", "models.1.source"):
+    for shown in (
+        TINY,
+        SMALL,
+        TEXTS,
+        QUESTIONS,
+        "evaluation.strata.memorization.0.task",
+        f"{hub.endpoint}/datasets/someone/texts",
+        "models.1.source",
+    ):
         assert shown in result.output
     assert FIRST not in result.output
 

@@ -92,9 +92,7 @@ def test_preflight_and_cost_say_the_same_of_a_variant(study_file, tmp_path, monk
 
 def test_the_plain_way_runs_every_row(study_file, tmp_path):
     found = estimate(study_file, tmp_path)
-    assert found.plain_seconds == pytest.approx(
-        found.variants.plain_quantize.sum() + found.variants.plain_answer.sum()
-    )
+    assert found.plain_seconds == pytest.approx(found.variants.plain_quantize.sum() + found.variants.plain_answer.sum())
     work = work_of(read_study(study_file).evaluation)
     assert work.plain_tokens > work.tokens and work.plain_steps > work.steps
     assert ("ours", "score") in rates_of().coefficients and (PLAIN, "score") in rates_of().coefficients

@@ -73,9 +73,7 @@ class Rates:
     def evaluation(self, shapes: Shapes, work: Work, way: str = OURS) -> float:
         """Seconds of the job that answers what a variant is asked."""
         about = amounts_of(shapes)
-        tokens, steps = (
-            (work.tokens, work.steps) if way == OURS else (work.plain_tokens, work.plain_steps)
-        )
+        tokens, steps = (work.tokens, work.steps) if way == OURS else (work.plain_tokens, work.plain_steps)
         scored = self.seconds("score", way, **about, tokens=tokens) if tokens else 0.0
         generated = self.seconds("generate", way, **about, tokens=work.prompt_tokens, steps=steps) if steps else 0.0
         return self.seconds("start", way) + self.seconds("load", way, **about) + scored + generated

@@ -110,4 +110,3 @@ def duration(seconds: float) -> str:
     if seconds >= 2 * HOUR:
         return f"{seconds / HOUR:.1f} h"
     return f"{seconds / MINUTE:.1f} min" if seconds >= 2 * MINUTE else f"{seconds:.0f} s"
-
