@@ -2,8 +2,8 @@
 
 On a GPU, ``python benchmarks/rates.py OUT.csv 0.6B/8 1.7B/128 plain:8B/128 …`` (shape/calibration samples of 2,048
 tokens; ``plain:`` before it for gptqmodel and lm-eval's ``hf`` model too): Qwen3 shapes with random weights, 4 bits,
-groups of 128. On a CPU, ``python benchmarks/rates.py OUT.csv r1 r3 r5``: models of the ladder as config/ladder.yaml runs
-them, in a process with the libraries loaded, one thread. Every row is written as soon as it is measured.
+groups of 128. On a CPU, ``python benchmarks/rates.py OUT.csv r1 r3 r5``: models of the ladder as config/ladder.yaml
+runs them, in a process with the libraries loaded, one thread. Every row is written as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -242,7 +242,13 @@ def measure_plain(
     torch.cuda.empty_cache()
     with table.measure("load", size, shapes, "plain"):
         packed = GPTQModel.load(str(saved), device="cuda", backend=BACKEND.TRITON).model
-    lm = HFLM(pretrained=packed, tokenizer=word_tokenizer(), batch_size=PLAIN_BATCH, max_length=MAX_LENGTH, softmax_dtype="float32")  # fmt: skip
+    lm = HFLM(
+        pretrained=packed,
+        tokenizer=word_tokenizer(),
+        batch_size=PLAIN_BATCH,
+        max_length=MAX_LENGTH,
+        softmax_dtype="float32",
+    )
     rng = np.random.default_rng(0)
     for task in ("letters", "endings"):
         contexts, continuations = requests_like(task, rng)

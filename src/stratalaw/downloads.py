@@ -1,8 +1,8 @@
 """What a study needs from the Hugging Face Hub: pinned by commit, checked by hash, fetched once.
 
 Each file is fetched by huggingface_hub, which waits when the Hub limits requests and goes on where a connection broke.
-What has arrived stays in the folder of downloads until all is there, so that a download that was killed goes on where it
-was. Nothing that could run as code is fetched: no pickled weights and no Python.
+What has arrived stays in the folder of downloads until all is there, so that a download that was killed goes on where
+it was. Nothing that could run as code is fetched: no pickled weights and no Python.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Memory and time that jobs ask a scheduler for, from a model's shapes and the number of tokens.
 
-Memory was measured once, on one NVIDIA H200, for the shape of Qwen3-8B at 4 bits, groups of 128, 128 calibration samples
-of 2,048 tokens in batches of 8: quantization took 7.0 GB of GPU memory while activations were kept on the host (they are
-kept on the GPU now); a dense model took 35 GB to load, and 27 GB to answer with 65,536 tokens a batch. The formula gives
-these values or somewhat more, and scales them:
+Memory was measured once, on one NVIDIA H200, for the shape of Qwen3-8B at 4 bits, groups of 128, 128 calibration
+samples of 2,048 tokens in batches of 8: quantization took 7.0 GB of GPU memory while activations were kept on the host
+(they are kept on the GPU now); a dense model took 35 GB to load, and 27 GB to answer with 65,536 tokens a batch. The
+formula gives these values or somewhat more, and scales them:
 
     GPU, quantization   weights outside the layers + 6 bytes for each parameter of a layer + 5 Hessians of the widest
                         matrix in fp32 + 4 activations of a batch at the widest + inputs and outputs of a layer

@@ -38,9 +38,12 @@ def study_file(tmp_path_factory) -> Path:
         "calibration": {"corpus": "c.jsonl", "tokens": 2048},
         "evaluation": {
             "items": 1000,
-            "strata": {"memorization": [{"task": "triviaqa", "shots": 5, "chance": 0}], "reasoning": [{"task": "arc_easy", "chance": 0.25}]},
+            "strata": {
+                "memorization": [{"task": "triviaqa", "shots": 5, "chance": 0}],
+                "reasoning": [{"task": "arc_easy", "chance": 0.25}],
+            },
         },
-    }  # fmt: skip
+    }
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(study))
     return path

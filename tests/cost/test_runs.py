@@ -1,4 +1,4 @@
-"""What was run corrects what is predicted: totals come out right, and models of which nothing was run follow their stage."""
+"""What was run corrects what is predicted: totals come out right, and models that were not run follow their stage."""
 
 import numpy as np
 import pytest

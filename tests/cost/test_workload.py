@@ -68,7 +68,7 @@ def test_estimates_are_those_of_requests_that_are_as_the_table_says(tmp_path, na
             contexts.append(context)
             continuations.append([2000 + choice] if name == "letters" else rng.integers(1000, size=25).tolist())
     record(tmp_path, contexts, continuations, [])
-    asked = evaluation(benchmark[name], items=200)
+    asked = evaluation(benchmark, items=200)
     counted, estimated = work_of(asked, tmp_path), work_of(asked)
     assert estimated.is_estimated
     for amount in ("requests", "tokens", "plain_tokens"):
@@ -84,9 +84,13 @@ def test_items_are_limited_for_each_subtask_and_by_what_there_is():
 
 
 def test_examples_that_all_questions_share_run_once():
-    shared, own = Benchmark(task="mmlu", chance=0.25, shots=5), Benchmark(task="medmcqa", chance=0.25, shots=5)
-    tokens = {b.task: estimated_work(b, evaluation(b)).tokens - estimated_work(b.model_copy(update={"shots": 0}), evaluation(b)).tokens for b in (shared, own)}  # fmt: skip
-    assert tokens["mmlu"] == 57 * 5 * 110 and tokens["medmcqa"] == 4183 * 5 * 80
+    def tokens_of_five_shots(task: str) -> float:
+        without, with_shots = (Benchmark(task=task, chance=0.25, shots=shots) for shots in (0, 5))
+        asked = evaluation(without)
+        return estimated_work(with_shots, asked).tokens - estimated_work(without, asked).tokens
+
+    assert tokens_of_five_shots("mmlu") == 57 * 5 * 110
+    assert tokens_of_five_shots("medmcqa") == 4183 * 5 * 80
 
 
 def test_a_task_that_the_table_does_not_have_is_asked_as_others_are():

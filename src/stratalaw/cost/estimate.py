@@ -26,9 +26,9 @@ class Cost:
     """What a study takes.
 
     Attributes:
-        variants: one row for each variant: model, variant, quantize and answer (seconds of GPU jobs), plain_quantize and
-            plain_answer (the same by gptqmodel and lm-eval's ``hf``), score (seconds of a CPU job), checkpoint_bytes,
-            done_seconds (of GPU jobs that were run).
+        variants: one row for each variant: model, variant, quantize and answer (seconds of GPU jobs), plain_quantize
+            and plain_answer (the same by gptqmodel and lm-eval's ``hf``), score (seconds of a CPU job),
+            checkpoint_bytes, done_seconds (of GPU jobs that were run).
         model_bytes: of each model's dense weights.
         device: whose rates were used.
         runs: how many jobs that were run refined them.

@@ -22,8 +22,8 @@ class Runs:
     """Seconds of jobs that were run.
 
     Attributes:
-        seconds: by stage (quantize, answer, score), model and variant. Those of ``quantize`` are the audit's, without the
-            start of the job.
+        seconds: by stage (quantize, answer, score), model and variant. Those of ``quantize`` are the audit's, without
+            the start of the job.
         device: where most checkpoints were quantized; None if there are none.
     """
 

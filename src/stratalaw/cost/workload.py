@@ -1,4 +1,4 @@
-"""How much a study asks of a variant: tokens to run and steps to generate, by this pipeline and by lm-eval's own model.
+"""How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's own model.
 
 Once requests are recorded, their plan says it exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (its
 data set's published number), the tokens of a question, of an example in the prompt and of a choice (rough averages of
