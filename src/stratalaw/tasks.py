@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import re
+from collections.abc import Iterator, Mapping, Set
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
+import lm_eval.tasks
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -14,6 +17,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from stratalaw.study import Benchmark, Evaluation
 
 LISTED = 12
+DEFINITION = re.compile(rb"^(?:task|group|tag): *[\"']?([\w.-]+)[\"']? *$", re.MULTILINE)
 
 
 def task_manager(evaluation: Evaluation) -> TaskManager:
@@ -24,7 +28,10 @@ def task_manager(evaluation: Evaluation) -> TaskManager:
             what is allowed.
     """
     folder = evaluation.tasks_folder
-    manager = installed_tasks() if folder is None else TaskManager(include_path=folder, include_defaults=False)
+    if folder is None:
+        manager = installed_tasks(frozenset(b.task for benchmarks in evaluation.strata.values() for b in benchmarks))
+    else:
+        manager = TaskManager(include_path=folder, include_defaults=False)
     known = manager.all_tasks
     for stratum, benchmarks in evaluation.strata.items():
         for benchmark in benchmarks:
@@ -41,9 +48,34 @@ def task_manager(evaluation: Evaluation) -> TaskManager:
 
 
 @cache
-def installed_tasks() -> TaskManager:
-    """All tasks of lm-eval; it reads thousands of files to find them."""
-    return TaskManager()
+def installed_tasks(names: frozenset[str] = frozenset()) -> TaskManager:
+    """lm-eval's own tasks: at least those with some names if any are given, else all.
+
+    To find all, lm-eval takes some seconds to read fourteen thousand files.
+    """
+    folders = folders_of(names)
+    if not folders:
+        return TaskManager()
+    logging.getLogger("lm_eval.tasks._index").setLevel(logging.ERROR)  # of tags that several folders share
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    try:
+        for name in names:
+            list(task_configs(manager, name))
+    except KeyError:  # a group with members elsewhere
+        return TaskManager()
+    return manager
+
+
+def folders_of(names: Set[str]) -> list[str]:
+    """The folders of lm-eval that define some tasks or groups; none unless each is defined exactly once."""
+    installed = Path(lm_eval.tasks.__file__).parent
+    places = [
+        (found[1].decode(), installed / path.relative_to(installed).parts[0])
+        for path in installed.rglob("*.yaml")
+        for found in DEFINITION.finditer(path.read_bytes())
+        if found[1].decode() in names
+    ]
+    return sorted({str(folder) for _, folder in places}) if sorted(name for name, _ in places) == sorted(names) else []
 
 
 def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping]:

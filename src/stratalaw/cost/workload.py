@@ -1,8 +1,8 @@
 """How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's own model.
 
-Once requests are recorded, their plan says it exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (its
-data set's published number), the tokens of a question, of an example in the prompt and of a choice (rough averages of
-ours), and the tokens after which the longest generation of a batch ends.
+Once requests are recorded, their plan says it exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (a
+published number), the tokens of a question, of an example in the prompt and of a choice (rough averages of ours), and
+the tokens after which the longest generation of a batch ends.
 """
 
 from __future__ import annotations
