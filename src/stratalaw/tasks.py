@@ -58,12 +58,18 @@ def installed_tasks(names: frozenset[str] = frozenset()) -> TaskManager:
         return TaskManager()
     logging.getLogger("lm_eval.tasks._index").setLevel(logging.ERROR)  # of tags that several folders share
     manager = TaskManager(include_path=folders, include_defaults=False)
-    try:
-        for name in names:
-            list(task_configs(manager, name))
-    except KeyError:  # a group with members elsewhere
-        return TaskManager()
-    return manager
+    return manager if all(is_complete(manager, name) for name in names) else TaskManager()
+
+
+def is_complete(manager: TaskManager, name: str) -> bool:
+    """Whether all members of a group, if it is one, are among the tasks, by their names."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return False
+    config = entry.cfg or {}
+    if "group" not in config:
+        return True
+    return all(isinstance(member, str) and is_complete(manager, member) for member in config["task"])
 
 
 def folders_of(names: Set[str]) -> list[str]:

@@ -57,10 +57,8 @@ def test_a_known_generation_ends_before_all_tokens_that_are_allowed(tmp_path):
 @pytest.mark.parametrize("name", ["letters", "endings"])
 def test_estimates_are_those_of_requests_that_are_as_the_table_says(tmp_path, name):
     rng = np.random.default_rng(0)
-    benchmark = {
-        "letters": Benchmark(task="medmcqa", chance=0.25, shots=1),
-        "endings": Benchmark(task="piqa", chance=0.5),
-    }
+    letters, endings = Benchmark(task="medmcqa", chance=0.25, shots=1), Benchmark(task="piqa", chance=0.5)
+    benchmark = letters if name == "letters" else endings
     contexts, continuations = [], []
     for _ in range(200):
         context = rng.integers(1000, size=75 + 80 if name == "letters" else 16).tolist()
