@@ -38,6 +38,8 @@ class HubServer:
         """Answer as many requests with 429."""
         self.break_after: list[int] = []
         """Send only so many bytes of the next large files."""
+        self.stall_after: list[int] = []
+        """Send so many bytes of the next large files, and the rest never."""
         self.requests: list[tuple[str, str, str | None, str | None]] = []
         """Method, path, range, token."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -57,7 +59,7 @@ class HubServer:
         return Counter(
             path.rpartition("/")[2]
             for method, path, _, _ in self.requests
-            if method == "GET" and ("/resolve/" in path or path.startswith("/storage/"))
+            if method == "GET" and (path.startswith("/storage/") or ("/resolve/" in path and not path.endswith(LARGE)))
         )
 
     def _handler(hub) -> type[BaseHTTPRequestHandler]:
@@ -142,8 +144,18 @@ class HubServer:
                 content = hub.repositories[name].files[path.removeprefix(f"/storage/{name}/")]
                 start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
                 headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+                if hub.stall_after:
+                    return self.stall(content[start:], hub.stall_after.pop(0))
                 stop = hub.break_after.pop(0) if hub.break_after else None
                 self.answer(206 if start else 200, content[start:], headers, stop)
+
+            def stall(self, content: bytes, stop: int) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[:stop])
+                self.connection.recv(1)  # until the other side is gone
+                self.close_connection = True
 
             def refuse(self, status: int, code: str | None, message: str = "no") -> None:
                 self.answer(status, headers={"X-Error-Message": message} | ({"X-Error-Code": code} if code else {}))

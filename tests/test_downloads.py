@@ -1,8 +1,12 @@
 """Downloads from a Hub on loopback, with everything that goes wrong on the way."""
 
-import itertools
+import errno
 import json
 import logging
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,11 @@ def fetch(tmp_path):
         return target
 
     return fetch_model
+
+
+def ranges_asked(hub) -> list[str]:
+    """Parts of files that the storage was asked for."""
+    return [asked for _, path, asked, _ in hub.requests if path.startswith("/storage/") and asked]
 
 
 def assert_nothing_is_there(tmp_path) -> None:
@@ -97,14 +106,13 @@ def test_a_connection_that_breaks_goes_on_where_it_was(hub, repository, fetch, f
     hub.break_after = [1000, 300_000]  # the first large file is the weights
     target = fetch()
     assert (target / "model.safetensors").read_bytes() == files["model.safetensors"]
-    ranges = [asked for _, path, asked, _ in hub.requests if path.endswith("/model.safetensors") and asked]
-    assert ranges == ["bytes=1000-", "bytes=301000-"]
+    assert ranges_asked(hub) == ["bytes=1000-", "bytes=301000-"]
 
 
 def test_a_connection_that_always_breaks_is_one_line_and_whole_files_are_kept(hub, repository, fetch, files, waits):
     hub.break_after = [0] * 20
     with pytest.raises(
-        DownloadError, match=r"cannot be reached \(.*\); run again with a network: whole files are kept"
+        DownloadError, match=r"cannot be reached \(.*\); run again with a network: what has arrived is kept"
     ):
         fetch()
     hub.break_after, hub.requests = [], []
@@ -188,26 +196,57 @@ def test_what_the_disk_cannot_hold_is_not_fetched(hub, repository, fetch, monkey
     assert not hub.fetched()
 
 
-def test_a_killed_download_goes_on_with_the_files_it_has(hub, repository, fetch, monkeypatch):
-    class Killed(BaseException):
-        pass
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
+
+def test_a_killed_download_goes_on_where_it_was(hub, repository, fetch, files, tmp_path):
+    hub.stall_after = [300_000]
+    code = f"""
+from pathlib import Path
+from huggingface_hub import constants
+from stratalaw.downloads import Repository, download_model
+constants.DOWNLOAD_CHUNK_SIZE = 1000
+folder = Path({str(tmp_path)!r})
+download_model(Repository({NAME!r}, commit={COMMIT!r}), folder / "models" / "small", folder / "downloads")
+"""
+    download = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    partial = tmp_path / "downloads" / f"someone--small@{COMMIT}" / "model.safetensors.partial"
+    try:
+        wait_for(lambda: partial.exists() and partial.stat().st_size >= 250_000)
+    finally:
+        download.kill()
+        download.wait()
+    arrived, hub.requests = partial.stat().st_size, []
+    target = fetch()
+    verify_model(target)
+    assert (target / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert ranges_asked(hub) == [f"bytes={arrived}-"]
+    assert "config.json" not in hub.fetched()
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_disk_that_is_full_midway_is_one_line_and_what_has_arrived_is_kept(
+    hub, repository, fetch, files, monkeypatch
+):
     import stratalaw.downloads as downloads
 
-    fetched, count = downloads._fetch, itertools.count()
+    def full(url, content, **options):
+        content.write(files["model.safetensors"][:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def killed_at_the_third(*arguments):
-        if next(count) == 2:
-            raise Killed
-        fetched(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(downloads, "_fetch", killed_at_the_third)
-        fetch()
-    before = sum(hub.fetched().values())
-    assert before == 2
+    fetched = downloads.http_get
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            downloads, "http_get", lambda url, *a, **o: (full if url.endswith("safetensors") else fetched)(url, *a, **o)
+        )
+        with pytest.raises(DownloadError, match=r"model.safetensors: the disk is full; make room and run again: what"):
+            fetch()
     verify_model(fetch())
-    assert set(hub.fetched().values()) == {1}
+    assert ranges_asked(hub) == ["bytes=1000-"]
 
 
 @pytest.mark.parametrize("name", ["en/c4.00.json.gz", "small.jsonl"])

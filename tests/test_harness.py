@@ -265,3 +265,37 @@ def test_the_prompt_has_as_many_examples_as_the_study_says(tokenizer, tmp_path, 
     assert {context.count("+") for context in contexts} == {shots + 1}
     answers = pd.DataFrame({"log_likelihood": np.arange(36.0), "is_greedy": False})
     assert len(item_scores(requests, answers, evaluation, "reasoning")) == 6
+
+
+@pytest.fixture
+def loads(monkeypatch) -> list[tuple[str, dict]]:
+    """Data sets that lm-eval loads, with the options; one of the Hub is made up."""
+    import datasets
+
+    seen, load = [], datasets.load_dataset
+
+    def load_dataset(path, name=None, **options):
+        seen.append((path, options))
+        if path == "someone/questions":
+            return DatasetDict(test=Dataset.from_list([{"question": "1 + 2 =", "answer": "3"}]))
+        return load(path, name, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return seen
+
+
+@pytest.mark.parametrize("path", ["someone/questions", "json"])
+def test_data_sets_of_the_hub_are_those_of_the_commit(tokenizer, other_kinds, loads, path):
+    task = Path(other_kinds.tasks_folder) / "sums.yaml"
+    if path != "json":
+        lines = task.read_text().splitlines(keepends=True)
+        lines = [line for line in lines if not line.startswith("dataset_kwargs")]
+        task.write_text("".join(lines).replace("dataset_path: json", f"dataset_path: {path}"))
+    commit = "c" * 40
+    pinned = {"task": "sums", "metric": "exact_match", "chance": 0, "revision": commit}
+    evaluation = Evaluation(tasks_folder=other_kinds.tasks_folder, strata={"sums": [pinned]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3"] * len(requests)})
+    item_scores(requests, answers, evaluation, "sums")
+    assert len(loads) == 2  # recorded, and replayed
+    assert [options.get("revision") for _, options in loads] == [commit if path != "json" else None] * 2

@@ -63,6 +63,16 @@ def test_a_data_set_without_a_commit_is_refused_with_the_command_that_pins_it():
     check_inputs(changed("calibration", dataset="someone/texts", revision="a" * 40), "s.yaml")
 
 
+def test_a_benchmark_without_a_commit_of_its_data_set_is_refused_with_the_command_that_pins_it():
+    benchmark = DEMO.evaluation.strata["reasoning"][0].model_copy(update={"task": "arc_easy"})
+    expected = (
+        r"^s.yaml: evaluation.strata.reasoning: arc_easy: the revision of its data set allenai/ai2_arc is missing; "
+        r"run: stratalaw pin s.yaml$"
+    )
+    with pytest.raises(StudyError, match=expected):
+        check_inputs(changed("evaluation", strata={"reasoning": [benchmark]}, tasks_folder=None), "s.yaml")
+
+
 def test_a_missing_corpus_is_named():
     with pytest.raises(StudyError, match=r"^s\.yaml: calibration\.corpus: there is no file c4\.jsonl$"):
         check_inputs(changed("calibration", corpus="c4.jsonl"), "s.yaml")
@@ -78,7 +88,7 @@ def test_an_unknown_task_is_named_with_those_that_exist():
 
 def test_tasks_of_lm_evals_own_registry_are_known():
     benchmark = DEMO.evaluation.strata["reasoning"][0]
-    known = {"reasoning": [benchmark.model_copy(update={"task": "arc_challenge"})]}
+    known = {"reasoning": [benchmark.model_copy(update={"task": "arc_challenge", "revision": "a" * 40})]}
     check_inputs(changed("evaluation", strata=known, tasks_folder=None), "s.yaml")
 
 

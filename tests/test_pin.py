@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
@@ -27,9 +28,24 @@ calibration:
   dataset: someone/texts
   tokens: 256
 evaluation:
-  strata: {memorization: [{task: recall, chance: 0}]}
+  tasks_folder: TASKS
+  strata:
+    memorization:
+      - {task: recall, metric: exact_match, chance: 0}
+      - {task: here, metric: exact_match, chance: 0}
 """
-FIRST, TINY, SMALL, TEXTS = (digit * 40 for digit in "abcd")
+# A task whose data set is on the Hub, and one with a file of this machine.
+TASKS = {
+    "recall": {"dataset_path": "someone/questions", "output_type": "generate_until", "test_split": "test"},
+    "here": {
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": "items.jsonl"},
+        "output_type": "generate_until",
+        "test_split": "test",
+    },
+}
+METRIC = {"metric": "exact_match"}
+FIRST, TINY, SMALL, TEXTS, QUESTIONS = (digit * 40 for digit in "abcde")
 
 
 @pytest.fixture
@@ -38,9 +54,18 @@ def study_file(hub, tmp_path, small_model_folder) -> Path:
         "models/someone/tiny": HubRepository(TINY, {}),
         "models/someone/small": HubRepository(SMALL, {}),
         "datasets/someone/texts": HubRepository(TEXTS, {}),
+        "datasets/someone/questions": HubRepository(QUESTIONS, {}),
     }
+    (tmp_path / "tasks").mkdir()
+    for name, task in TASKS.items():
+        described = {"task": name, "doc_to_text": "question", "doc_to_target": "answer", "metric_list": [METRIC]} | task
+        (tmp_path / "tasks" / f"{name}.yaml").write_text(yaml.safe_dump(described))
     path = tmp_path / "study.yaml"
-    path.write_text(STUDY.replace("FIRST", FIRST).replace("FOLDER", str(small_model_folder)))
+    path.write_text(
+        STUDY.replace("FIRST", FIRST)
+        .replace("TASKS", str(tmp_path / "tasks"))
+        .replace("FOLDER", str(small_model_folder))
+    )
     return path
 
 
@@ -56,12 +81,22 @@ def test_commits_are_filled_in_and_shown_and_all_else_stays(hub, study_file):
         before.replace("someone/tiny, family", f"someone/tiny, revision: {TINY}, family")
         .replace("# spelt as on its page\n", f"# spelt as on its page\n    revision: {SMALL}\n")
         .replace("dataset: someone/texts\n", f"dataset: someone/texts\n  revision: {TEXTS}\n")
+        .replace("task: recall,", f"task: recall, revision: {QUESTIONS},")
     )
     assert study_file.read_text() == expected
     study = read_study(study_file)
     assert [model.revision for model in study.models] == [TINY, SMALL, FIRST, None]
     assert study.calibration.revision == TEXTS
-    for shown in (TINY, SMALL, TEXTS, f"{hub.endpoint}/datasets/someone/texts", "models.1.source"):
+    assert [benchmark.revision for benchmark in study.evaluation.strata["memorization"]] == [QUESTIONS, None]
+    for shown in (
+        TINY,
+        SMALL,
+        TEXTS,
+        QUESTIONS,
+        "evaluation.strata.memorization.0.task",
+        f"{hub.endpoint}/datasets/someone/texts",
+        "models.1.source",
+    ):
         assert shown in result.output
     assert FIRST not in result.output
 
@@ -69,7 +104,7 @@ def test_commits_are_filled_in_and_shown_and_all_else_stays(hub, study_file):
 def test_what_is_pinned_stays_as_it_is(hub, study_file):
     run(study_file)
     pinned = study_file.read_text()
-    hub.repositories["models/someone/tiny"].commit = "e" * 40
+    hub.repositories["models/someone/tiny"].commit = "f" * 40
     result = run(study_file)
     assert result.exit_code == 0 and "nothing to pin" in result.output
     assert study_file.read_text() == pinned
@@ -117,3 +152,21 @@ def test_a_name_that_is_merged_in_is_one_line_and_the_file_stays(hub, study_file
 def test_a_study_that_is_none_is_one_line(tmp_path):
     result = run(tmp_path / "absent.yaml")
     assert result.exit_code == 1 and result.stderr == f"{tmp_path}/absent.yaml: there is no such file\n"
+
+
+def test_a_task_that_does_not_exist_is_one_line(study_file):
+    study_file.write_text(study_file.read_text().replace("task: recall", "task: recal"))
+    result = run(study_file)
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+    assert "evaluation.strata.memorization: the folder" in result.stderr and "has no task recal" in result.stderr
+
+
+def test_a_group_of_several_data_sets_must_be_named_one_by_one(study_file, tmp_path):
+    for name in "ab":
+        task = TASKS["recall"] | {"task": name, "dataset_path": f"someone/{name}", "metric_list": [METRIC]}
+        (tmp_path / "tasks" / f"{name}.yaml").write_text(yaml.safe_dump(task))
+    (tmp_path / "tasks" / "both.yaml").write_text(yaml.safe_dump({"group": "both", "task": ["a", "b"]}))
+    study_file.write_text(study_file.read_text().replace("task: recall", "task: both"))
+    result = run(study_file)
+    assert result.exit_code == 1
+    assert "the tasks of both come from several data sets (someone/a, someone/b); name them one by one" in result.stderr

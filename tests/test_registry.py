@@ -67,3 +67,18 @@ def test_what_is_not_pinned_is_refused_with_the_command_that_pins_it(study):
 
 def test_mmlu_is_its_57_subjects(manager):
     assert len(list(task_configs(manager, "mmlu"))) == 57
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_tasks_that_are_found_by_their_names_are_those_among_all(manager, study):
+    names = frozenset(benchmark.task for benchmark in benchmarks(study))
+    some = installed_tasks(names)
+    assert len(some.all_tasks) < len(manager.all_tasks) / 10
+    for name in names:
+        assert list(task_configs(some, name)) == list(task_configs(manager, name))
+
+
+@pytest.mark.parametrize("name", ["absent", "ai2_arc", "openllm"])
+def test_of_names_that_are_not_defined_once_all_tasks_are_looked_at(manager, name):
+    """There is no such task; a tag of several tasks; a group whose members are elsewhere."""
+    assert installed_tasks(frozenset({name})).all_tasks == manager.all_tasks

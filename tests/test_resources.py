@@ -5,6 +5,7 @@ from transformers import Qwen3Config
 
 from stratalaw.resources import resources_of_evaluation, resources_of_quantization, round_up
 from stratalaw.shapes import shapes_of
+from stratalaw.study import Benchmark, Evaluation
 from stratalaw.variants import Quantization
 
 QWEN3_8B = {
@@ -19,6 +20,12 @@ QWEN3_8B = {
 }
 W4 = Quantization(bits=4, group_size=128, calibration_size=128, calibration_seed=0)
 PAPER = {"tokens": 2048, "batch_size": 8}
+TASKS = ("arc_easy", "hellaswag", "mmlu")
+
+
+def evaluation(items: int | None = 1000, tokens_a_batch: int = 65_536) -> Evaluation:
+    benchmarks = [Benchmark(task=task, chance=0.25, shots=5) for task in TASKS]
+    return Evaluation(strata={"application": benchmarks}, items=items, tokens_a_batch=tokens_a_batch)
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +44,15 @@ def test_quantization_asks_for_what_was_measured_and_not_for_much_more(qwen3_8b)
 
 
 def test_evaluation_asks_for_what_was_measured_and_not_for_much_more(qwen3_8b):
-    asked = resources_of_evaluation(qwen3_8b, tasks=2, items=1000, tokens_a_batch=65_536)
+    asked = resources_of_evaluation(qwen3_8b, evaluation())
     assert 35_000 <= asked.gpu_mem_mb <= 48_000  # loading is the peak
-    assert asked.runtime == 15
-    many_tokens = resources_of_evaluation(qwen3_8b, tasks=2, items=1000, tokens_a_batch=4 * 65_536)
+    assert 15 <= asked.runtime <= 45
+    many_tokens = resources_of_evaluation(qwen3_8b, evaluation(tokens_a_batch=4 * 65_536))
     assert many_tokens.gpu_mem_mb >= 16_400 + 4 * (27_000 - 16_400)  # the cache of keys and values is
 
 
-def test_the_whole_benchmarks_take_longer_than_a_thousand_items(qwen3_8b):
-    some, every = (
-        resources_of_evaluation(qwen3_8b, tasks=7, items=items, tokens_a_batch=65_536) for items in (1000, None)
-    )
+def test_the_whole_benchmarks_take_longer_than_some_items(qwen3_8b):
+    some, every = (resources_of_evaluation(qwen3_8b, evaluation(items)) for items in (100, None))
     assert every.runtime > some.runtime
 
 
@@ -68,7 +73,7 @@ def test_a_small_model_fits_twice_into_a_laptop(small_model_folder):
     shapes = shapes_of(small_model_folder)
     for asked in (
         resources_of_quantization(shapes, Quantization(4, 128, 128, 0), tokens=256, batch_size=8),
-        resources_of_evaluation(shapes, tasks=7, items=None, tokens_a_batch=16_384),
+        resources_of_evaluation(shapes, evaluation(tokens_a_batch=16_384)),
     ):
         assert asked.mem_mb <= 4_000 and asked.gpu_mem_mb <= 1_000 and asked.runtime == 15
 

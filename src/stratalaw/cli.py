@@ -59,6 +59,25 @@ def preflight(
 
 
 @app.command()
+def cost(
+    study: StudyFile = Path("config/config.yaml"),
+    gpus: Annotated[int | None, typer.Option(min=1, help="also simulate this number of GPUs")] = None,
+    device: Annotated[str | None, typer.Option(help="whose rates, such as H100 or cpu")] = None,
+    download_rate: Annotated[float, typer.Option(min=0.001, help="of the network, in MB/s")] = 100,
+) -> None:
+    """Say what a study takes before it runs: GPU-hours, disk, and wall time on 1 to 64 GPUs."""
+    from stratalaw.cost.estimate import WORKERS, cost_of
+    from stratalaw.cost.tables import show_cost
+    from stratalaw.study import read_study
+
+    with _one_line_errors():
+        wanted = read_study(study)
+        workers = sorted({*WORKERS, gpus or WORKERS[0]})
+        found = cost_of(wanted, str(study), download_rate * 1e6, device, workers=workers)
+    show_cost(wanted.name, found, gpus)
+
+
+@app.command()
 def status(study: StudyFile) -> None:
     """Show how far a study is in this folder: done, failed and why, remaining, and the time left."""
     from stratalaw.status import show_status, status_of

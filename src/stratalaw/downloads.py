@@ -1,12 +1,13 @@
 """What a study needs from the Hugging Face Hub: pinned by commit, checked by hash, fetched once.
 
 Each file is fetched by huggingface_hub, which waits when the Hub limits requests and goes on where a connection broke.
-Files that are whole stay in the folder of downloads until all are there, so that a download that was killed goes on
-with them. Nothing that could run as code is fetched: no pickled weights and no Python.
+What has arrived stays in the folder of downloads until all is there, so that a download that was killed goes on where
+it was. Nothing that could run as code is fetched: no pickled weights and no Python.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -19,16 +20,15 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-    XetDownloadError,
 )
+from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import (
     are_progress_bars_disabled,
     build_hf_headers,
@@ -48,6 +48,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 SECONDS_FOR_AN_ANSWER = 30
 LIMITED, UNAUTHORIZED, FORBIDDEN = 429, 401, 403
 BAD_TOKEN = "Invalid credentials in Authorization header"
+KEPT = "what has arrived is kept"
+PARTIAL = ".partial"
 HOW_TO_GIVE_A_TOKEN = "set HF_TOKEN, or log in with: hf auth login"
 
 
@@ -97,7 +99,7 @@ def download_model(repository: Repository, target: Path, downloads: Path) -> Non
     with _online(repository):
         files = [file for file in list_files(repository) if is_copied(file.name)]
         check_names(repository, [file.name for file in files])
-        check_disk(waiting, sum(file.size for file in files if not (waiting / file.name).exists()))
+        check_disk(waiting, sum(file.size for file in files) - bytes_in(waiting))
         for file in files:
             _fetch(repository, file, waiting)
     check_model(waiting)
@@ -115,16 +117,18 @@ def download_file(repository: Repository, name: str, target: Path) -> None:
     Raises:
         DownloadError: the Hub cannot be reached, refuses, or sent something else than it announced.
     """
-    with appears_whole(target) as unfinished, _online(repository):
-        url = hf_hub_url(
-            repository.name, name, repo_type=repository.kind, revision=repository.commit, endpoint=endpoint()
-        )
-        about = get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
-        check_disk(target, about.size or 0)
-        waiting = unfinished.with_name("download")
-        _fetch(repository, HubFile(name, about.size or 0, about.etag or ""), waiting)
-        shutil.move(waiting / name, unfinished)
-        shutil.rmtree(waiting)
+    waiting = target.with_name(f"{target.name}.download")
+    try:
+        with _online(repository):
+            url = _address(repository, name)
+            about = get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
+            check_disk(waiting, (about.size or 0) - bytes_in(waiting))
+            _fetch(repository, HubFile(name, about.size or 0, about.etag or ""), waiting)
+        with appears_whole(target) as unfinished:
+            shutil.move(waiting / name, unfinished)
+    finally:
+        if not bytes_in(waiting):
+            shutil.rmtree(waiting, ignore_errors=True)
 
 
 def newest_commit(repository: Repository) -> str:
@@ -174,6 +178,11 @@ def check_disk(place: Path, needed: int) -> None:
         raise DownloadError(f"{place}: the download needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
 
 
+def bytes_in(folder: Path) -> int:
+    """Size of all files in a folder; 0 if there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def endpoint() -> str:
     """The Hub's address."""
     return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
@@ -192,23 +201,44 @@ def _get(url: str) -> httpx.Response:
 
 def _fetch(repository: Repository, file: HubFile, folder: Path) -> None:
     """Fetch a file into a folder unless it is there, and check it against its hash."""
-    path = hf_hub_download(
-        repository.name,
-        file.name,
-        repo_type=repository.kind,
-        revision=repository.commit,
-        local_dir=folder,
-        endpoint=endpoint(),
-    )
-    found = sha256(Path(path)) if SHA256.fullmatch(file.checksum) else git_hash(Path(path).read_bytes())
+    path = folder / file.name
+    if not path.exists():
+        _download(repository, file, path)
+    found = sha256(path) if SHA256.fullmatch(file.checksum) else git_hash(path.read_bytes())
     if found != file.checksum:
         # The next run must not take it for whole; the other files stay.
-        Path(path).unlink()
+        path.unlink()
         raise DownloadError(
             f"{repository.page}: {file.name} has the hash {found}, the Hub says {file.checksum}; it was thrown away: "
             "run again, and if it happens again, report it to the repository's owner"
         )
     LOG.info("%s at %s: %s, %d bytes, %s", repository.name, repository.commit, file.name, file.size, found)
+
+
+def _download(repository: Repository, file: HubFile, path: Path) -> None:
+    """Fetch a file; what arrives before an error or a kill stays beside it, and the next call goes on from there."""
+    # hf_hub_download throws away what has arrived.
+    partial = path.with_name(f"{path.name}{PARTIAL}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}  # a place in a compressed answer is none in the file
+    try:
+        with partial.open("ab") as content:
+            http_get(
+                _address(repository, file.name),
+                content,
+                resume_size=content.tell(),
+                headers=headers,
+                expected_size=file.size,
+            )
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DownloadError(f"{path}: the disk is full; make room and run again: {KEPT}") from error
+    partial.rename(path)
+
+
+def _address(repository: Repository, name: str) -> str:
+    return hf_hub_url(repository.name, name, repo_type=repository.kind, revision=repository.commit, endpoint=endpoint())
 
 
 @contextmanager
@@ -219,7 +249,7 @@ def _online(repository: Repository) -> Iterator[None]:
     disable_progress_bars()
     try:
         yield
-    except (HfHubHTTPError, LocalEntryNotFoundError, XetDownloadError, httpx.HTTPError) as error:
+    except (HfHubHTTPError, httpx.HTTPError) as error:
         raise DownloadError(describe(error, repository)) from error
     finally:
         constants.HF_HUB_OFFLINE = offline
@@ -230,8 +260,6 @@ def _online(repository: Repository) -> Iterator[None]:
 def describe(error: Exception, repository: Repository) -> str:
     """What went wrong with a repository and what to do, in one line."""
     page, kind = repository.page, {"model": "model", "dataset": "data set"}[repository.kind]
-    if isinstance(error, LocalEntryNotFoundError):  # huggingface_hub's word for a network error
-        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if status == UNAUTHORIZED and response.headers.get("X-Error-Message") == BAD_TOKEN:
@@ -247,7 +275,7 @@ def describe(error: Exception, repository: Repository) -> str:
     if status == FORBIDDEN:
         return f"{page}: the token may not read it; {HOW_TO_GIVE_A_TOKEN}"
     if status == LIMITED:
-        return f"{page}: the Hub still limits requests after several waits; run again later: whole files are kept"
+        return f"{page}: the Hub still limits requests after several waits; run again later: {KEPT}"
     if status is not None:
-        return f"{page}: the Hub answered with status {status}; run again later: whole files are kept"
-    return f"{endpoint()} cannot be reached ({error}); run again with a network: whole files are kept"
+        return f"{page}: the Hub answered with status {status}; run again later: {KEPT}"
+    return f"{endpoint()} cannot be reached ({error}); run again with a network: {KEPT}"

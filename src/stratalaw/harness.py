@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 from lm_eval import evaluator, simple_evaluate
@@ -23,7 +24,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from stratalaw.study import Benchmark, Evaluation
-from stratalaw.tasks import task_manager
+from stratalaw.tasks import is_on_the_hub, task_manager
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
 DEFAULT_MAX_NEW_TOKENS = 256  # as lm-eval's hf model
@@ -173,9 +174,26 @@ def without_environment() -> Iterator[None]:
         evaluator.add_env_info = describe
 
 
+@contextmanager
+def data_sets_at(commit: str | None) -> Iterator[None]:
+    """Have lm-eval load data sets of the Hub at a commit, which few of its tasks let one choose."""
+    load = datasets.load_dataset
+
+    def load_at_commit(path: str, *arguments, **options):
+        pinned = {"revision": commit} if commit is not None and is_on_the_hub(path) else {}
+        return load(path, *arguments, **(options | pinned))
+
+    datasets.load_dataset = load_at_commit
+    try:
+        yield
+    finally:
+        datasets.load_dataset = load
+
+
 def load_task(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
     """A task or a group of tasks, with as many examples in the prompt as the study says."""
-    loaded = manager.load([benchmark.task])
+    with data_sets_at(benchmark.revision):
+        loaded = manager.load([benchmark.task])
     if benchmark.shots is not None:
         # lm-eval takes {"task": name, "num_fewshot": n} for a new task without a data set.
         for task in loaded["tasks"].values():

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.models import CONFIG, ModelError, check_model, model_files
-from stratalaw.study import Calibration, Model, Study, StudyError
+from stratalaw.study import Calibration, Evaluation, Model, Study, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
@@ -21,14 +21,12 @@ def check_inputs(study: Study, study_file: str) -> None:
     Raises:
         StudyError: something is missing, damaged or not pinned; one line names the file and the key.
     """
-    from stratalaw.tasks import task_manager
-
     try:
         for i, model in enumerate(study.models):
             if model.revision is None:
                 check_source(model, f"models.{i}", study_file)
         check_corpus(study.calibration, study_file)
-        task_manager(study.evaluation)
+        check_data_sets(study.evaluation, study_file)
     except (LookupError, ModelError) as error:
         raise StudyError(f"{study_file}: {error.args[0]}") from None
 
@@ -83,6 +81,20 @@ def check_corpus(calibration: Calibration, study_file: str) -> None:
         raise LookupError(
             f"calibration: the revision of {calibration.dataset} is missing; run: stratalaw pin {study_file}"
         )
+
+
+def check_data_sets(evaluation: Evaluation, study_file: str) -> None:
+    """Refuse a task that lm-eval does not have, and one whose data set is on the Hub and has no revision."""
+    from stratalaw.tasks import data_set_of, task_manager
+
+    manager = task_manager(evaluation)
+    for stratum, benchmarks in evaluation.strata.items():
+        for benchmark in benchmarks:
+            if benchmark.revision is None and (data_set := data_set_of(manager, benchmark.task)) is not None:
+                raise LookupError(
+                    f"evaluation.strata.{stratum}: {benchmark.task}: the revision of its data set {data_set} is "
+                    f"missing; run: stratalaw pin {study_file}"
+                )
 
 
 def is_unpinned(model: Model) -> bool:

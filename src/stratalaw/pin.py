@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -30,10 +30,12 @@ def pin(study_file: Path) -> list[Pinned]:
         DownloadError: the Hub cannot be reached or has no such repository; the file is as it was.
     """
     study = read_study(study_file)
-    pinned = [
-        Pinned(key, Repository(repository.name, repository.kind, newest_commit(repository)))
-        for key, repository in unpinned(study)
-    ]
+    try:
+        missing = list(unpinned(study))
+    except LookupError as error:
+        raise StudyError(f"{study_file}: {error.args[0]}") from None
+    commits = {repository: newest_commit(repository) for repository in dict.fromkeys(found for _, found in missing)}
+    pinned = [Pinned(key, replace(repository, commit=commits[repository])) for key, repository in missing]
     if not pinned:
         return []
     try:
@@ -46,13 +48,24 @@ def pin(study_file: Path) -> list[Pinned]:
 
 
 def unpinned(study: Study) -> Iterator[tuple[str, Repository]]:
-    """The repositories without a commit, with the keys that name them."""
+    """The repositories without a commit, with the keys that name them.
+
+    Raises:
+        LookupError: lm-eval has no such task, or a task's data set cannot be told.
+    """
+    from stratalaw.tasks import data_set_of, task_manager
+
     for i, model in enumerate(study.models):
         if is_unpinned(model):
             yield f"models.{i}.source", Repository(model.source)
     calibration = study.calibration
     if calibration.dataset is not None and calibration.revision is None:
         yield "calibration.dataset", Repository(calibration.dataset, "dataset")
+    manager = task_manager(study.evaluation)
+    for stratum, benchmarks in study.evaluation.strata.items():
+        for i, benchmark in enumerate(benchmarks):
+            if benchmark.revision is None and (data_set := data_set_of(manager, benchmark.task)) is not None:
+                yield f"evaluation.strata.{stratum}.{i}.task", Repository(data_set, "dataset")
 
 
 def with_revisions(text: str, pinned: list[Pinned]) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from stratalaw.cost.rates import rates_of
+from stratalaw.cost.workload import work_of
 from stratalaw.downloads import Repository, download_file
 from stratalaw.inputs import check_architecture, check_is_pinned
 from stratalaw.kernels import kernel_of
@@ -32,6 +34,7 @@ class Checkpoint:
         gpu_bytes: GPU memory that its jobs need at least.
         ragged: row lengths that the group size does not divide, with the matrices that have them.
         kernel: what a user would run it on.
+        gpu_seconds: that its jobs take on the GPU whose rates were measured.
     """
 
     model: str
@@ -40,6 +43,7 @@ class Checkpoint:
     gpu_bytes: int
     ragged: dict[int, list[str]]
     kernel: str
+    gpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,7 @@ def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
         StudyError: a model is not pinned, is not there, or cannot be quantized.
         DownloadError: the configuration of a model cannot be fetched.
     """
-    shapes = {}
-    for i, model in enumerate(study.models):
-        try:
-            check_is_pinned(model, f"models.{i}", study_file)
-            shapes[model.name] = shapes_of_model(model)
-        except (LookupError, ModelError) as error:
-            raise StudyError(f"{study_file}: {error.args[0]}") from None
+    shapes = shapes_of_study(study, study_file)
     checkpoints = list(checkpoints_of(study, shapes))
     disk = disk_bytes(shapes, checkpoints)
     existing = RESULTS if RESULTS.exists() else Path()
@@ -92,6 +90,23 @@ def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
             f"{existing.resolve()}: models and checkpoints need {disk / GB:,.0f} GB, and {free / GB:,.0f} GB are free"
         )
     return Preflight(checkpoints, disk, free, problems)
+
+
+def shapes_of_study(study: Study, study_file: str) -> dict[str, Shapes]:
+    """The shapes of every model of a study, by its name.
+
+    Raises:
+        StudyError: a model is not pinned, is not there, or cannot be quantized.
+        DownloadError: the configuration of a model cannot be fetched.
+    """
+    shapes = {}
+    for i, model in enumerate(study.models):
+        try:
+            check_is_pinned(model, f"models.{i}", study_file)
+            shapes[model.name] = shapes_of_model(model)
+        except (LookupError, ModelError) as error:
+            raise StudyError(f"{study_file}: {error.args[0]}") from None
+    return shapes
 
 
 def shapes_of_model(model: Model) -> Shapes:
@@ -112,7 +127,8 @@ def shapes_of_model(model: Model) -> Shapes:
 
 def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Checkpoint]:
     """Every quantized variant of a study."""
-    variants = study.variants()
+    variants, rates, work = study.variants(), rates_of(), work_of(study.evaluation)
+    answering = {name: rates.evaluation(model, work) for name, model in shapes.items()}
     for row in variants[variants.variant != BASELINE_NAME].itertuples():
         quantization, model = Quantization.from_name(row.variant), shapes[row.model]
         ragged: dict[int, list[str]] = {}
@@ -127,6 +143,9 @@ def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Checkpoi
             gpu_bytes=max(scoring_bytes(model, study), quantizing_bytes(model, quantization, study)),
             ragged=ragged,
             kernel=kernel_of(quantization, study.gptq.symmetric, model.matrices),
+            gpu_seconds=rates.before_quantization(model)
+            + rates.quantization(model, quantization.calibration_size * study.calibration.tokens)
+            + answering[row.model],
         )
 
 

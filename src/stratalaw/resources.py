@@ -1,15 +1,15 @@
-"""Memory and time that jobs ask a scheduler for: one formula, from a model's shapes and the number of tokens.
+"""Memory and time that jobs ask a scheduler for, from a model's shapes and the number of tokens.
 
-Measured once, on one NVIDIA H200, for the shape of Qwen3-8B at 4 bits, groups of 128, 128 calibration samples of 2,048
-tokens in batches of 8: quantization took 82 s and 7.0 GB of GPU memory while activations were kept on the host (they
-are kept on the GPU now); a dense model took 35 GB to load, and 27 GB to answer with 65,536 tokens a batch; 2,000 items
-took 29 s, loading included. The formula gives these values or somewhat more, and scales them:
+Memory was measured once, on one NVIDIA H200, for the shape of Qwen3-8B at 4 bits, groups of 128, 128 calibration
+samples of 2,048 tokens in batches of 8: quantization took 7.0 GB of GPU memory while activations were kept on the host
+(they are kept on the GPU now); a dense model took 35 GB to load, and 27 GB to answer with 65,536 tokens a batch. The
+formula gives these values or somewhat more, and scales them:
 
     GPU, quantization   weights outside the layers + 6 bytes for each parameter of a layer + 5 Hessians of the widest
                         matrix in fp32 + 4 activations of a batch at the widest + inputs and outputs of a layer
     GPU, evaluation     the larger of 2.2 x weights (loading), and weights + cache of keys and values + 2 activations
     RAM                 libraries + weights (+ the packed weights)
-    time                start + 4 x the measured time x parameters (x tokens, beyond the measured number)
+    time                10 minutes + 4 x what the measured rates say (``stratalaw.cost.rates``)
 
 All of it grows with the attempt (a job that was killed for its memory or its time asks for more when it is retried) and
 is rounded up to a few sizes, so that a scheduler can fill gaps with jobs that look alike.
@@ -19,7 +19,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stratalaw.cost.rates import rates_of
+from stratalaw.cost.workload import work_of
 from stratalaw.shapes import BYTES_OF_16_BITS, Shapes
+from stratalaw.study import Evaluation
 from stratalaw.variants import Quantization
 
 BYTES_OF_A_MEGABYTE = 10**6
@@ -28,15 +31,8 @@ LIBRARIES_MB = 3_000  # resident memory of torch, transformers, gptqmodel and lm
 START_MINUTES = 10  # a cold file system, loading libraries, compiling kernels
 SHORTEST_MINUTES = 15
 
-# The measured point.
-MEASURED_PARAMETERS = 8.19e9
-MEASURED_CALIBRATION_TOKENS = 128 * 2048
-MEASURED_QUANTIZATION_MINUTES = 82 / 60
-MEASURED_ITEM_MINUTES = 29 / 60 / 2000
 # Other GPUs are up to four times slower than the measured one.
 SLOWER_GPU = 4
-
-LARGEST_BENCHMARK_ITEMS = 18_000  # TriviaQA; the number of a task's items is not known before it is loaded
 
 
 @dataclass(frozen=True)
@@ -72,37 +68,31 @@ def resources_of_quantization(
         + 2 * calibration_tokens * shapes.hidden_size * BYTES_OF_16_BITS
     )
     on_host = shapes.weight_bytes(None) + shapes.weight_bytes(quantization)
-    more_tokens = max(1, calibration_tokens / MEASURED_CALIBRATION_TOKENS)
-    minutes = MEASURED_QUANTIZATION_MINUTES * shapes.n_params / MEASURED_PARAMETERS * more_tokens
-    return _rounded(on_host, on_gpu, minutes, attempt)
+    rates = rates_of()
+    seconds = rates.before_quantization(shapes) + rates.quantization(shapes, calibration_tokens)
+    return _rounded(on_host, on_gpu, seconds, attempt)
 
 
-def resources_of_evaluation(
-    shapes: Shapes, tasks: int, items: int | None, tokens_a_batch: int, attempt: int = 1
-) -> Resources:
+def resources_of_evaluation(shapes: Shapes, evaluation: Evaluation, attempt: int = 1) -> Resources:
     """What the answers of one variant ask for.
 
     Args:
         shapes: of the model.
-        tasks: benchmarks, all strata together.
-        items: of each benchmark; None for all there are.
-        tokens_a_batch: tokens in one forward pass.
+        evaluation: what is asked.
         attempt: 1 for the first.
     """
     weights = shapes.weight_bytes(None)
-    activations = 2 * tokens_a_batch * shapes.hidden_size * BYTES_OF_16_BITS
-    on_gpu = max(2.2 * weights, weights + shapes.cache_bytes(tokens_a_batch) + activations)
-    answered = tasks * min(items or LARGEST_BENCHMARK_ITEMS, LARGEST_BENCHMARK_ITEMS)
-    minutes = MEASURED_ITEM_MINUTES * answered * shapes.n_params / MEASURED_PARAMETERS
-    return _rounded(weights, on_gpu, minutes, attempt)
+    activations = 2 * evaluation.tokens_a_batch * shapes.hidden_size * BYTES_OF_16_BITS
+    on_gpu = max(2.2 * weights, weights + shapes.cache_bytes(evaluation.tokens_a_batch) + activations)
+    return _rounded(weights, on_gpu, rates_of().evaluation(shapes, work_of(evaluation)), attempt)
 
 
-def _rounded(on_host: float, on_gpu: float, minutes: float, attempt: int) -> Resources:
-    """Sizes from bytes and minutes on the measured machine."""
+def _rounded(on_host: float, on_gpu: float, seconds: float, attempt: int) -> Resources:
+    """Sizes from bytes and seconds on the measured GPU."""
     return Resources(
         mem_mb=round_up((LIBRARIES_MB + on_host / BYTES_OF_A_MEGABYTE) * attempt, smallest=1_000),
         gpu_mem_mb=round_up(on_gpu / BYTES_OF_A_MEGABYTE * attempt, smallest=1_000),
-        runtime=round_up((START_MINUTES + SLOWER_GPU * minutes) * attempt, smallest=SHORTEST_MINUTES),
+        runtime=round_up((START_MINUTES + SLOWER_GPU * seconds / 60) * attempt, smallest=SHORTEST_MINUTES),
     )
 
 

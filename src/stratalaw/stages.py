@@ -38,6 +38,13 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def use_no_network() -> None:
+    """Have the libraries fail at once rather than ask the Hub: all that a job on a GPU needs is on the disk."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True
+
+
 def provide_model(source: str, revision: str | None, downloads: str, model: str) -> None:
     """A model's folder, whole and checked, with the hashes of its files: copied, or fetched if it has a revision."""
     if revision is None:
@@ -106,6 +113,7 @@ def quantize(model: str, calibration: str, options: Mapping, checkpoint: str) ->
     from stratalaw.unquantizable import is_unquantizable, record_unquantizable
     from stratalaw.variants import Quantization
 
+    use_no_network()
     verify_model(Path(model))
     quantization = Quantization.from_name(Path(checkpoint).name)
     samples = pd.read_parquet(calibration).tokens[: quantization.calibration_size].tolist()
@@ -163,6 +171,7 @@ def answer_requests(
         for answered in answers:
             write_table(pd.DataFrame(), answered)
         return
+    use_no_network()
     torch.set_num_threads(threads)
     model, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
     for requested, planned, answered in zip(requests, plans, answers, strict=True):

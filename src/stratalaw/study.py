@@ -122,6 +122,8 @@ class Benchmark(Section):
 
     task: Name
     """Name of the task in lm-eval."""
+    revision: Commit | None = None
+    """Commit of the task's data set on the Hub (40 hexadecimal digits; ``stratalaw pin`` fills it in)."""
     metric: Name = "acc"
     """The task's metric that is the accuracy."""
     filter: Name | None = None

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from stratalaw.cost.rates import rates_of
 from stratalaw.laws.analysis import Analysis, exponents_table
 from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
 
@@ -114,10 +115,10 @@ def show_preflight(found: Preflight) -> None:
 
 
 def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
-    """Sizes and kernels by model, bits and group size; memory is for the largest calibration set."""
+    """Sizes, minutes of a GPU and kernels by model, bits and group size; memory at least, for the most samples."""
     table = new_table(
-        "Variants by model, bits and group size",
-        *("model", "bits", "group size", "variants", "checkpoint (GB)", "GPU, at least (GB)", "kernel", "ragged"),
+        f"Variants by model, bits and group size; minutes on one {rates_of().device}",
+        *("model", "bits", "group", "variants", "GB", "GPU, GB", "minutes", "kernel", "ragged"),
     )
     previous = None
     for (model, bits, group_size), alike in grouped(checkpoints).items():
@@ -125,9 +126,11 @@ def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
             table.add_section()
         size = f"{alike[0].weight_bytes / 1e9:.2f}"
         memory = f"{max(checkpoint.gpu_bytes for checkpoint in alike) / 1e9:.1f}"
+        minutes = [round(checkpoint.gpu_seconds / 60, 1) for checkpoint in alike]
+        taken = f"{min(minutes)}" if min(minutes) == max(minutes) else f"{min(minutes)}-{max(minutes)}"
         ragged = ", ".join(map(str, sorted(alike[0].ragged)))
         name, previous = "" if model == previous else model, model
-        table.add_row(name, str(bits), str(group_size), str(len(alike)), size, memory, alike[0].kernel, ragged)
+        table.add_row(name, str(bits), str(group_size), str(len(alike)), size, memory, taken, alike[0].kernel, ragged)
     return table
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import re
+from collections.abc import Iterator, Mapping, Set
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 
+import lm_eval.tasks
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from stratalaw.study import Benchmark, Evaluation
 
 LISTED = 12
+DEFINITION = re.compile(rb"^(?:task|group|tag): *[\"']?([\w.-]+)[\"']? *$", re.MULTILINE)
 
 
 def task_manager(evaluation: Evaluation) -> TaskManager:
@@ -22,7 +28,10 @@ def task_manager(evaluation: Evaluation) -> TaskManager:
             what is allowed.
     """
     folder = evaluation.tasks_folder
-    manager = installed_tasks() if folder is None else TaskManager(include_path=folder, include_defaults=False)
+    if folder is None:
+        manager = installed_tasks(frozenset(b.task for benchmarks in evaluation.strata.values() for b in benchmarks))
+    else:
+        manager = TaskManager(include_path=folder, include_defaults=False)
     known = manager.all_tasks
     for stratum, benchmarks in evaluation.strata.items():
         for benchmark in benchmarks:
@@ -39,9 +48,40 @@ def task_manager(evaluation: Evaluation) -> TaskManager:
 
 
 @cache
-def installed_tasks() -> TaskManager:
-    """All tasks of lm-eval; it reads thousands of files to find them."""
-    return TaskManager()
+def installed_tasks(names: frozenset[str] = frozenset()) -> TaskManager:
+    """lm-eval's own tasks: at least those with some names if any are given, else all.
+
+    To find all, lm-eval takes some seconds to read fourteen thousand files.
+    """
+    folders = folders_of(names)
+    if not folders:
+        return TaskManager()
+    logging.getLogger("lm_eval.tasks._index").setLevel(logging.ERROR)  # of tags that several folders share
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    return manager if all(is_complete(manager, name) for name in names) else TaskManager()
+
+
+def is_complete(manager: TaskManager, name: str) -> bool:
+    """Whether all members of a group, if it is one, are among the tasks, by their names."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return False
+    config = entry.cfg or {}
+    if "group" not in config:
+        return True
+    return all(isinstance(member, str) and is_complete(manager, member) for member in config["task"])
+
+
+def folders_of(names: Set[str]) -> list[str]:
+    """The folders of lm-eval that define some tasks or groups; none unless each is defined exactly once."""
+    installed = Path(lm_eval.tasks.__file__).parent
+    places = [
+        (found[1].decode(), installed / path.relative_to(installed).parts[0])
+        for path in installed.rglob("*.yaml")
+        for found in DEFINITION.finditer(path.read_bytes())
+        if found[1].decode() in names
+    ]
+    return sorted({str(folder) for _, folder in places}) if sorted(name for name, _ in places) == sorted(names) else []
 
 
 def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping]:
@@ -54,6 +94,32 @@ def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping]:
     for member in config.get("task", sorted(entry.tags)):
         if isinstance(member, str):
             yield from task_configs(manager, member)
+
+
+def data_set_of(manager: TaskManager, name: str) -> str | None:
+    """The data set of the Hub that a task, or every task of a group, is made from; None if it is on this machine.
+
+    Raises:
+        LookupError: the tasks of a group are made from several, which one commit cannot pin.
+    """
+    paths = {data_set_path(manager, config) for config in task_configs(manager, name)}
+    found = sorted(path for path in paths if path is not None and is_on_the_hub(path))
+    if len(found) > 1:
+        raise LookupError(f"the tasks of {name} come from several data sets ({', '.join(found)}); name them one by one")
+    return found[0] if found else None
+
+
+def data_set_path(manager: TaskManager, config: Mapping) -> str | None:
+    """What a task hands to ``datasets.load_dataset``."""
+    if "class" not in config:
+        return config.get("dataset_path")
+    # Tasks written in Python name it in their code.
+    return load_yaml(manager.task_index[config["task"]].yaml_path, resolve_func=True)["class"].DATASET_PATH
+
+
+def is_on_the_hub(path: str) -> bool:
+    """Whether a data set is a repository (``owner/name``), and neither a format such as json nor a folder."""
+    return "/" in path and not Path(path).exists()
 
 
 def check_task(benchmark: Benchmark, config: Mapping, key: str) -> None:

@@ -91,9 +91,7 @@ def for_evaluation(resource):
     def amount(wildcards, attempt):
         asked = resources_of_evaluation(
             shapes_of_model(wildcards.model, weights_of(wildcards)),
-            tasks=sum(map(len, STUDY.evaluation.strata.values())),
-            items=STUDY.evaluation.items,
-            tokens_a_batch=STUDY.evaluation.tokens_a_batch,
+            STUDY.evaluation,
             attempt=attempt,
         )
         return getattr(asked, resource)

@@ -1,0 +1,1 @@
+"""What a study takes, before it runs: GPU-hours, disk and wall time."""

@@ -1,0 +1,152 @@
+"""Seconds of the parts of a job, from rates that were measured: ``rates.csv``, made by ``benchmarks/rates.py``.
+
+Each part is a sum of terms that mean something (a fixed start, a cost for each layer, parameter and token); their
+coefficients are not negative and fitted to the measured points by least squares on relative errors. What lies between
+and beyond the points follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+
+from stratalaw.cost.workload import Work
+from stratalaw.shapes import Shapes
+
+OURS, PLAIN = "ours", "plain"
+CPU = "cpu"
+INTERIM = "interim"
+# What the seconds of each part are made of; the names are columns of rates.csv.
+TERMS: Mapping[str, Callable[[Mapping], list]] = {
+    # Libraries loaded and the device ready.
+    "start": lambda m: [1],
+    # SHA-256 of the model's files.
+    "verify": lambda m: [m["n_params"]],
+    # Kernels and Python for each layer; solving and packing; forward passes and Hessians.
+    "quantize": lambda m: [1, m["n_layers"], m["n_quantized"], m["n_quantized"] * m["calibration_tokens"]],
+    # Dense weights on the device, from a checkpoint.
+    "load": lambda m: [1, m["n_params"]],
+    # Element-wise kernels; matrix products.
+    "score": lambda m: [1, m["n_layers"] * m["hidden_size"] * m["tokens"], m["n_quantized"] * m["tokens"]],
+    # Kernels of a step; reading the weights in each step; the prompts.
+    "generate": lambda m: [m["n_layers"] * m["steps"], m["n_params"] * m["steps"], m["n_quantized"] * m["tokens"]],
+    # On CPUs whatever the device: lm-eval's requests, calibration samples, lm-eval's metrics, laws and figures.
+    "requests": lambda m: [1, m["requests"]],
+    "calibration": lambda m: [1, m["calibration_tokens"]],
+    "scores": lambda m: [1, m["requests"]],
+    "analysis": lambda m: [1],
+}
+ON_CPU = ("requests", "calibration", "scores", "analysis")
+
+
+class RatesError(ValueError):
+    """A device without rates; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds on a device.
+
+    ``coefficients``: of the terms of each part, by the way (``ours`` or ``plain``) and the part.
+    """
+
+    device: str
+    coefficients: Mapping[tuple[str, str], np.ndarray]
+
+    def seconds(self, part: str, way: str = OURS, **amounts: float) -> float:
+        """Seconds of a part; ``amounts``: what its terms name."""
+        return float(np.dot(self.coefficients[way, part], TERMS[part](amounts)))
+
+    def quantization(self, shapes: Shapes, calibration_tokens: float, way: str = OURS) -> float:
+        """Seconds to load, quantize and save a model: what a checkpoint's audit calls ``seconds``."""
+        return self.seconds("quantize", way, **amounts_of(shapes), calibration_tokens=calibration_tokens)
+
+    def before_quantization(self, shapes: Shapes, way: str = OURS) -> float:
+        """Seconds of the same job before that: libraries, and this pipeline's check of the model's hashes."""
+        verify = self.seconds("verify", way, **amounts_of(shapes)) if way == OURS else 0.0
+        return self.seconds("start", way) + verify
+
+    def evaluation(self, shapes: Shapes, work: Work, way: str = OURS) -> float:
+        """Seconds of the job that answers what a variant is asked."""
+        about = amounts_of(shapes)
+        tokens, steps = (work.tokens, work.steps) if way == OURS else (work.plain_tokens, work.plain_steps)
+        scored = self.seconds("score", way, **about, tokens=tokens) if tokens else 0.0
+        generated = self.seconds("generate", way, **about, tokens=work.prompt_tokens, steps=steps) if steps else 0.0
+        return self.seconds("start", way) + self.seconds("load", way, **about) + scored + generated
+
+
+def amounts_of(shapes: Shapes) -> dict[str, int]:
+    """What the terms name of a model."""
+    return {name: getattr(shapes, name) for name in ("n_params", "n_quantized", "n_layers", "hidden_size")}
+
+
+@cache
+def measured_rates() -> pd.DataFrame:
+    """The table of measured points."""
+    with files(__package__).joinpath("rates.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def interim_points(device: str) -> int:
+    """Points of a device that were not measured on it; their notes say where they are from."""
+    measured = measured_rates()
+    return int(measured[measured.device == device].note.fillna("").str.startswith(INTERIM).sum())
+
+
+@cache
+def rates_of(device: str | None = None) -> Rates:
+    """Rates of a device: the first of the table if none is given, or any whose name contains ``device``.
+
+    Raises:
+        RatesError: the table has no such device.
+    """
+    measured = measured_rates()
+    devices = list(dict.fromkeys(measured.device))
+    wanted = [name for name in devices if device is None or device.casefold() in name.casefold()]
+    if not wanted:
+        raise RatesError(f"no rates were measured on {device}; there are those of {', '.join(devices)}")
+    return fitted(wanted[0], measured)
+
+
+def fitted(device: str, measured: pd.DataFrame) -> Rates:
+    """Coefficients of every part on a device."""
+    coefficients: dict[tuple[str, str], np.ndarray] = {}
+    for part in TERMS:
+        rows = measured[(measured.device == (CPU if part in ON_CPU else device)) & (measured.stage == part)]
+        coefficients[OURS, part] = fit(part, rows[rows.way == OURS])
+        plain, ours = rows[rows.way == PLAIN], coefficients[OURS, part]
+        coefficients[PLAIN, part] = fit(part, plain) if len(plain) >= len(ours) else ours * ratio(part, plain, ours)
+    return Rates(device, coefficients)
+
+
+def fit(part: str, rows: pd.DataFrame) -> np.ndarray:
+    """Nonnegative coefficients of a part's terms with the least relative errors; all 0 without points."""
+    from scipy.optimize import nnls
+
+    # From the last term: points that are all alike are taken to scale with it, not to be a fixed start.
+    terms = design(part, rows)[:, ::-1]
+    if rows.empty:
+        return np.zeros(terms.shape[1])
+    relative = terms / rows.seconds.to_numpy()[:, None]
+    # Columns differ by many orders of magnitude.
+    scale = np.linalg.norm(relative, axis=0)
+    scale[scale == 0] = 1
+    return (nnls(relative / scale, np.ones(len(rows)))[0] / scale)[::-1]
+
+
+def ratio(part: str, rows: pd.DataFrame, coefficients: np.ndarray) -> float:
+    """How many times the seconds of ``coefficients`` some points took (geometric mean); 1 without points."""
+    if rows.empty or not coefficients.any():
+        return 1.0
+    return float(np.exp(np.log(rows.seconds / (design(part, rows) @ coefficients)).mean()))
+
+
+def design(part: str, rows: pd.DataFrame) -> np.ndarray:
+    """(points, terms) of a part."""
+    terms = [np.broadcast_to(np.asarray(term, dtype=float), len(rows)) for term in TERMS[part](rows)]
+    return np.stack(terms, axis=1)

@@ -1,0 +1,142 @@
+"""How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's own model.
+
+Once requests are recorded, their plan says it exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (a
+published number), the tokens of a question, of an example in the prompt and of a choice (rough averages of ours), and
+the tokens after which the longest generation of a batch ends.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stratalaw.study import Benchmark, Evaluation
+
+OTHER = "other"  # the row of tasks that the table does not have
+PLAIN_BATCH = 32  # rows of a batch of lm-eval's hf model
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a variant is asked, all benchmarks together.
+
+    Attributes:
+        requests: answers.
+        tokens: that run for log-likelihoods, each shared one once.
+        plain_tokens: that lm-eval's ``hf`` model runs for them, padding not counted.
+        prompt_tokens: of the prompts of generations.
+        steps: of generation, summed over batches.
+        plain_steps: the same in batches of 32.
+        is_estimated: whether the requests were not recorded yet.
+    """
+
+    requests: float
+    tokens: float
+    plain_tokens: float
+    prompt_tokens: float
+    steps: float
+    plain_steps: float
+    is_estimated: bool
+
+    def __add__(self, other: Work) -> Work:
+        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
+        return Work(**sums | {"is_estimated": self.is_estimated or other.is_estimated})
+
+
+NOTHING = Work(0, 0, 0, 0, 0, 0, False)
+
+
+def work_of(evaluation: Evaluation, requests_folder: Path | None = None) -> Work:
+    """What a variant of a model is asked.
+
+    Args:
+        evaluation: of the study.
+        requests_folder: where the model's requests and their plans are, as far as they are recorded.
+    """
+    total = NOTHING
+    for stratum, benchmarks in evaluation.strata.items():
+        if requests_folder is not None and (requests_folder / f"{stratum}.plan.safetensors").exists():
+            total += recorded_work(requests_folder, stratum, evaluation.tokens_a_batch)
+        else:
+            for benchmark in benchmarks:
+                total += estimated_work(benchmark, evaluation)
+    return total
+
+
+def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Work:
+    """What a benchmark asks, from the table of benchmarks."""
+    table = known_benchmarks()
+    about = table.loc[benchmark.task if benchmark.task in table.index else OTHER]
+    items = min(about["items"], (evaluation.items or np.inf) * about.subtasks)
+    shots = (benchmark.shots or 0) * about.shot_tokens
+    prompt = about.prompt_tokens + shots
+    if not about.choices:
+        batch = max(1, evaluation.tokens_a_batch // (prompt + about.new_tokens))
+        steps = [np.ceil(items / rows) * about.new_tokens for rows in (batch, PLAIN_BATCH)]
+        return Work(items, 0, 0, items * prompt, *steps, is_estimated=True)
+    own = about.prompt_tokens + about.choices * about.answer_tokens
+    # Choices of one token are answered from one row.
+    rows = about.choices if about.answer_tokens else 1
+    return Work(
+        requests=items * about.choices,
+        tokens=items * own + shots * (about.subtasks if about.same_shots else items),
+        plain_tokens=items * rows * (prompt + about.answer_tokens),
+        prompt_tokens=0,
+        steps=0,
+        plain_steps=0,
+        is_estimated=True,
+    )
+
+
+def recorded_work(folder: Path, stratum: str, tokens_a_batch: int) -> Work:
+    """What a stratum asks, from its recorded requests and their plan."""
+    from safetensors import safe_open
+
+    from stratalaw.evaluation import NO_GENERATION
+    from stratalaw.scoring.plain import batches_by_length
+
+    with safe_open(folder / f"{stratum}.plan.safetensors", "np") as plan:
+        tokens = int(plan.metadata()["tokens"])
+    requests = pd.read_parquet(folder / f"{stratum}.parquet", columns=["task", "context", "continuation", "generation"])
+    is_scored = requests.generation == NO_GENERATION
+    scored, generated = requests[is_scored], requests[~is_scored]
+    # The last token of a continuation is predicted, not run.
+    inputs = {
+        np.concatenate(row)[:-1].astype(np.int32).tobytes()
+        for row in zip(scored.context, scored.continuation, strict=True)
+    }
+    steps = plain_steps = 0
+    for (task, options), rows in generated.groupby(["task", "generation"]):
+        new = longest_generation(task, json.loads(options)["max_new_tokens"])
+        lengths = rows.context.map(len).to_numpy() + json.loads(options)["max_new_tokens"]
+        steps += new * sum(1 for _ in batches_by_length(lengths, tokens_a_batch))
+        plain_steps += new * int(np.ceil(len(rows) / PLAIN_BATCH))
+    return Work(
+        requests=len(requests),
+        tokens=tokens,
+        plain_tokens=sum(map(len, inputs)) // np.dtype(np.int32).itemsize,
+        prompt_tokens=int(generated.context.map(len).sum()),
+        steps=steps,
+        plain_steps=plain_steps,
+        is_estimated=False,
+    )
+
+
+def longest_generation(task: str, allowed: int) -> int:
+    """Tokens after which the longest generation of a batch is expected to end; all that are allowed if not known."""
+    table = known_benchmarks()
+    known = table.new_tokens.get(task, 0)
+    return min(known, allowed) if known else allowed
+
+
+@cache
+def known_benchmarks() -> pd.DataFrame:
+    """The table of benchmarks, by the name of the task."""
+    with files(__package__).joinpath("benchmarks.csv").open() as file:
+        return pd.read_csv(file, index_col="task", true_values=["yes"], false_values=["no"])

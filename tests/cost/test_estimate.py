@@ -1,0 +1,195 @@
+"""The cost of a study: of the paper's, of one that was partly run, and as a user asks for it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from transformers import Qwen3Config
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+from stratalaw.cost.estimate import cost_of
+from stratalaw.cost.rates import CPU, PLAIN, rates_of
+from stratalaw.cost.workload import work_of
+from stratalaw.preflight import preflight
+from stratalaw.study import read_study
+from stratalaw.variants import BASELINE_NAME
+
+SIZES = {"small": (1024, 3072, 8), "large": (2048, 6144, 16)}  # hidden size, intermediate size, layers
+NETWORK = 1e8
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory) -> Path:
+    """A study of two models of which there is only a configuration: 24 variants and 2 baselines."""
+    folder = tmp_path_factory.mktemp("study")
+    for name, (hidden, intermediate, layers) in SIZES.items():
+        Qwen3Config(
+            vocab_size=1000, hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers,
+            num_attention_heads=16, num_key_value_heads=8, head_dim=64,
+        ).save_pretrained(folder / name)  # fmt: skip
+    study = {
+        "name": "two",
+        "models": [{"name": name, "source": str(folder / name), "family": "qwen3"} for name in SIZES],
+        "grids": [{"bits": [2, 3, 4], "group_size": [32, 128], "calibration_size": [8, 128]}],
+        "calibration": {"corpus": "c.jsonl", "tokens": 2048},
+        "evaluation": {
+            "items": 1000,
+            "strata": {
+                "memorization": [{"task": "triviaqa", "shots": 5, "chance": 0}],
+                "reasoning": [{"task": "arc_easy", "chance": 0.25}],
+            },
+        },
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def estimate(study_file: Path, folder: Path, **options):
+    return cost_of(read_study(study_file), str(study_file), NETWORK, folder=folder, **options)
+
+
+def pretend_to_have_run(folder: Path, seconds: pd.DataFrame, device: str) -> None:
+    """Leave behind what jobs leave behind: audits and benchmark files."""
+    results = folder / "results"
+    for row in seconds.itertuples():
+        if row.variant != BASELINE_NAME:
+            checkpoint = results / "checkpoints" / row.model / row.variant
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "audit.json").write_text(json.dumps({"seconds": row.quantize, "device": device}))
+        for stage, took in (("loglikelihoods", row.answer), ("scores", row.score)):
+            path = results / "benchmarks" / stage / row.model / f"{row.variant}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"s\th:m:s\n{took}\t0:00:00\n")
+
+
+def test_gpu_hours_are_the_sum_of_the_jobs_and_bound_the_wall_time(study_file, tmp_path):
+    found = estimate(study_file, tmp_path)
+    assert len(found.variants) == 26
+    assert found.device == rates_of().device and found.runs == 0 and found.is_estimated
+    assert (found.variants[found.variants.variant == BASELINE_NAME].quantize == 0).all()
+    for schedule in found.schedules:
+        assert schedule.busy_seconds == pytest.approx(found.gpu_seconds)
+        assert schedule.makespan >= max(found.gpu_seconds / schedule.workers, found.shortest)
+    assert [schedule.workers for schedule in found.schedules] == [1, 2, 4, 8, 16, 32, 64]
+    assert found.schedules[-1].makespan < found.schedules[0].makespan
+
+
+def test_more_of_anything_takes_longer(study_file, tmp_path):
+    table = estimate(study_file, tmp_path).variants.set_index(["model", "variant"])
+    assert table.quantize["large", "w4-g128-c8-s0"] > table.quantize["small", "w4-g128-c8-s0"]
+    assert table.quantize["small", "w4-g128-c128-s0"] > table.quantize["small", "w4-g128-c8-s0"]
+    assert table.answer["large", "bf16"] > table.answer["small", "bf16"]
+
+
+def test_preflight_and_cost_say_the_same_of_a_variant(study_file, tmp_path, monkeypatch):
+    table = estimate(study_file, tmp_path).variants.set_index(["model", "variant"])
+    for checkpoint in preflight(read_study(study_file), "s.yaml", 80e9).checkpoints:
+        row = table.loc[(checkpoint.model, checkpoint.quantization.name)]
+        assert checkpoint.gpu_seconds == pytest.approx(row.quantize + row.answer)
+
+
+def test_the_plain_way_runs_every_row(study_file, tmp_path):
+    found = estimate(study_file, tmp_path)
+    assert found.plain_seconds == pytest.approx(found.variants.plain_quantize.sum() + found.variants.plain_answer.sum())
+    work = work_of(read_study(study_file).evaluation)
+    assert work.plain_tokens > work.tokens and work.plain_steps > work.steps
+    assert ("ours", "score") in rates_of().coefficients and (PLAIN, "score") in rates_of().coefficients
+
+
+def test_what_was_run_is_counted_as_it_was_and_the_rest_follows(study_file, tmp_path):
+    """A GPU half as fast as the measured one, of which a third of the jobs were run: the rest is predicted."""
+    rng = np.random.default_rng(0)
+    before = estimate(study_file, tmp_path / "empty").variants
+    rates = rates_of()
+    start = {m: rates.before_quantization(s) for m, s in _shapes(study_file).items()}
+    true = before.assign(
+        quantize=[2 * (row.quantize - start[row.model]) * rng.lognormal(0, 0.1) for row in before.itertuples()],
+        answer=2 * before.answer * rng.lognormal(0, 0.1, len(before)),
+        score=2 * before.score,
+    )
+    run = true.iloc[::3]
+    pretend_to_have_run(tmp_path, run, "NVIDIA GeForce of tomorrow")
+    found = estimate(study_file, tmp_path)
+    assert found.device == "NVIDIA GeForce of tomorrow"
+    assert found.runs == 2 * len(run) + (run.variant != BASELINE_NAME).sum()
+    rest = found.variants.iloc[[i for i in range(len(before)) if i % 3]]
+    quantized = rest[rest.variant != BASELINE_NAME]
+    assert (quantized.quantize - quantized.model.map(start)).sum() == pytest.approx(
+        true.loc[quantized.index].quantize.sum(), rel=0.1
+    )
+    assert rest.answer.sum() == pytest.approx(true.loc[rest.index].answer.sum(), rel=0.1)
+    assert found.variants.answer.iloc[::3].tolist() == pytest.approx(run.answer.tolist())
+    left = rest.answer.sum() + quantized.quantize.sum()
+    assert found.schedules[0].busy_seconds == pytest.approx(left)
+
+
+def _shapes(study_file: Path):
+    from stratalaw.preflight import shapes_of_study
+
+    return shapes_of_study(read_study(study_file), str(study_file))
+
+
+def test_runs_on_another_device_than_the_wanted_one_say_nothing(study_file, tmp_path):
+    before = estimate(study_file, tmp_path).variants
+    pretend_to_have_run(tmp_path, before.assign(answer=1e6), CPU)
+    assert estimate(study_file, tmp_path).device == CPU
+    wanted = estimate(study_file, tmp_path, device=rates_of().device)
+    pd.testing.assert_frame_equal(wanted.variants, before)
+    assert wanted.runs == 0
+
+
+def test_models_are_downloaded_one_after_the_other_before_their_jobs(hub, study_file, tmp_path):
+    study = read_study(study_file)
+    pinned = [model.model_copy(update={"revision": "a" * 40}) for model in study.models]
+    from tests.hub_server import HubRepository
+
+    names = []
+    for i, model in enumerate(pinned):
+        name = f"someone/{model.name}"
+        names.append(model.model_copy(update={"source": name}))
+        configuration = (Path(study.models[i].source) / "config.json").read_bytes()
+        hub.repositories[f"models/{name}"] = HubRepository("a" * 40, {"config.json": configuration})
+    remote = study.model_copy(update={"models": names})
+    slow = cost_of(remote, "s.yaml", 1e6, folder=tmp_path, workers=[64])
+    bytes_of_all = sum(slow.model_bytes.values())
+    assert slow.schedules[0].makespan > bytes_of_all / 1e6
+    fast = cost_of(remote, "s.yaml", 1e12, folder=tmp_path, workers=[64])
+    assert slow.schedules[0].makespan - fast.schedules[0].makespan > 0.5 * bytes_of_all / 1e6
+    assert dict(hub.fetched()) == {"config.json": 4}
+
+
+def run(*arguments, folder: Path | None = None):
+    return CliRunner().invoke(app, ["cost", *map(str, arguments)], env={"COLUMNS": "100"})
+
+
+def test_a_user_sees_hours_disk_and_wall_time(study_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(study_file, "--gpus", 6)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert max(map(len, lines)) <= 100
+    for shown in ("small", "large", "GPU-hours on", "GB of disk", "Plain way", "utilization", "longest chain"):
+        assert shown in result.output, shown
+    assert any(line.split()[:1] == ["6"] for line in lines)
+    assert any(line.split()[:2] == ["all", "24"] for line in lines)
+
+
+def test_without_a_gpu_cores_are_counted(study_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(study_file, "--device", "cpu")
+    assert "core-hours on cpu" in result.output and "Plain way" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--device", "abacus"], "no rates were measured on abacus"), (["absent.yaml"], "there is no such file")],
+)
+def test_mistakes_are_one_line(study_file, arguments, message):
+    result = run(*([study_file, *arguments] if arguments[0].startswith("--") else arguments))
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1 and message in result.stderr

@@ -1,0 +1,72 @@
+"""Rates are found again from seconds that they made, and what was measured is met."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stratalaw.cost.rates import CPU, OURS, PLAIN, TERMS, RatesError, design, fit, measured_rates, rates_of, ratio
+
+AMOUNTS = ("n_params", "n_quantized", "n_layers", "hidden_size", "calibration_tokens", "tokens", "steps", "requests")
+
+
+def points(n: int, seed: int = 0) -> pd.DataFrame:
+    """Amounts over three orders of magnitude."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({name: 10 ** rng.uniform(2, 5, n) for name in AMOUNTS})
+
+
+@settings(deadline=None)  # scipy is imported at the first
+@given(st.sampled_from(sorted(TERMS)), st.integers(0, 100))
+def test_known_coefficients_are_recovered(part, seed):
+    rows = points(40, seed)
+    terms = design(part, rows)
+    # Every term matters somewhere.
+    true = np.random.default_rng(seed).uniform(0.5, 2, terms.shape[1]) / np.median(terms, axis=0)
+    found = fit(part, rows.assign(seconds=terms @ true))
+    np.testing.assert_allclose(found, true, rtol=1e-6)
+
+
+def test_points_that_are_alike_are_taken_to_scale():
+    alike = pd.concat([points(1)] * 2).assign(seconds=8.0)
+    fixed, for_a_parameter = fit("load", alike)
+    assert fixed == 0 and for_a_parameter == pytest.approx(8 / alike.n_params.iloc[0])
+
+
+def test_a_ratio_to_known_coefficients_is_recovered():
+    rows, coefficients = points(3), np.array([1.0, 1e-3])
+    slower = rows.assign(seconds=2.5 * (design("load", rows) @ coefficients))
+    assert ratio("load", slower, coefficients) == pytest.approx(2.5)
+    assert ratio("load", slower[:0], coefficients) == 1
+
+
+@pytest.mark.parametrize("device", sorted(set(measured_rates().device)))
+@pytest.mark.parametrize("way", [OURS, PLAIN])
+def test_measured_points_are_met(device, way):
+    """Within a factor of 2 each (the first use of a kernel compiles it), and within 30 % on average."""
+    table, rates = measured_rates(), rates_of(device)
+    rows = table[(table.device == device) & (table.way == way) & (table.seconds > 0.5)]
+    errors = [
+        np.log(rates.seconds(row.stage, way, **{name: getattr(row, name) for name in AMOUNTS}) / row.seconds)
+        for row in rows.itertuples()
+    ]
+    if errors:
+        assert np.abs(errors).max() < np.log(2)
+        assert np.abs(errors).mean() < np.log(1.3)
+
+
+def test_a_device_goes_by_a_part_of_its_name():
+    first = measured_rates().device.iloc[0]
+    assert rates_of().device == rates_of(first.split()[-1].lower()).device == first
+    assert rates_of("CPU").device == CPU
+    with pytest.raises(RatesError, match=rf"^no rates were measured on abacus; there are those of {first}, .*cpu$"):
+        rates_of("abacus")
+
+
+def test_every_part_of_a_gpu_and_of_the_cpu_was_measured():
+    table = measured_rates()
+    on_gpu = set(table[table.device == rates_of().device].stage)
+    on_cpu = set(table[table.device == CPU].stage)
+    assert on_gpu | on_cpu == set(TERMS)
+    assert {"start", "quantize", "load", "score", "generate"} <= on_gpu

@@ -1,0 +1,96 @@
+"""What is asked of a variant: counted where requests are recorded, estimated close to that before."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stratalaw.cost.workload import estimated_work, work_of
+from stratalaw.scoring import make_plan, save_plan
+from stratalaw.study import Benchmark, Evaluation
+
+
+def evaluation(*benchmarks: Benchmark, **options) -> Evaluation:
+    return Evaluation(strata={"all": list(benchmarks)}, **options)
+
+
+def record(folder, contexts, continuations, generations, task="t", tokens_a_batch=16_384) -> None:
+    """Write requests and their plan as the requests stage does; ``generations``: (context, new tokens)."""
+    rows = [
+        *({"context": c, "continuation": k, "generation": "{}"} for c, k in zip(contexts, continuations, strict=True)),
+        *(
+            {"context": c, "continuation": [], "generation": json.dumps({"max_new_tokens": n, "stop": []})}
+            for c, n in generations
+        ),
+    ]
+    pd.DataFrame(rows).assign(task=task).to_parquet(folder / "all.parquet")
+    plan = make_plan(contexts, continuations, tokens_a_batch=tokens_a_batch, max_length=4096)
+    save_plan(plan, folder / "all.plan.safetensors")
+
+
+def test_recorded_requests_are_counted(tmp_path):
+    question = list(range(50))
+    letters = [(question, [61]), (question, [62])]  # one row for lm-eval, one for the plan
+    endings = [(question[:20], [1, 2, 3]), (question[:20], [4, 5, 6])]
+    contexts, continuations = zip(*letters, *endings, strict=True)
+    record(tmp_path, contexts, continuations, [(question, 10)] * 3)
+    work = work_of(evaluation(Benchmark(task="t", chance=0)), tmp_path)
+    assert not work.is_estimated
+    assert work.requests == 7
+    assert work.plain_tokens == 50 + 2 * 22
+    assert work.tokens == 50 + 2 + 2  # the question and two tokens of each ending
+    assert (work.prompt_tokens, work.steps, work.plain_steps) == (150, 10, 10)
+
+
+def test_generations_in_several_batches_take_steps_in_each(tmp_path):
+    record(tmp_path, [], [], [(list(range(100)), 28)] * 64, tokens_a_batch=1024)
+    work = work_of(evaluation(Benchmark(task="t", chance=0), tokens_a_batch=1024), tmp_path)
+    assert (work.steps, work.plain_steps) == (28 * 8, 28 * 2)
+
+
+def test_a_known_generation_ends_before_all_tokens_that_are_allowed(tmp_path):
+    record(tmp_path, [], [], [([1, 2], 256)], task="triviaqa")
+    assert work_of(evaluation(Benchmark(task="triviaqa", chance=0)), tmp_path).steps == 32
+
+
+@pytest.mark.parametrize("name", ["letters", "endings"])
+def test_estimates_are_those_of_requests_that_are_as_the_table_says(tmp_path, name):
+    rng = np.random.default_rng(0)
+    letters, endings = Benchmark(task="medmcqa", chance=0.25, shots=1), Benchmark(task="piqa", chance=0.5)
+    benchmark = letters if name == "letters" else endings
+    contexts, continuations = [], []
+    for _ in range(200):
+        context = rng.integers(1000, size=75 + 80 if name == "letters" else 16).tolist()
+        for choice in range(4 if name == "letters" else 2):
+            contexts.append(context)
+            continuations.append([2000 + choice] if name == "letters" else rng.integers(1000, size=25).tolist())
+    record(tmp_path, contexts, continuations, [])
+    asked = evaluation(benchmark, items=200)
+    counted, estimated = work_of(asked, tmp_path), work_of(asked)
+    assert estimated.is_estimated
+    for amount in ("requests", "tokens", "plain_tokens"):
+        assert getattr(estimated, amount) == pytest.approx(getattr(counted, amount), rel=0.05), amount
+
+
+def test_items_are_limited_for_each_subtask_and_by_what_there_is():
+    mmlu, small = Benchmark(task="mmlu", chance=0.25, shots=5), Benchmark(task="openbookqa", chance=0.25)
+    asked = {items: evaluation(mmlu, items=items) for items in (10, 100_000)}
+    assert estimated_work(mmlu, asked[10]).requests == 4 * 57 * 10
+    assert estimated_work(mmlu, asked[100_000]).requests == 4 * 14_042
+    assert estimated_work(small, evaluation(small, items=1000)).requests == 4 * 500
+
+
+def test_examples_that_all_questions_share_run_once():
+    def tokens_of_five_shots(task: str) -> float:
+        without, with_shots = (Benchmark(task=task, chance=0.25, shots=shots) for shots in (0, 5))
+        asked = evaluation(without)
+        return estimated_work(with_shots, asked).tokens - estimated_work(without, asked).tokens
+
+    assert tokens_of_five_shots("mmlu") == 57 * 5 * 110
+    assert tokens_of_five_shots("medmcqa") == 4183 * 5 * 80
+
+
+def test_a_task_that_the_table_does_not_have_is_asked_as_others_are():
+    unknown = Benchmark(task="never-heard-of", chance=0)
+    assert estimated_work(unknown, evaluation(unknown)).tokens > 0
