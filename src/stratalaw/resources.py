@@ -1,13 +1,13 @@
 """Memory and time that jobs ask a scheduler for, from a model's shapes and the number of tokens.
 
-Memory was measured once, on one NVIDIA H200, for the shape of Qwen3-8B at 4 bits, groups of 128, 128 calibration
-samples of 2,048 tokens in batches of 8: quantization took 7.0 GB of GPU memory while activations were kept on the host
-(they are kept on the GPU now); a dense model took 35 GB to load, and 27 GB to answer with 65,536 tokens a batch. The
-formula gives these values or somewhat more, and scales them:
+Memory was measured on one NVIDIA H100, at 4 bits, groups of 128, 128 calibration samples of 2,048 tokens in batches of
+8: for the shape of Qwen3-8B quantization took 7.0 GB of GPU memory and a dense model 20.0 GB to load; for that of
+Qwen3-1.7B answering with 65,536 tokens a batch took 7.9 GB, weights included. The formula gives these values or
+somewhat more, and scales them:
 
     GPU, quantization   weights outside the layers + 6 bytes for each parameter of a layer + 5 Hessians of the widest
                         matrix in fp32 + 4 activations of a batch at the widest + inputs and outputs of a layer
-    GPU, evaluation     the larger of 2.2 x weights (loading), and weights + cache of keys and values + 2 activations
+    GPU, evaluation     the larger of 1.3 x weights (loading), and weights + 6 activations of a batch at the widest
     RAM                 libraries + weights (+ the packed weights)
     time                10 minutes + 4 x what the measured rates say (``stratalaw.cost.rates``)
 
@@ -82,8 +82,8 @@ def resources_of_evaluation(shapes: Shapes, evaluation: Evaluation, attempt: int
         attempt: 1 for the first.
     """
     weights = shapes.weight_bytes(None)
-    activations = 2 * evaluation.tokens_a_batch * shapes.hidden_size * BYTES_OF_16_BITS
-    on_gpu = max(2.2 * weights, weights + shapes.cache_bytes(evaluation.tokens_a_batch) + activations)
+    widest = max(matrix.out_features for matrix in shapes.matrices)
+    on_gpu = max(1.3 * weights, weights + 6 * evaluation.tokens_a_batch * widest * BYTES_OF_16_BITS)
     return _rounded(weights, on_gpu, rates_of().evaluation(shapes, work_of(evaluation)), attempt)
 
 
