@@ -1,6 +1,7 @@
 """What a study needs is known from the models' configurations alone."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from stratalaw.cli import app
 from stratalaw.inputs import known_architectures
 from stratalaw.kernels import KERNELS, kernel_of
-from stratalaw.preflight import GB, preflight
+from stratalaw.preflight import GB, preflight, refuse_what_cannot_run, smallest_gpu_bytes
 from stratalaw.shapes import Matrix
 from stratalaw.study import StudyError, read_study
 from stratalaw.variants import Quantization
@@ -200,3 +201,28 @@ def test_the_slowest_matrix_decides_the_kernel():
     assert kernel_of(quantization, True, [whole, ragged]) == "Triton"
     assert kernel_of(quantization, True, [whole, Matrix("odd", 256, 250)]) == "Marlin"
     assert kernel_of(quantization, True, [ragged, Matrix("odd", 256, 250)]) == "Torch"
+
+
+def test_a_run_is_refused_for_what_the_wanted_models_cannot_have(paper, monkeypatch):
+    study, _ = paper
+    monkeypatch.setattr("stratalaw.preflight.smallest_gpu_bytes", lambda: 24 * GB)
+    plenty_of_disk(monkeypatch)
+    refuse_what_cannot_run(study, "s.yaml", {"qwen3-0.6b", "qwen3-8b"})
+    with pytest.raises(StudyError, match=r"^s.yaml: qwen3-14b: its jobs need at least .* and a GPU has 24.0 GB$"):
+        refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"})
+
+
+@pytest.mark.parametrize(
+    ("listed", "smallest"), [("81559\n81559\n", 81_559 * 2**20), ("81559\n24564\n", 24_564 * 2**20), ("", math.inf)]
+)
+def test_the_smallest_gpu_of_the_machine_counts(monkeypatch, tmp_path, listed, smallest):
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\nprintf '{listed}'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert smallest_gpu_bytes() == smallest
+
+
+def test_without_a_gpu_there_is_no_limit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert smallest_gpu_bytes() == math.inf

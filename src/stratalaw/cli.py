@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ StudyFile = Annotated[Path, typer.Argument(help="the study, as YAML", metavar="S
 @app.callback()
 def stratalaw() -> None:
     """Task-stratified scaling laws of post-training quantization."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # not each wait and retry: what fails for good is one line
 
 
 @app.command()

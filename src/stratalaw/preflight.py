@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,10 +13,10 @@ from tempfile import TemporaryDirectory
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.workload import work_of
 from stratalaw.downloads import Repository, download_file
-from stratalaw.inputs import check_architecture, check_is_pinned
+from stratalaw.inputs import check_architecture, check_is_pinned, weights_folder
 from stratalaw.kernels import kernel_of
 from stratalaw.models import CONFIG, ModelError
-from stratalaw.shapes import BYTES_OF_16_BITS, Shapes, shapes_of
+from stratalaw.shapes import BYTES_OF_16_BITS, Shapes, shapes_of, shapes_of_weights
 from stratalaw.study import Model, Study, StudyError
 from stratalaw.variants import BASELINE_NAME, Quantization
 
@@ -92,6 +94,31 @@ def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
     return Preflight(checkpoints, disk, free, problems)
 
 
+def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str]) -> None:
+    """Look at every variant of some models of a study before any of their jobs runs.
+
+    GPU memory is that of this machine, if it has a GPU; what a cluster's nodes have is not known here.
+
+    Raises:
+        StudyError: it cannot run; one line says why.
+        DownloadError: the configuration of a model cannot be fetched.
+    """
+    wanted = [model for model in study.models if model.name in models]
+    problems = preflight(study.model_copy(update={"models": wanted}), study_file, smallest_gpu_bytes()).problems
+    if problems:
+        raise StudyError(f"{study_file}: {'; '.join(problems)}")
+
+
+def smallest_gpu_bytes() -> float:
+    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return math.inf
+    return min((float(mebibytes) * 2**20 for mebibytes in listed.split()), default=math.inf)
+
+
 def shapes_of_study(study: Study, study_file: str) -> dict[str, Shapes]:
     """The shapes of every model of a study, by its name.
 
@@ -110,19 +137,25 @@ def shapes_of_study(study: Study, study_file: str) -> dict[str, Shapes]:
 
 
 def shapes_of_model(model: Model) -> Shapes:
-    """The shapes of a model from its configuration, which is fetched if the model is on the Hub.
+    """The shapes of a model: from its weights if they are there, else from its configuration, which may be on the Hub.
 
     Raises:
         ModelError: there is no configuration, or transformers or gptqmodel does not know the architecture.
         DownloadError: the configuration cannot be fetched.
     """
-    if model.revision is None:
-        check_architecture(Path(model.source))
-        return shapes_of(Path(model.source))
-    with TemporaryDirectory() as folder:
-        download_file(Repository(model.source, commit=model.revision), CONFIG, Path(folder) / CONFIG)
-        check_architecture(Path(folder))
-        return shapes_of(Path(folder))
+    folder = weights_folder(model)
+    if folder is not None:
+        check_architecture(folder)
+        # Headers of files take milliseconds; building the model of a configuration takes seconds.
+        return shapes_of_weights(folder) if list(folder.glob("*.safetensors")) else shapes_of(folder)
+    repository = Repository(model.source, commit=model.revision)
+    with TemporaryDirectory() as scratch:
+        download_file(repository, CONFIG, Path(scratch) / CONFIG)
+        try:
+            check_architecture(Path(scratch))
+            return shapes_of(Path(scratch))
+        except ModelError as error:
+            raise ModelError(str(error).replace(scratch, repository.page)) from None
 
 
 def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Checkpoint]:

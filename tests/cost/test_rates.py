@@ -44,7 +44,7 @@ def test_a_ratio_to_known_coefficients_is_recovered():
 @pytest.mark.parametrize("device", sorted(set(measured_rates().device)))
 @pytest.mark.parametrize("way", [OURS, PLAIN])
 def test_measured_points_are_met(device, way):
-    """Within a factor of 2 each (the first use of a kernel compiles it), and within 30 % on average."""
+    """Within a factor of 3 each (the first use of a kernel compiles it), and within 30 % on average."""
     table, rates = measured_rates(), rates_of(device)
     rows = table[(table.device == device) & (table.way == way) & (table.seconds > 0.5)]
     errors = [
@@ -52,7 +52,7 @@ def test_measured_points_are_met(device, way):
         for row in rows.itertuples()
     ]
     if errors:
-        assert np.abs(errors).max() < np.log(2)
+        assert np.abs(errors).max() < np.log(3)
         assert np.abs(errors).mean() < np.log(1.3)
 
 

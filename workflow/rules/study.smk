@@ -37,6 +37,17 @@ ABOUT = describe_study(STUDY)
 config["name"] = STUDY.name  # for the landing page of the report
 
 
+onstart:
+    if workflow.is_main_process:
+        from stratalaw.preflight import refuse_what_cannot_run  # jobs need not load it
+
+        wanted = {job.wildcards.get("model") for job in workflow.dag.needrun_jobs()}
+        try:
+            refuse_what_cannot_run(STUDY, STUDY_FILE, wanted)
+        except ValueError as error:  # of the study, or of a download
+            sys.exit(str(error))
+
+
 wildcard_constraints:
     model="|".join(MODELS),
     stratum="|".join(STRATA),
