@@ -1,6 +1,9 @@
 """Status counts what is there, says why the rest failed, and extrapolates from what was measured."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,27 @@ def test_done_failed_and_remaining_are_told_apart(study, tmp_path):
     status = stage(study, tmp_path, "checkpoints")
     assert (status.done, len(status.failed), status.remaining) == (1, 1, 37)
     assert status.failed_by_cause() == {"out of GPU memory": 1}
+
+
+def test_a_job_runs_as_long_as_its_process_lives_whatever_came_of_it_before(study, tmp_path):
+    def counts() -> tuple[int, int, int]:
+        status = stage(study, tmp_path, "checkpoints")
+        return status.running, len(status.failed), status.remaining
+
+    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
+    job.slurm_logs.mkdir(parents=True)
+    (job.slurm_logs / "9.log").write_text(
+        "slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n"
+    )
+    assert counts() == (0, 1, 38)
+    waits = f"from stratalaw.jobs import *; perform(Call('builtins:input', {str(job.log)!r}))"
+    with subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE) as process:
+        give_up = time.monotonic() + 60
+        while counts() != (1, 0, 38):
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        process.kill()
+    assert counts() == (0, 1, 38)
 
 
 def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(study, tmp_path):

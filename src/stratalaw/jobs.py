@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -84,12 +85,29 @@ def perform(call: Call) -> str | None:
     return None
 
 
+def is_written(log: Path) -> bool:
+    """Whether the job of a log is running, on whichever machine; False where the file system has no locks."""
+    try:
+        with log.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Send standard output and error, those of libraries written in C included, to a file."""
+    """Send standard output and error, those of libraries written in C included, to a file.
+
+    The file is locked as long as its job lives, which is how ``is_written`` knows.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     former = {descriptor: os.dup(descriptor) for descriptor in STANDARD_STREAMS}
     with path.open("w") as log:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(log, fcntl.LOCK_SH)
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         library = logging.getLogger(__package__)

@@ -1,4 +1,4 @@
-"""How far a study is: done, failed by cause, and remaining, for each stage; and how long the rest will take.
+"""How far a study is: done, running, failed by cause, and remaining, for each stage; and how long the rest will take.
 
 Everything is read from the results folder and the logs, so any machine can ask, while a run goes on or not.
 """
@@ -15,6 +15,7 @@ import pandas as pd
 
 from stratalaw.failures import Failure, classify
 from stratalaw.inputs import weights_folder
+from stratalaw.jobs import is_written
 from stratalaw.shapes import shapes_of_weights
 from stratalaw.study import Study
 from stratalaw.unquantizable import why_unquantizable
@@ -39,18 +40,21 @@ class Job:
     def is_done(self) -> bool:
         return all(output.exists() for output in self.outputs)
 
+    def is_running(self) -> bool:
+        return not self.is_done() and is_written(self.log)
+
     def finished_at(self) -> float:
         """Seconds since the epoch."""
         return max(output.stat().st_mtime for output in self.outputs)
 
     def failure(self) -> Failure | None:
-        """Why it failed the last time, or None if it did not; what Slurm says comes first.
+        """Why it failed the last time, or None if it did not or runs again; what Slurm says comes first.
 
         A job that found its variant unquantizable is done and failed.
         """
         if reason := why_unquantizable(self.outputs[0]):
             return classify(reason)
-        if self.is_done():
+        if self.is_done() or self.is_running():
             return None
         from_slurm = sorted(self.slurm_logs.glob("*.log"), key=lambda path: path.stat().st_mtime)[-1:]
         logs = [path for path in (*from_slurm, self.log) if path.exists()]
@@ -65,13 +69,15 @@ class StageStatus:
         stage: its name.
         done: jobs that succeeded.
         failed: jobs that failed when they last ran, with the reason.
-        remaining: jobs that are waiting, running, or being retried.
+        running: jobs.
+        remaining: jobs that have yet to start.
         seconds_left: at the rate at which it finished jobs until now, weighted by the model's size; None when unknown.
     """
 
     stage: str
     done: int
     failed: tuple[tuple[Job, Failure], ...]
+    running: int
     remaining: int
     seconds_left: float | None
 
@@ -142,8 +148,10 @@ def _status(stage: str, jobs: Sequence[Job]) -> StageStatus:
     undone = [job for job in jobs if not job.is_done()]
     failed = [(job, failure) for job in jobs if (failure := job.failure())]
     failed_for_good = sum(job.is_done() for job, _ in failed)
-    remaining = len(undone) - (len(failed) - failed_for_good)
-    return StageStatus(stage, len(done) - failed_for_good, tuple(failed), remaining, seconds_left(done, undone))
+    running = sum(job.is_running() for job in undone)
+    remaining = len(undone) - running - (len(failed) - failed_for_good)
+    left = seconds_left(done, undone)
+    return StageStatus(stage, len(done) - failed_for_good, tuple(failed), running, remaining, left)
 
 
 def seconds_left(done: Sequence[Job], undone: Sequence[Job]) -> float | None:
@@ -176,10 +184,11 @@ def show_status(statuses: Sequence[StageStatus]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table("stage", "done", "failed", "remaining", "left")
+    table = Table("stage", "done", "running", "failed", "remaining", "left")
     for status in statuses:
         left = "?" if status.seconds_left is None else str(timedelta(seconds=round(status.seconds_left)))
-        table.add_row(status.stage, *map(str, (status.done, len(status.failed), status.remaining)), left)
+        counts = (status.done, status.running, len(status.failed), status.remaining)
+        table.add_row(status.stage, *map(str, counts), left)
     console.print(table)
     for (stage, cause), alike in failures_table(statuses).groupby(["stage", "cause"], sort=False):
         first, plural = alike.iloc[0], f"{len(alike)} job" + ("s" if len(alike) > 1 else "")
