@@ -104,6 +104,8 @@ def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str]) -> N
         DownloadError: the configuration of a model cannot be fetched.
     """
     wanted = [model for model in study.models if model.name in models]
+    if not wanted:
+        return
     problems = preflight(study.model_copy(update={"models": wanted}), study_file, smallest_gpu_bytes()).problems
     if problems:
         raise StudyError(f"{study_file}: {'; '.join(problems)}")
