@@ -40,21 +40,18 @@ class Job:
     def is_done(self) -> bool:
         return all(output.exists() for output in self.outputs)
 
-    def is_running(self) -> bool:
-        return not self.is_done() and is_written(self.log)
-
     def finished_at(self) -> float:
         """Seconds since the epoch."""
         return max(output.stat().st_mtime for output in self.outputs)
 
     def failure(self) -> Failure | None:
-        """Why it failed the last time, or None if it did not or runs again; what Slurm says comes first.
+        """Why it failed the last time, or None if it did not; what Slurm says comes first.
 
         A job that found its variant unquantizable is done and failed.
         """
         if reason := why_unquantizable(self.outputs[0]):
             return classify(reason)
-        if self.is_done() or self.is_running():
+        if self.is_done():
             return None
         from_slurm = sorted(self.slurm_logs.glob("*.log"), key=lambda path: path.stat().st_mtime)[-1:]
         logs = [path for path in (*from_slurm, self.log) if path.exists()]
@@ -146,12 +143,13 @@ def jobs_of(study: Study, folder: Path) -> Iterator[Job]:
 def _status(stage: str, jobs: Sequence[Job]) -> StageStatus:
     done = [job for job in jobs if job.is_done()]
     undone = [job for job in jobs if not job.is_done()]
-    failed = [(job, failure) for job in jobs if (failure := job.failure())]
+    running = {job for job in undone if is_written(job.log)}
+    # What is said of a running job is of an earlier try.
+    failed = [(job, failure) for job in jobs if job not in running and (failure := job.failure())]
     failed_for_good = sum(job.is_done() for job, _ in failed)
-    running = sum(job.is_running() for job in undone)
-    remaining = len(undone) - running - (len(failed) - failed_for_good)
+    remaining = len(undone) - len(running) - (len(failed) - failed_for_good)
     left = seconds_left(done, undone)
-    return StageStatus(stage, len(done) - failed_for_good, tuple(failed), running, remaining, left)
+    return StageStatus(stage, len(done) - failed_for_good, tuple(failed), len(running), remaining, left)
 
 
 def seconds_left(done: Sequence[Job], undone: Sequence[Job]) -> float | None:

@@ -102,11 +102,13 @@ class Tree:
         start = torch.arange(0, tokens, length, device=device)
         place = torch.arange(tokens, device=device)
         is_open = (place < start[:, None]) & (self.end > start[:, None])
-        n_open = int(is_open.sum(1).max())
-        path = is_open.int().argsort(dim=1, descending=True, stable=True)[:, :n_open]
+        n_open = is_open.sum(1)
+        is_path = torch.arange(int(n_open.max()), device=device) < n_open[:, None]
+        path = torch.zeros(is_path.shape, dtype=torch.int64, device=device)
+        path[is_path] = is_open.nonzero()[:, 1]
         own = start[:, None] + torch.arange(length, device=device)
         keys = torch.cat([path, own.clamp(max=tokens - 1)], dim=1)
-        exists = torch.cat([is_open.gather(1, path), own < tokens], dim=1)
+        exists = torch.cat([is_path, own < tokens], dim=1)
         end = torch.where(exists, self.end[keys], 0)
         mask = (keys[:, None, :] <= own[:, :, None]) & (own[:, :, None] < end[:, None, :])
         # A row of padding at the end would see nothing, and give no number.
