@@ -1,110 +1,144 @@
-"""Seconds by stage to quantize and evaluate one variant on a GPU: this pipeline, and the plain way.
+"""Seconds by stage of one variant on a GPU, and a GPU's points of ``stratalaw cost`` (src/stratalaw/cost/rates.csv).
 
-``python benchmarks/variant_gpu.py OUT.csv 1.7B/128 8B/128 …`` (size/calibration samples; ``plain:`` before it for both
-ways). Qwen3 shapes with random weights, 4 bits, groups of 128, samples of 2,048 tokens, two tasks of 1,000 items. The
-plain way is gptqmodel with the same options, then lm-eval's ``hf`` model on the packed checkpoint (Triton kernel).
+``python benchmarks/variant_gpu.py OUT.csv 1.7B/8 plain:8B/128 …`` (shape/calibration samples of 2,048 tokens; with
+``plain:`` also gptqmodel with the same options, then lm-eval's ``hf`` model on the packed checkpoint with gptqmodel's
+Triton kernel). Qwen3 shapes with random weights, 4 bits, groups of 128; the tasks of true_shapes.py. Of the stages,
+``evaluate`` is lm-eval from the tasks' names to their accuracies, ``score`` what of it is spent between token ids and
+log-likelihoods, and ``generate`` 256 answers of 64 tokens. Every row is written as soon as it is measured.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
-import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "8")
 
 import numpy as np
-import pandas as pd
 import torch
-from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from rates import Table
+from scoring_gpu import MAX_LENGTH, PROBED, TOKENS_A_BATCH, timed
 from true_shapes import VOCABULARY, random_model, word_tokenizer, write_tasks
 
 from stratalaw.evaluation import load_dense
 from stratalaw.lm_eval_model import PrefixSharingModel
+from stratalaw.models import verify_model, write_manifest
 from stratalaw.quantization import AUDIT, quantize
+from stratalaw.scoring import generate, make_plan
+from stratalaw.shapes import Shapes, shapes_of
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
 TOKENS = 2048
 OPTIONS = Gptq(threads=8)
+PLAIN_BATCH = 32
+PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 256, 500, 64
+STARTS = {
+    "import gptqmodel": "import torch, gptqmodel; torch.zeros(1, device='cuda')",
+    "import transformers": "import torch, transformers, stratalaw.evaluation; torch.zeros(1, device='cuda')",
+}
 
 
-class Stages:
-    """Seconds of each stage of one way."""
+@dataclass
+class Bench:
+    """What every measurement needs."""
 
-    def __init__(self, **about) -> None:
-        self.row = about
+    table: Table
+    folder: Path
+    tasks: TaskManager
+    task_names: list[str]
+    samples: list[list[int]]
+    prompts: list[list[int]]
 
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        torch.cuda.reset_peak_memory_stats()
-        started = time.perf_counter()
-        yield
-        torch.cuda.synchronize()
-        self.row[f"{name}_seconds"] = round(time.perf_counter() - started, 2)
-        self.row[f"{name}_gpu_gigabytes"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
-        print(self.row["way"], self.row["size"], name, self.row[f"{name}_seconds"], flush=True)
-        gc.collect()
-        torch.cuda.empty_cache()
+    def evaluate(self, kind: type, model, size: str, shapes: Shapes, way: str) -> None:
+        """lm-eval on each task, and of it what is spent on token ids."""
+        batch_size = 1 if kind is PrefixSharingModel else PLAIN_BATCH
+        for task in self.task_names:
+            timed(kind, model, word_tokenizer(), task, self.tasks, batch_size, limit=PROBED)  # compiles kernels
+            with self.table.measure("evaluate", size, shapes, way, note=task):
+                seconds, _, _, requests = timed(kind, model, word_tokenizer(), task, self.tasks, batch_size)
+            _, contexts, continuations = zip(*requests, strict=True)
+            started = time.perf_counter()
+            plan = make_plan(contexts, continuations, tokens_a_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH)
+            if kind is PrefixSharingModel:  # the pipeline plans before, on a CPU
+                seconds -= time.perf_counter() - started
+            tokens = plan.tokens if kind is PrefixSharingModel else plan.plain_tokens
+            self.table.add(seconds, "score", size, shapes, way, tokens=tokens, note=task)
+
+    def generation(self, size: str, shapes: Shapes, way: str, rows_a_batch: int):
+        """The stage of generations; ``rows_a_batch``: so many prompts at once."""
+        steps = NEW_TOKENS * -(-PROMPTS // rows_a_batch)
+        return self.table.measure("generate", size, shapes, way, tokens=PROMPTS * PROMPT_TOKENS, steps=steps)
 
 
-def evaluate(lm, tasks: TaskManager, names) -> dict[str, float]:
-    results = simple_evaluate(lm, tasks=list(names), task_manager=tasks, bootstrap_iters=0, verbosity="ERROR")
-    return {name: results["results"][name]["acc,none"] for name in names}
+def measure_starts(table: Table) -> None:
+    """Processes that load the libraries and make the device ready, with the libraries' bytecode there."""
+    for note, code in STARTS.items():
+        subprocess.run([sys.executable, "-c", code], check=True)
+        with table.measure("start", note=note):
+            subprocess.run([sys.executable, "-c", code], check=True)
+        table.add(table.rows[-1]["seconds"], "start", way="plain", note=note)
 
 
-def ours(model: Path, calibration, tasks: TaskManager, names, folder: Path, size: str) -> tuple[dict, Path]:
-    stages = Stages(way="ours", size=size, samples=len(calibration))
-    checkpoint = folder / Quantization(4, 128, len(calibration), 0).name
-    with stages("quantize"):
+def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[int]]) -> Path:
+    """Every stage of one variant of ours; the checkpoint."""
+    shapes = shapes_of(model)
+    checkpoint = bench.folder / f"{size}-ours" / Quantization(4, 128, len(calibration), 0).name
+    with bench.table.measure("verify", size, shapes):
+        verify_model(model)
+    with bench.table.measure("quantize", size, shapes, calibration_tokens=len(calibration) * TOKENS):
         quantize(model, checkpoint, Quantization.from_name(checkpoint.name), calibration, OPTIONS, "cuda")
-    with stages("load"):
+    with bench.table.measure("load", size, shapes):
         dense = load_dense(checkpoint, "cuda")
-    with stages("evaluate"):
-        lm = PrefixSharingModel(pretrained=dense, tokenizer=word_tokenizer(), tokens_a_batch=65_536, max_length=4096)
-        stages.row |= evaluate(lm, tasks, names)
-    return stages.row, checkpoint
+    bench.evaluate(PrefixSharingModel, dense, size, shapes, "ours")
+    with bench.generation(size, shapes, "ours", TOKENS_A_BATCH // (PROMPT_TOKENS + NEW_TOKENS)):
+        limits = {"tokens_a_batch": TOKENS_A_BATCH, "max_length": MAX_LENGTH}
+        generate(dense, word_tokenizer(), bench.prompts, stop=["\n"], max_new_tokens=NEW_TOKENS, **limits)
+    return checkpoint
 
 
-def plain(model: Path, calibration, tasks: TaskManager, names, folder: Path, size: str) -> tuple[dict, list[float]]:
+def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[int]]) -> dict[str, float]:
+    """Every stage of the same variant the plain way; gptqmodel's loss of each matrix."""
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 
-    stages = Stages(way="plain", size=size, samples=len(calibration))
+    shapes, saved = shapes_of(model), bench.folder / f"{size}-plain"
     config = QuantizeConfig(
         **{"bits": 4, "group_size": 128, "sym": True, "desc_act": False, "act_group_aware": False},
         **{"damp_percent": OPTIONS.damping, "damp_auto_increment": 0.0, "fallback": None, "offload_to_disk": False},
     )
-    with stages("quantize"):
+    with bench.table.measure("quantize", size, shapes, "plain", calibration_tokens=len(calibration) * TOKENS):
         quantized = GPTQModel.load(str(model), config, device="cuda")
-        samples = [{"input_ids": tokens, "attention_mask": [1] * len(tokens)} for tokens in calibration]
-        quantized.quantize(samples, batch_size=OPTIONS.batch_size, calibration_sort=None, calibration_data_min_length=1)
-        quantized.save(str(folder / "plain"))
+        rows = [{"input_ids": tokens, "attention_mask": [1] * len(tokens)} for tokens in calibration]
+        quantized.quantize(rows, batch_size=OPTIONS.batch_size, calibration_sort=None, calibration_data_min_length=1)
+        quantized.save(str(saved))
     losses = {f"{entry['layer']}.{entry['module']}": float(entry["loss"]) for entry in quantized.quant_log}
     del quantized
-    with stages("load"):
-        packed = GPTQModel.load(str(folder / "plain"), device="cuda", backend=BACKEND.TRITON)
-    with stages("evaluate"):
-        lm = HFLM(
-            pretrained=packed.model,
-            tokenizer=word_tokenizer(),
-            batch_size=32,
-            max_length=4096,
-            softmax_dtype="float32",
-        )
-        stages.row |= evaluate(lm, tasks, names)
-    return stages.row, losses
+    gc.collect()
+    torch.cuda.empty_cache()
+    with bench.table.measure("load", size, shapes, "plain"):
+        packed = GPTQModel.load(str(saved), device="cuda", backend=BACKEND.TRITON).model
+    bench.evaluate(HFLM, packed, size, shapes, "plain")
+    lm = HFLM(pretrained=packed, tokenizer=word_tokenizer(), batch_size=PLAIN_BATCH, max_length=MAX_LENGTH)
+    texts = word_tokenizer().batch_decode(bench.prompts)
+    options = {"until": ["\n"], "max_gen_toks": NEW_TOKENS, "do_sample": False}
+    with bench.generation(size, shapes, "plain", PLAIN_BATCH):
+        lm.generate_until([Instance("generate_until", {}, (text, options), i) for i, text in enumerate(texts)])
+    return losses
 
 
-def hessian_check(width: int = 12_288, rows: int = 16_384) -> None:
-    """Seconds and relative difference of one Hessian by either product."""
+def compare_hessians(width: int = 12_288, rows: int = 16_384) -> None:
+    """Milliseconds and relative difference of one Hessian by either product."""
     matrix = torch.randn(rows, width, device="cuda").bfloat16()
     products = {
         "float32": lambda: matrix.float().T @ matrix.float(),
@@ -122,45 +156,46 @@ def hessian_check(width: int = 12_288, rows: int = 16_384) -> None:
     print(f"relative difference {difference:.1e}", flush=True)
 
 
-def main(out: str, wanted: list[str]) -> None:
-    import json
+def compare_losses(checkpoint: Path, plain: dict[str, float]) -> None:
+    """Relative differences of the losses of all matrices."""
+    modules = json.loads((checkpoint / AUDIT).read_text())["modules"]
+    ratios = [module["loss"] / plain[module["name"]] - 1 for module in modules]
+    print(f"losses differ by {np.abs(ratios).max():.1e} at most, {np.mean(ratios):.1e} on average")
 
-    hessian_check()
-    rng, rows = np.random.default_rng(0), []
+
+def saved_model(folder: Path, size: str) -> Path:
+    """A random model on the disk, in files as large as the Hub's."""
+    if not (folder / size).exists():
+        random_model(size).save_pretrained(folder / size, max_shard_size="4GB")
+        word_tokenizer().save_pretrained(folder / size)
+        write_manifest(folder / size)
+        gc.collect()
+        torch.cuda.empty_cache()
+    return folder / size
+
+
+def main(out: str, wanted: list[str]) -> None:
+    table, rng = Table(out), np.random.default_rng(0)
+    compare_hessians()
+    measure_starts(table)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tasks").mkdir()
-        names = write_tasks(folder / "tasks")
-        tasks = TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
+        names = list(write_tasks(folder / "tasks"))
         samples = [rng.integers(1, VOCABULARY, TOKENS).tolist() for _ in range(1024)]
+        prompts = rng.integers(1, VOCABULARY, (PROMPTS, PROMPT_TOKENS)).tolist()
+        tasks = TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
+        bench = Bench(table, folder, tasks, names, samples, prompts)
         # Extensions are compiled once for a machine; that is not the time of a variant.
-        random_model("warm-up").save_pretrained(folder / "warm-up")
-        word_tokenizer().save_pretrained(folder / "warm-up")
-        started = time.perf_counter()
-        warm_up = Quantization(4, 128, 2, 0)
-        quantize(folder / "warm-up", folder / warm_up.name, warm_up, samples[:2], OPTIONS, "cuda")
-        print(f"extensions and warm-up: {time.perf_counter() - started:.1f} s", flush=True)
+        with table.measure("warm-up", note="gptqmodel's extensions; not of a variant"):
+            warm_up = Quantization(4, 128, 2, 0)
+            quantize(saved_model(folder, "warm-up"), folder / warm_up.name, warm_up, samples[:2], OPTIONS, "cuda")
         for entry in wanted:
             size, count = entry.removeprefix("plain:").split("/")
-            model = folder / size
-            if not model.exists():
-                for other in folder.glob("*B"):
-                    shutil.rmtree(other)
-                random_model(size).save_pretrained(model)
-                word_tokenizer().save_pretrained(model)
-                gc.collect()
-                torch.cuda.empty_cache()
-            row, checkpoint = ours(model, samples[: int(count)], tasks, names, folder, size)
-            rows.append(row)
+            model = saved_model(folder, size)
+            checkpoint = measure_ours(bench, size, model, samples[: int(count)])
             if entry.startswith("plain:"):
-                row, losses = plain(model, samples[: int(count)], tasks, names, folder, size)
-                rows.append(row)
-                audit = json.loads((checkpoint / AUDIT).read_text())
-                ratios = [module["loss"] / losses[module["name"]] - 1 for module in audit["modules"]]
-                print(f"{size}: losses differ by {np.abs(ratios).max():.1e} at most, {np.mean(ratios):.1e} on average")
-            shutil.rmtree(checkpoint)
-            pd.DataFrame(rows).to_csv(out, index=False)
-    print(pd.DataFrame(rows).T.to_string(), flush=True)
+                compare_losses(checkpoint, measure_plain(bench, size, model, samples[: int(count)]))
 
 
 if __name__ == "__main__":

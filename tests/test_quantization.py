@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stratalaw.evaluation import load_dense
 from stratalaw.files import sha256
 from stratalaw.quantization import AUDIT, quantize
 from stratalaw.study import Gptq
@@ -32,7 +34,8 @@ def test_the_audit_says_how_the_checkpoint_came_about(checkpoint):
     names = [module["name"] for module in audit["modules"]]
     assert len(names) == 2 * 7 and names == sorted(names)
     for module in audit["modules"]:
-        assert module["loss"] > 0 and module["tokens"] == 8 * 256 and module["damping"] == 0.01
+        assert module["loss"] > 0 and module["tokens"] == 8 * 256
+        assert module["damping"] == 0.01 and module["raised"] == 0
 
 
 def test_the_same_study_gives_the_same_weights(small_model_folder, calibration, checkpoint, tmp_path):
@@ -47,6 +50,27 @@ def test_fewer_bits_hurt_more(small_model_folder, calibration, checkpoint, tmp_p
     quantize(small_model_folder, tmp_path / "two", Quantization(2, 64, 8, 0), calibration, Gptq())
     three, two = losses(checkpoint), losses(tmp_path / "two")
     assert all(two[name] > three[name] for name in three)
+
+
+def test_damping_that_gptqmodel_adds_by_itself_is_recorded(small_model_folder, calibration, tmp_path):
+    # 16 tokens leave a Hessian of 128 x 128 without rank, and this damping is below the precision of float32.
+    few = [tokens[:16] for tokens in calibration[:1]]
+    quantize(small_model_folder, tmp_path / "few", Quantization(3, 64, 1, 0), few, Gptq(damping=1e-9))
+    raised = {m["name"]: m["raised"] for m in json.loads((tmp_path / "few" / AUDIT).read_text())["modules"]}
+    assert all(1e-7 < share < 1 for share in raised.values()), raised
+    # These share their inputs, and so their Hessian.
+    assert raised["0.self_attn.q_proj"] == raised["0.self_attn.k_proj"] == raised["0.self_attn.v_proj"]
+
+
+def test_a_large_checkpoint_lies_in_several_files(small_model_folder, calibration, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("stratalaw.quantization.SHARD_SIZE", "100KB")
+    quantize(small_model_folder, tmp_path / "sharded", VARIANT, calibration, Gptq())
+    files = sorted((tmp_path / "sharded").glob("*.safetensors"))
+    audit = json.loads((tmp_path / "sharded" / AUDIT).read_text())
+    assert len(files) > 1 and audit["sha256"] == {path.name: sha256(path) for path in files}
+    whole, sharded = load_dense(checkpoint, "cpu").state_dict(), load_dense(tmp_path / "sharded", "cpu").state_dict()
+    assert whole.keys() == sharded.keys()
+    assert all(torch.equal(weight, sharded[name]) for name, weight in whole.items())
 
 
 def test_a_group_that_does_not_divide_a_matrix_is_recorded(small_model_folder, calibration, tmp_path):

@@ -1,12 +1,15 @@
-"""The Hessians of GPTQ on tensor cores: X'X of bf16 activations X, summed in float32.
+"""What gptqmodel does with the Hessians of GPTQ, made faster and made known.
 
-gptqmodel casts the activations to float32 and multiplies without tensor cores, which takes most of the time at large
-widths. The product of two bf16 numbers is exact in float32, so only the order of summation differs.
+*Tensor cores*: gptqmodel casts activations X to float32 and multiplies X'X without tensor cores, which takes most of
+the time at large widths. The product of two bf16 numbers is exact in float32, so only the order of summation differs.
+
+*Raised diagonals*: where a damped Hessian has no Cholesky factor, gptqmodel adds to its diagonal until it has one, and
+says so in its log alone. That is damping which nobody asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -16,15 +19,54 @@ def accumulate_on_tensor_cores() -> Iterator[None]:
     import torch
     from gptqmodel.quantization.gptq import GPTQ
 
-    by_gptqmodel = GPTQ.compute_hessian_xtx
-
-    def compute_hessian_xtx(task, matrix: torch.Tensor) -> torch.Tensor:
+    def compute_hessian_xtx(by_gptqmodel: Callable, task, matrix: torch.Tensor) -> torch.Tensor:
         if matrix.device.type == "cuda" and matrix.dtype == torch.bfloat16:
             return torch.mm(matrix.T, matrix, out_dtype=torch.float32)
         return by_gptqmodel(task, matrix)
 
-    GPTQ.compute_hessian_xtx = compute_hessian_xtx
+    with _replaced(GPTQ, "compute_hessian_xtx", compute_hessian_xtx):
+        yield
+
+
+@contextmanager
+def raised_diagonals() -> Iterator[dict[str, float]]:
+    """Yields what was added to the diagonals of Hessians within this context, beyond the damping that was asked for.
+
+    By the matrix as gptqmodel logs it (``layer.module``), as a share of the mean of the diagonal, like the damping.
+    """
+    from gptqmodel.quantization.gptq import GPTQ
+
+    raised: dict[str, float] = {}
+
+    def note(task, before, after) -> None:
+        share = ((after - before).mean() / before.mean()).item()
+        if share > 0:
+            raised[f"{task._named_module.layer_index}.{task.name}"] = share
+
+    def hessian_inverse(by_gptqmodel: Callable, task, hessian):
+        before = hessian.diagonal().clone()
+        found = by_gptqmodel(task, hessian)
+        note(task, before, hessian.diagonal())
+        return found
+
+    # Matrices with the same inputs share a factor; those that did not compute it learn here what it was made from.
+    def shared_factor(by_gptqmodel: Callable, task, ordering, producer):
+        before = task.H.diagonal().clone()
+        factor, damping, after = by_gptqmodel(task, ordering, producer)
+        if after is not None:
+            note(task, before, after)
+        return factor, damping, after
+
+    with _replaced(GPTQ, "hessian_inverse", hessian_inverse), _replaced(GPTQ, "_shared_factor_or_local", shared_factor):
+        yield raised
+
+
+@contextmanager
+def _replaced(owner: type, name: str, replacement: Callable) -> Iterator[None]:
+    """Within this context a method is ``replacement``, which takes the original as its first argument."""
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *args: replacement(original, *args))
     try:
         yield
     finally:
-        GPTQ.compute_hessian_xtx = by_gptqmodel
+        setattr(owner, name, original)

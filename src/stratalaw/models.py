@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratalaw.files import appears_whole, sha256
+from stratalaw.files import appears_whole, sha256_sums
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
@@ -49,7 +49,7 @@ def copy_model(source: Path, target: Path) -> None:
 
 def write_manifest(folder: Path) -> None:
     """Record the SHA-256 sum of every file of a model's folder beside them."""
-    sums = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    sums = sha256_sums(sorted(folder.iterdir()))
     (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
 
 
@@ -80,10 +80,11 @@ def verify_model(folder: Path) -> None:
 
 def verify_files(folder: Path, sums: Mapping[str, str], made: str) -> None:
     """Raise ModelError unless files have the SHA-256 sums that they had when they were ``made`` (a past participle)."""
-    for name, expected in sums.items():
+    for name in sums:
         if not (folder / name).exists():
             raise ModelError(f"{folder / name}: missing; delete {folder} and run again")
-        if sha256(folder / name) != expected:
+    for name, found in sha256_sums([folder / name for name in sums]).items():
+        if found != sums[name]:
             raise ModelError(f"{folder / name}: changed since it was {made}; delete {folder} and run again")
 
 

@@ -10,19 +10,20 @@ import os
 import re
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stratalaw.files import appears_whole, sha256
+from stratalaw.files import appears_whole, sha256_sums
 from stratalaw.models import verify_files
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
 AUDIT = "audit.json"
 BITS_OF_A_WORD = 32
+SHARD_SIZE = "1GB"  # files that are hashed side by side
 UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
 
 
@@ -58,7 +59,7 @@ def quantize(
     torch.set_num_threads(options.threads)
     from gptqmodel import GPTQModel, QuantizeConfig
 
-    from stratalaw.hessian import accumulate_on_tensor_cores
+    from stratalaw.hessian import accumulate_on_tensor_cores, raised_diagonals
 
     config = QuantizeConfig(
         bits=quantization.bits,
@@ -73,22 +74,25 @@ def quantize(
         mse=0.0,
         fallback=None,
         offload_to_disk=False,
-        calibration_data_device=device if device.startswith("cuda") else None,  # not through the host at each layer
+        calibration_data_device=device if device.startswith("cuda") else None,  # none in the host's memory
     )
     started = time.monotonic()
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
-    with TemporaryDirectory() as scratch, chdir(scratch), accumulate_on_tensor_cores():
+    with TemporaryDirectory() as scratch, chdir(scratch), accumulate_on_tensor_cores(), raised_diagonals() as raised:
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     with appears_whole(checkpoint_folder) as folder:
-        model.save(str(folder))
+        model.save(str(folder), max_shard_size=SHARD_SIZE)
         audit = {
             "variant": quantization.name,
             "calibration_tokens": sum(map(len, calibration)),
             **measure_tensors(folder, quantization),
-            "modules": sorted(map(audit_of_module, model.quant_log), key=lambda module: natural_order(module["name"])),
-            "sha256": {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))},
+            "modules": sorted(
+                (audit_of_module(entry, raised) for entry in model.quant_log),
+                key=lambda module: natural_order(module["name"]),
+            ),
+            "sha256": sha256_sums(sorted(folder.glob("*.safetensors"))),
             "options": options.model_dump(),
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
             "versions": {name: version(name) for name in ("gptqmodel", "torch", "transformers")},
@@ -99,11 +103,12 @@ def quantize(
         (folder / AUDIT).write_text(json.dumps(audit, indent=1) + "\n")
 
 
-def audit_of_module(entry: dict) -> dict:
+def audit_of_module(entry: Mapping, raised: Mapping[str, float]) -> dict:
     """What gptqmodel logged about one matrix.
 
     ``loss`` is the squared error that rounding adds to the outputs, summed over the matrix, for each of the calibration
-    ``tokens`` that it saw; ``damping`` is the share that was used.
+    ``tokens`` that it saw; ``damping`` is what was added to the diagonal of its Hessian, as a share of the diagonal's
+    mean, and ``raised`` what gptqmodel added beyond that to have a Cholesky factor.
 
     Raises:
         RuntimeError: the matrix was not quantized with GPTQ.
@@ -115,7 +120,13 @@ def audit_of_module(entry: dict) -> dict:
         loss = UNQUANTIZABLE_LOSS  # gptqmodel writes words where it fell back to another method
     if not loss < UNQUANTIZABLE_LOSS:
         raise RuntimeError(f"layer {name}: its Hessian cannot be inverted (logged loss {entry['loss']})")
-    return {"name": name, "loss": loss, "tokens": int(entry["samples"]), "damping": float(entry["damp"])}
+    return {
+        "name": name,
+        "loss": loss,
+        "tokens": int(entry["samples"]),
+        "damping": float(entry["damp"]),
+        "raised": raised.get(name, 0.0),
+    }
 
 
 def natural_order(name: str) -> list[str | int]:
