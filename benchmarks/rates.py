@@ -52,7 +52,9 @@ class Table:
         self, stage: str, shape: str = "", shapes: Shapes | None = None, way: str = "ours", **amounts
     ) -> Iterator[None]:
         """Add the seconds that the block takes, and on a GPU its peak of memory."""
+        gc.collect()
         if self.on_gpu:
+            torch.cuda.empty_cache()
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         started = self.clock()
@@ -61,9 +63,6 @@ class Table:
             torch.cuda.synchronize()
             amounts["gpu_bytes"] = torch.cuda.max_memory_allocated()
         self.add(self.clock() - started, stage, shape, shapes, way, **amounts)
-        gc.collect()
-        if self.on_gpu:
-            torch.cuda.empty_cache()
 
     def add(
         self, seconds: float, stage: str, shape: str = "", shapes: Shapes | None = None, way: str = "ours", **amounts

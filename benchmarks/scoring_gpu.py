@@ -81,6 +81,8 @@ def compare(size: str, task: str, model, tokenizer, tasks: TaskManager, rate: fl
             break
         except torch.OutOfMemoryError:  # a probe has fewer items, and shorter ones
             torch.cuda.empty_cache()
+    else:
+        raise RuntimeError(f"{size}, {task}: lm-eval's hf model ran out of memory at every batch size of {BATCH_SIZES}")
     other = timed(HFLM, model, tokenizer, task, tasks, 3, limit=PROBED)[1]
     timed(PrefixSharingModel, model, tokenizer, task, tasks, 1, limit=PROBED)
     ours, our_totals, our_accuracy, _ = timed(PrefixSharingModel, model, tokenizer, task, tasks, 1)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,17 +70,22 @@ class Bench:
             with self.table.measure("evaluate", size, shapes, way, note=task):
                 seconds, _, _, requests = timed(kind, model, word_tokenizer(), task, self.tasks, batch_size)
             _, contexts, continuations = zip(*requests, strict=True)
-            started = time.perf_counter()
-            plan = make_plan(contexts, continuations, tokens_a_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH)
-            if kind is PrefixSharingModel:  # the pipeline plans before, on a CPU
-                seconds -= time.perf_counter() - started
-            tokens = plan.tokens if kind is PrefixSharingModel else plan.plain_tokens
+            if kind is PrefixSharingModel:
+                started = time.perf_counter()
+                plan = make_plan(contexts, continuations, tokens_a_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH)
+                seconds -= time.perf_counter() - started  # the pipeline plans before, on a CPU
+                tokens = plan.tokens
+            else:  # the same row is run once, the last token of a continuation not at all
+                rows = zip(contexts, continuations, strict=True)
+                tokens = sum(map(len, {tuple([*context, *continuation][:-1]) for context, continuation in rows}))
             self.table.add(seconds, "score", size, shapes, way, tokens=tokens, note=task)
 
-    def generation(self, size: str, shapes: Shapes, way: str, rows_a_batch: int):
-        """The stage of generations; ``rows_a_batch``: so many prompts at once."""
+    def generate(self, answer: Callable[[list[list[int]]], object], rows_a_batch: int, *about) -> None:
+        """The generations that ``answer`` makes of prompts, ``rows_a_batch`` at once; ``about``: size, shapes, way."""
+        answer(self.prompts[:2])  # compiles kernels
         steps = NEW_TOKENS * -(-PROMPTS // rows_a_batch)
-        return self.table.measure("generate", size, shapes, way, tokens=PROMPTS * PROMPT_TOKENS, steps=steps)
+        with self.table.measure("generate", *about, tokens=PROMPTS * PROMPT_TOKENS, steps=steps):
+            answer(self.prompts)
 
 
 def measure_starts(table: Table) -> None:
@@ -102,10 +108,15 @@ def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[in
     with bench.table.measure("load", size, shapes):
         dense = load_dense(checkpoint, "cuda")
     bench.evaluate(PrefixSharingModel, dense, size, shapes, "ours")
-    with bench.generation(size, shapes, "ours", TOKENS_A_BATCH // (PROMPT_TOKENS + NEW_TOKENS)):
-        limits = {"tokens_a_batch": TOKENS_A_BATCH, "max_length": MAX_LENGTH}
-        generate(dense, word_tokenizer(), bench.prompts, stop=["\n"], max_new_tokens=NEW_TOKENS, **limits)
+    measure_our_generations(bench, size, shapes, dense)
     return checkpoint
+
+
+def measure_our_generations(bench: Bench, size: str, shapes: Shapes, dense) -> None:
+    limits = {"max_new_tokens": NEW_TOKENS, "tokens_a_batch": TOKENS_A_BATCH, "max_length": MAX_LENGTH}
+    rows_a_batch = TOKENS_A_BATCH // (PROMPT_TOKENS + NEW_TOKENS)
+    answer = lambda prompts: generate(dense, word_tokenizer(), prompts, stop=["\n"], **limits)  # noqa: E731
+    bench.generate(answer, rows_a_batch, size, shapes, "ours")
 
 
 def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[int]]) -> dict[str, float]:
@@ -129,12 +140,19 @@ def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[i
     with bench.table.measure("load", size, shapes, "plain"):
         packed = GPTQModel.load(str(saved), device="cuda", backend=BACKEND.TRITON).model
     bench.evaluate(HFLM, packed, size, shapes, "plain")
-    lm = HFLM(pretrained=packed, tokenizer=word_tokenizer(), batch_size=PLAIN_BATCH, max_length=MAX_LENGTH)
-    texts = word_tokenizer().batch_decode(bench.prompts)
-    options = {"until": ["\n"], "max_gen_toks": NEW_TOKENS, "do_sample": False}
-    with bench.generation(size, shapes, "plain", PLAIN_BATCH):
-        lm.generate_until([Instance("generate_until", {}, (text, options), i) for i, text in enumerate(texts)])
+    measure_plain_generations(bench, size, shapes, packed)
     return losses
+
+
+def measure_plain_generations(bench: Bench, size: str, shapes: Shapes, packed) -> None:
+    lm = HFLM(pretrained=packed, tokenizer=word_tokenizer(), batch_size=PLAIN_BATCH, max_length=MAX_LENGTH)
+    options = {"until": ["\n"], "max_gen_toks": NEW_TOKENS, "do_sample": False}
+
+    def answer(prompts: list[list[int]]) -> None:
+        texts = word_tokenizer().batch_decode(prompts)
+        lm.generate_until([Instance("generate_until", {}, (text, options), i) for i, text in enumerate(texts)])
+
+    bench.generate(answer, PLAIN_BATCH, size, shapes, "plain")
 
 
 def compare_hessians(width: int = 12_288, rows: int = 16_384) -> None:

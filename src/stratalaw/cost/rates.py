@@ -1,4 +1,5 @@
-"""Seconds of the parts of a job, from rates that were measured: ``rates.csv``, made by ``benchmarks/rates.py``.
+"""Seconds of the parts of a job, from rates that were measured: ``rates.csv``, made by ``benchmarks/rates.py``
+(CPU) and ``benchmarks/variant_gpu.py`` (GPU).
 
 Each part is a sum of terms that mean something (a fixed start, a cost for each layer, parameter and token); their
 coefficients are not negative and fitted to the measured points by least squares on relative errors. What lies between
@@ -20,13 +21,12 @@ from stratalaw.shapes import Shapes
 
 OURS, PLAIN = "ours", "plain"
 CPU = "cpu"
-INTERIM = "interim"
 # What the seconds of each part are made of; the names are columns of rates.csv.
 TERMS: Mapping[str, Callable[[Mapping], list]] = {
     # Libraries loaded and the device ready.
     "start": lambda m: [1],
-    # SHA-256 of the model's files.
-    "verify": lambda m: [m["n_params"]],
+    # SHA-256 of the model's files, side by side: as long as the largest, until there are more files than cores.
+    "verify": lambda m: [1, m["n_params"]],
     # Kernels and Python for each layer; solving and packing; forward passes and Hessians.
     "quantize": lambda m: [1, m["n_layers"], m["n_quantized"], m["n_quantized"] * m["calibration_tokens"]],
     # Dense weights on the device, from a checkpoint.
@@ -90,12 +90,6 @@ def measured_rates() -> pd.DataFrame:
     """The table of measured points."""
     with files(__package__).joinpath("rates.csv").open() as file:
         return pd.read_csv(file)
-
-
-def interim_points(device: str) -> int:
-    """Points of a device that were not measured on it; their notes say where they are from."""
-    measured = measured_rates()
-    return int(measured[measured.device == device].note.fillna("").str.startswith(INTERIM).sum())
 
 
 @cache

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stratalaw.cost.estimate import Cost
-from stratalaw.cost.rates import CPU, interim_points
+from stratalaw.cost.rates import CPU
 from stratalaw.cost.schedule import WORTHWHILE, Schedule
 from stratalaw.tables import new_table
 from stratalaw.variants import BASELINE_NAME
@@ -87,9 +87,7 @@ def notes(cost: Cost) -> list[str]:
     if cost.runs:
         found.append(f"{cost.runs} jobs that were run here refine the measured rates")
     else:
-        found.append("nothing was run here yet; the rates are those of benchmarks/rates.py at true shapes")
-    if interim := interim_points(cost.device):
-        found.append(f"{interim} points of these rates are interim: not measured on {cost.device} (see rates.csv)")
+        found.append("nothing was run here yet; the rates were measured at true shapes (rates.csv)")
     if cost.is_estimated:
         found.append(
             "the tokens of a benchmark are estimated from a table; once the requests are recorded "
