@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from stratalaw.downloads import is_copied
 from stratalaw.inputs import check_source, corpus_file
 from stratalaw.models import ModelError, copy_model
 from stratalaw.stages import answer_requests
@@ -159,6 +160,11 @@ def assert_refused(study: dict, folder: Path) -> None:
     with pytest.raises(StudyError) as refused:
         read_study(folder / "study.yaml")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["../config.json", "/etc/config.json", "onnx/model.safetensors"])
+def test_a_file_that_a_repository_lists_outside_its_top_is_not_fetched(name):
+    assert is_copied(name.rpartition("/")[2]) and not is_copied(name)
 
 
 def test_a_token_is_in_no_log_of_a_download_that_failed(hub, source, tmp_path):

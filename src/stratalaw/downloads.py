@@ -154,8 +154,8 @@ def list_files(repository: Repository) -> list[HubFile]:
 
 
 def is_copied(name: str) -> bool:
-    """Whether a file of a repository belongs to the model; neither code nor pickled weights do."""
-    return name != MANIFEST and any(fnmatch(name, pattern) for pattern in COPIED)
+    """Whether a file of a repository belongs to the model; code, pickled weights and what lies in a folder do not."""
+    return name != MANIFEST and "/" not in name and any(fnmatch(name, pattern) for pattern in COPIED)
 
 
 def check_names(repository: Repository, names: list[str]) -> None:

@@ -154,7 +154,9 @@ def ragged_groups(checkpoints: list[Checkpoint]) -> dict[tuple[str, int], dict[i
 
 def new_table(title: str, *columns: str) -> Table:
     """A table without lines for terminals of 80 columns and more; what does not fit goes on in the next line."""
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for column in table.columns:
         column.overflow = "fold"
     return table

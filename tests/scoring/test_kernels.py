@@ -20,6 +20,11 @@ def relative_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
+def rounding(kind: torch.dtype) -> float:
+    """Two steps of a data type: Triton's interpreter cuts off where a GPU rounds, and results are rounded twice."""
+    return 2 * torch.finfo(kind).eps
+
+
 def ends_of_a_tree(seed: int, prompt: int, questions: int) -> torch.Tensor:
     """Where the descendants of each token end, of questions with three choices each after a prompt."""
     rng = np.random.default_rng(seed)
@@ -60,14 +65,14 @@ def test_norms(kind, width):
     norm = LlamaRMSNorm(width, eps=1e-6).to(kind)
     norm.weight = torch.nn.Parameter(torch.randn(width).to(kind), requires_grad=False)
     x = torch.randn(5, 7, width).to(kind)
-    assert relative_difference(kernels.rms_norm(x, norm.weight, 1e-6), norm(x)) < torch.finfo(kind).eps
+    assert relative_difference(kernels.rms_norm(x, norm.weight, 1e-6), norm(x)) < rounding(kind)
 
 
 @every_kind
 def test_gates(kind):
     gate, up = torch.randn(2, 3, 50).to(kind)
     expected = functional.silu(gate) * up
-    assert relative_difference(kernels.silu_product(gate.clone(), up), expected) < torch.finfo(kind).eps
+    assert relative_difference(kernels.silu_product(gate.clone(), up), expected) < rounding(kind)
 
 
 @every_kind
@@ -75,7 +80,7 @@ def test_rotations(kind):
     query = torch.randn(1, 9, 3, 24).to(kind).transpose(1, 2)
     cos, sin = torch.randn(2, 1, 9, 24).to(kind)
     expected, _ = apply_rotary_pos_emb(query, query, cos, sin)
-    assert relative_difference(kernels.rotate(query.clone(), cos, sin), expected) < torch.finfo(kind).eps
+    assert relative_difference(kernels.rotate(query.clone(), cos, sin), expected) < rounding(kind)
 
 
 @every_kind

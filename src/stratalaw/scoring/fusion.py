@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from unittest.mock import patch
 
 import torch
@@ -36,6 +37,9 @@ def _fused(model) -> Iterator[tuple[object, str, Callable]]:
     """What is replaced (owner, attribute) and by what."""
     from stratalaw.scoring import kernels
 
+    # Seeded: what is replaced must not differ between runs.
+    generator = torch.Generator(model.device).manual_seed(0)
+    draw = partial(torch.randn, generator=generator, dtype=model.dtype, device=model.device)
     verdicts: dict[type, bool] = {}
     rotations = set()
     for module in model.modules():
@@ -50,14 +54,14 @@ def _fused(model) -> Iterator[tuple[object, str, Callable]]:
         kind = type(module)
         if kind not in verdicts:
             width = (module.gate_proj if hasattr(module, "gate_proj") else module).weight.shape[-1]
-            x = torch.randn(1, TRIED_TOKENS, width, dtype=model.dtype, device=model.device)
+            x = draw(1, TRIED_TOKENS, width)
             verdicts[kind] = _agree(module.forward, step, x)
         if verdicts[kind]:
             yield module, "forward", step
     for name in sorted(rotations):
         former = getattr(sys.modules[name], ROTATION)
         step = _rotation(former, kernels.rotate)
-        query, key, cos, sin = torch.randn(4, 1, 2, TRIED_TOKENS, 8, dtype=model.dtype, device=model.device)
+        query, key, cos, sin = draw(4, 1, 2, TRIED_TOKENS, 8)
         if _agree(former, step, query, key, cos[:, 0], sin[:, 0]):
             yield sys.modules[name], ROTATION, step
 
