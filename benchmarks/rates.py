@@ -19,17 +19,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pandas as pd
 import torch
-from safetensors import safe_open
+from ladder_runs import LadderModel
 
-from stratalaw import stages
 from stratalaw.cost.rates import amounts_of
 from stratalaw.cost.workload import work_of
 from stratalaw.evaluation import load_dense
 from stratalaw.models import verify_model
-from stratalaw.quantization import quantize
 from stratalaw.shapes import Shapes, shapes_of
 from stratalaw.study import read_study
-from stratalaw.variants import Quantization
 
 COLUMNS = [
     *("device", "way", "stage", "shape", "n_params", "n_quantized", "n_layers", "hidden_size"),
@@ -80,58 +77,34 @@ def measure_ladder(table: Table, names: list[str]) -> None:
     torch.set_num_threads(1)
     with table.measure("start", note="the job's own process; libraries are in the warm worker"):
         import snakemake.script  # noqa: F401
-    evaluation, strata = study.evaluation.model_dump(), list(study.evaluation.strata)
+    asked = round(work_of(study.evaluation).requests)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
         for name in names:
-            model, (requests, plans, answers, scores, summary) = (
-                folder / name,
-                (
-                    [str(folder / name / f"{kind}-{stratum}" / f"{stratum}{ending}") for stratum in strata]
-                    for kind, ending in (
-                        *(("requests", ".parquet"), ("plan", ".safetensors"), ("answers", ".parquet")),
-                        *(("scores", ".parquet"), ("summary", ".json")),
-                    )
-                ),
-            )
-            stages.provide_model(f"ladder/models/{name}", None, "", str(model))
-            shapes = shapes_of(model)
+            model = LadderModel(study, name, Path(scratch))
+            shapes = shapes_of(model.folder)
             if name == names[0]:
                 # What is loaded at the first use is there in a warm worker.
-                warm = Quantization(4, 128, 2, 0)
-                quantize(model, folder / warm.name, warm, [list(range(1, 257))] * 2, study.gptq)
-                stages.record_requests(str(model), evaluation, requests, plans)
-            drawn = {"calibration_tokens": 128 * study.calibration.tokens}
-            with table.measure("calibration", name, **drawn):
-                stages.draw_calibration(
-                    str(model), study.calibration.corpus, [], 128, study.calibration.tokens, None, 0, str(folder / "s0")
-                )
-            asked = round(work_of(study.evaluation).requests)
+                model.quantize(4, 128, [list(range(1, 257))] * 2)
+                model.record_requests()
+            with table.measure("calibration", name, calibration_tokens=128 * study.calibration.tokens):
+                drawn = model.draw_calibration(128)
             with table.measure("requests", name, requests=asked):
-                stages.record_requests(str(model), evaluation, requests, plans)
+                model.record_requests()
             with table.measure("verify", name, shapes):
-                verify_model(model)
+                verify_model(model.folder)
             for samples in (8, 32, 128):
-                checkpoint = folder / Quantization(4, 64, samples, 0).name
-                tokens = pd.read_parquet(folder / "s0").tokens[:samples].tolist()
-                amounts = {"calibration_tokens": samples * study.calibration.tokens}
-                with table.measure("quantize", name, shapes, **amounts):
-                    quantize(model, checkpoint, Quantization.from_name(checkpoint.name), tokens, study.gptq)
+                with table.measure("quantize", name, shapes, calibration_tokens=samples * study.calibration.tokens):
+                    checkpoint = model.quantize(4, 64, drawn[:samples])
             with table.measure("load", name, shapes):
                 load_dense(checkpoint, "cpu")
-            with table.measure("score", name, shapes, tokens=sum(map(tokens_of_plan, plans))):
-                stages.answer_requests(str(checkpoint), requests, plans, study.evaluation.tokens_a_batch, 1, answers)
+            with table.measure("score", name, shapes, tokens=model.planned_tokens):
+                model.answer(checkpoint)
             with table.measure("scores", name, requests=asked):
-                stages.score_items(evaluation, requests, answers, scores, summary)
+                model.score()
     from stratalaw.laws.report import fit_table
 
     with table.measure("analysis"):
         fit_table(Path("docs/studies/ladder/observations.csv"), [], [], None, 1000)
-
-
-def tokens_of_plan(path: str) -> int:
-    with safe_open(path, "np") as plan:
-        return int(plan.metadata()["tokens"])
 
 
 if __name__ == "__main__":

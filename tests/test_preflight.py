@@ -99,8 +99,8 @@ def test_what_a_gpu_or_the_disk_cannot_hold_is_named(paper, monkeypatch):
     problems = preflight(study, "config.yaml", 24 * GB).problems
     named = [problem.partition(":")[0] for problem in problems[:-1]]
     assert named == ["qwen3-14b", "qwen3-32b"]
-    assert "and a GPU has 24.0 GB" in problems[0]
-    assert problems[-1].endswith("GB, and 100 GB are free")
+    assert "and a GPU has 24 GB" in problems[0]
+    assert problems[-1].endswith("models and checkpoints need 1.77 TB, and 100 GB are free")
 
 
 def test_checkpoints_that_are_there_need_no_disk(paper, tmp_path, monkeypatch):
@@ -208,7 +208,7 @@ def test_a_run_is_refused_for_what_the_wanted_models_cannot_have(paper, monkeypa
     monkeypatch.setattr("stratalaw.preflight.smallest_gpu_bytes", lambda: 24 * GB)
     plenty_of_disk(monkeypatch)
     refuse_what_cannot_run(study, "s.yaml", {"qwen3-0.6b", "qwen3-8b"})
-    with pytest.raises(StudyError, match=r"^s.yaml: qwen3-14b: its jobs need at least .* and a GPU has 24.0 GB$"):
+    with pytest.raises(StudyError, match=r"^s.yaml: qwen3-14b: its jobs need at least .* and a GPU has 24 GB$"):
         refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"})
 
 

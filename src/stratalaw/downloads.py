@@ -39,7 +39,7 @@ from huggingface_hub.utils import (
 )
 from huggingface_hub.utils.sha import git_hash
 
-from stratalaw.files import appears_whole, sha256
+from stratalaw.files import appears_whole, readable_bytes, sha256
 from stratalaw.models import CONFIG, COPIED, MANIFEST, TOKENIZERS, check_model, write_manifest
 
 LOG = logging.getLogger(__name__)
@@ -175,7 +175,9 @@ def check_disk(place: Path, needed: int) -> None:
     existing = next(parent for parent in [place.absolute(), *place.absolute().parents] if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
-        raise DownloadError(f"{place}: the download needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        raise DownloadError(
+            f"{place}: the download needs {readable_bytes(needed)}, and {readable_bytes(free)} are free"
+        )
 
 
 def bytes_in(folder: Path) -> int:

@@ -73,6 +73,14 @@ def _synchronize(path: Path) -> None:
             os.close(descriptor)
 
 
+def readable_bytes(n_bytes: float) -> str:
+    """Bytes as text, in the unit that suits them."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.3g} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:

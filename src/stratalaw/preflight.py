@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.workload import work_of
 from stratalaw.downloads import Repository, download_file
+from stratalaw.files import readable_bytes
 from stratalaw.inputs import check_architecture, check_is_pinned, weights_folder
 from stratalaw.kernels import kernel_of
 from stratalaw.models import CONFIG, ModelError
@@ -83,14 +84,14 @@ def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
     existing = RESULTS if RESULTS.exists() else Path()
     free = shutil.disk_usage(existing).free
     problems = [
-        f"{model}: its jobs need at least {needed / GB:.1f} GB of GPU memory, and a GPU has {gpu_bytes / GB:.1f} GB"
+        f"{model}: its jobs need at least {readable_bytes(needed)} of GPU memory, "
+        f"and a GPU has {readable_bytes(gpu_bytes)}"
         for model in shapes
         if (needed := max((c.gpu_bytes for c in checkpoints if c.model == model), default=0)) > gpu_bytes
     ]
     if disk > free:
-        problems.append(
-            f"{existing.resolve()}: models and checkpoints need {disk / GB:,.0f} GB, and {free / GB:,.0f} GB are free"
-        )
+        needed, has = readable_bytes(disk), readable_bytes(free)
+        problems.append(f"{existing.resolve()}: models and checkpoints need {needed}, and {has} are free")
     return Preflight(checkpoints, disk, free, problems)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stratalaw.cost.rates import rates_of
+from stratalaw.files import readable_bytes
 from stratalaw.laws.analysis import Analysis, exponents_table
 from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
 
@@ -102,7 +103,9 @@ def show_preflight(found: Preflight) -> None:
     models = {checkpoint.model for checkpoint in found.checkpoints}
     console.print(f"{len(found.checkpoints)} quantized variants of {len(models)} models.")
     console.print(
-        f"Disk: {found.disk_bytes / 1e9:,.1f} GB for models and checkpoints; {found.free_bytes / 1e9:,.1f} GB are free."
+        f"Disk: {readable_bytes(found.disk_bytes)} for models and checkpoints; "
+        f"{readable_bytes(found.free_bytes)} are free.",
+        highlight=False,
     )
     for (model, group_size), ragged in ragged_groups(found.checkpoints).items():
         rows = ", ".join(f"{length} ({', '.join(kinds)})" for length, kinds in sorted(ragged.items()))

@@ -8,6 +8,7 @@ from rich.table import Table
 from stratalaw.cost.estimate import Cost
 from stratalaw.cost.rates import CPU
 from stratalaw.cost.schedule import WORTHWHILE, Schedule
+from stratalaw.files import readable_bytes
 from stratalaw.tables import new_table
 from stratalaw.variants import BASELINE_NAME
 
@@ -23,7 +24,7 @@ def show_cost(study: str, cost: Cost, gpus: int | None = None) -> None:
     of_which = f" ({hours(done)} of them done)" if done else ""
     console.print(
         f"{study}: {hours(cost.gpu_seconds)} {worker}-hours on {cost.device}{of_which}; "
-        f"{cost.disk_bytes / GB:,.1f} GB of disk for models and checkpoints.",
+        f"{readable_bytes(cost.disk_bytes)} of disk for models and checkpoints.",
         highlight=False,
     )
     if cost.device != CPU:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import pulp
 
+from stratalaw.files import readable_bytes
+
 TOLERANCE = 1e-7
 
 
@@ -143,7 +145,8 @@ def _why_infeasible(candidates, workloads, memory, most_variants) -> str:
     """Which constraints bind: those without which there would be a plan."""
     smallest = min(candidates, key=lambda candidate: candidate.memory)
     if memory is not None and smallest.memory > memory:
-        return f"no variant fits {gigabytes(memory)}: the smallest, {smallest.name}, takes {gigabytes(smallest.memory)}"
+        needed = readable_bytes(smallest.memory)
+        return f"no variant fits {readable_bytes(memory)}: the smallest, {smallest.name}, takes {needed}"
     for workload in workloads:
         for stratum, floor in workload.floors.items():
             best = max(candidates, key=lambda candidate, stratum=stratum: candidate.accuracy[stratum])
@@ -156,21 +159,15 @@ def _why_infeasible(candidates, workloads, memory, most_variants) -> str:
     if memory is not None:
         without = _solve(candidates, workloads, None, most_variants, ["shortfall", "memory"])
         if without is not None and without.shortfall <= TOLERANCE:
-            reasons.append(f"the memory: {gigabytes(memory)} of the {gigabytes(without.memory)} that the floors take")
+            reasons.append(
+                f"the memory: {readable_bytes(memory)} of the {readable_bytes(without.memory)} that the floors take"
+            )
     if most_variants is not None:
         without = _solve(candidates, workloads, memory, None, ["shortfall", "memory"])
         if without is not None and without.shortfall <= TOLERANCE:
             count = len({candidate.name for candidate in without.choices.values()})
             reasons.append(f"the number of variants: {most_variants} where {count} would do")
     return "what binds is " + " and ".join(reasons or ["several floors together, which no variant meets"])
-
-
-def gigabytes(n_bytes: float) -> str:
-    """Bytes as text, in the unit that suits them."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.3g} {unit}"
-    return f"{n_bytes:.0f} B"
 
 
 def reason(workload: Workload, found: Plan, candidates: Sequence[Candidate], memory: int | None) -> str:
@@ -186,7 +183,7 @@ def reason(workload: Workload, found: Plan, candidates: Sequence[Candidate], mem
         return "the only one that fits and meets the floors"
     if memory is None:
         following = min(others, key=lambda candidate: (candidate.memory, -workload.value(candidate)))
-        what = f"{following.name} takes {gigabytes(following.memory)} and has {workload.value(following):.3f}"
+        what = f"{following.name} takes {readable_bytes(following.memory)} and has {workload.value(following):.3f}"
         if following.memory < chosen.memory:
             return f"has {workload.value(chosen):.3f}; {what}, but the whole plan would be larger"
         return f"the smallest of {len(usable)} that meet the floors; {what}"

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from stratalaw.planning.portfolio import TOLERANCE, Candidate, Plan, Workload, gigabytes, reason
+from stratalaw.files import readable_bytes
+from stratalaw.planning.portfolio import TOLERANCE, Candidate, Plan, Workload, reason
 from stratalaw.planning.selection import Designs
 from stratalaw.tables import new_table
 
@@ -35,10 +36,10 @@ def show_plan(
         for stratum in strata:
             missed = chosen.accuracy[stratum] < workload.floors.get(stratum, 0) - TOLERANCE
             cells.append(f"[red]{chosen.accuracy[stratum]:.3f}[/]" if missed else f"{chosen.accuracy[stratum]:.3f}")
-        table.add_row(workload.name, chosen.name, gigabytes(chosen.memory), *cells)
+        table.add_row(workload.name, chosen.name, readable_bytes(chosen.memory), *cells)
     console.print(table)
-    limit = "" if memory is None else f" of {gigabytes(memory)}"
-    console.print(f"Memory {gigabytes(plan.memory)}{limit}; mean accuracy by shares and weights {plan.value:.3f}.")
+    limit = "" if memory is None else f" of {readable_bytes(memory)}"
+    console.print(f"Memory {readable_bytes(plan.memory)}{limit}; mean accuracy by shares and weights {plan.value:.3f}.")
     for workload in workloads:
         chosen = plan.choices[workload.name]
         if plan.shortfall <= TOLERANCE:

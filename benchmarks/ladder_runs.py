@@ -1,0 +1,72 @@
+"""A model of the ladder in a folder of its own, stage by stage as the workflow runs config/ladder.yaml."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+
+from stratalaw import stages
+from stratalaw.quantization import quantize
+from stratalaw.study import Study
+from stratalaw.variants import Quantization
+
+
+class LadderModel:
+    """One model, copied and checked; ``quantize`` and what follows it can be repeated."""
+
+    def __init__(self, study: Study, name: str, folder: Path) -> None:
+        self.study, self.name, self.folder = study, name, folder / name
+        self.evaluation = study.evaluation.model_dump()
+        self.requests, self.plans = self._files("requests", ".parquet"), self._files("plan", ".safetensors")
+        self.answers, self.scores = self._files("answers", ".parquet"), self._files("scores", ".parquet")
+        self.summaries = self._files("summary", ".json")
+        stages.provide_model(f"ladder/models/{name}", None, "", str(self.folder))
+
+    def _files(self, kind: str, ending: str) -> list[str]:
+        return [str(self.folder / kind / f"{stratum}{ending}") for stratum in self.study.evaluation.strata]
+
+    def record_requests(self) -> None:
+        stages.record_requests(str(self.folder), self.evaluation, self.requests, self.plans)
+
+    def draw_calibration(self, samples: int) -> list[Sequence[int]]:
+        """Token ids of calibration samples, seed 0."""
+        drawn, tokens = self.folder / f"{samples}-samples", self.study.calibration.tokens
+        corpus = self.study.calibration.corpus
+        stages.draw_calibration(str(self.folder), corpus, [], samples, tokens, None, 0, str(drawn))
+        return pd.read_parquet(drawn).tokens.tolist()
+
+    def quantize(self, bits: int, group_size: int, samples: list[Sequence[int]]) -> Path:
+        """The checkpoint; it replaces an earlier one of the same settings."""
+        quantization = Quantization(bits, group_size, len(samples), 0)
+        quantize(self.folder, self.folder / quantization.name, quantization, samples, self.study.gptq)
+        return self.folder / quantization.name
+
+    @property
+    def planned_tokens(self) -> int:
+        """Tokens that the recorded plans run."""
+        return sum(_tokens_of(plan) for plan in self.plans)
+
+    def answer(self, checkpoint: Path) -> None:
+        tokens_a_batch = self.study.evaluation.tokens_a_batch
+        stages.answer_requests(str(checkpoint), self.requests, self.plans, tokens_a_batch, 1, self.answers)
+
+    def score(self) -> None:
+        stages.score_items(self.evaluation, self.requests, self.answers, self.scores, self.summaries)
+
+    def adjusted_accuracies(self) -> dict[str, float]:
+        """Of what was scored last, by stratum: the mean over benchmarks of (accuracy - chance) / (1 - chance)."""
+        found = {}
+        for (stratum, benchmarks), summary in zip(self.study.evaluation.strata.items(), self.summaries, strict=True):
+            accuracies = json.loads(Path(summary).read_text())
+            found[stratum] = np.mean([(accuracies[b.task] - b.chance) / (1 - b.chance) for b in benchmarks])
+        return found
+
+
+def _tokens_of(plan: str) -> int:
+    with safe_open(plan, "np") as file:
+        return int(file.metadata()["tokens"])
