@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratalaw.evaluation import answer, plan_requests
-from stratalaw.harness import GENERATION, ROLLING, item_scores, record_requests
+from stratalaw.harness import GENERATION, ROLLING, ReplayingModel, item_scores, record_requests
 from stratalaw.study import Evaluation, read_study
 
 ITEMS, MAX_LENGTH = 40, 256
@@ -150,6 +151,16 @@ def test_generations_and_rolling_requests_are_recorded_and_replayed(tokenizer, o
     assert tokenizer.decode(np.concatenate(windows)) == "1 + 2 ="
 
 
+def test_windows_of_a_rolling_request_are_summed_over_one_document(tokenizer, other_kinds):
+    rolling = record_requests(tokenizer, 2, other_kinds, "text")
+    again = rolling[rolling.document == 0].assign(document=3)  # a fourth document with the text of the first
+    requests = pd.concat([rolling, again], ignore_index=True)
+    answers = pd.DataFrame({"log_likelihood": -1.0, "is_greedy": False}, index=requests.index)
+    instances = [Instance(ROLLING, {}, (text,), 0) for text in ("1 + 2 =", "7 + 8 =", "1 + 2 =")]
+    windows = (rolling.document == 0).sum()
+    assert ReplayingModel(requests, answers).loglikelihood_rolling(instances) == [-windows] * 3
+
+
 def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, tokenizer, other_kinds):
     requests = record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
     answers = answers_of(requests, small_model_folder, "float32")
@@ -265,6 +276,29 @@ def test_the_prompt_has_as_many_examples_as_the_study_says(tokenizer, tmp_path, 
     assert {context.count("+") for context in contexts} == {shots + 1}
     answers = pd.DataFrame({"log_likelihood": np.arange(36.0), "is_greedy": False})
     assert len(item_scores(requests, answers, evaluation, "reasoning")) == 6
+
+
+def test_the_items_of_a_group_are_told_apart(tokenizer, tmp_path):
+    """As mmlu has them: every task of a group counts its documents from 0, and groups hold groups."""
+    for task, items in (("geography", 3), ("anatomy", 2)):
+        rows = [{"question": f"{a} + 1 =", "answer": a % 2} for a in range(items)]
+        (tmp_path / f"{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / f"{task}.yaml").write_text(
+            f"task: {task}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/{task}.jsonl}}}}\n"
+            "test_split: test\noutput_type: multiple_choice\ndoc_to_text: question\ndoc_to_target: answer\n"
+            "doc_to_choice: ['2', '3']\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+        )
+    (tmp_path / "inner.yaml").write_text("group: stem\ntask: [anatomy]\n")
+    (tmp_path / "outer.yaml").write_text("group: knowledge\ntask: [geography, stem]\n")
+    benchmark = {"task": "knowledge", "chance": 0.5}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"memorization": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "memorization")
+    assert len(requests) == 2 * 5
+    # The first choice is the likelier one: every even document is right.
+    answers = pd.DataFrame({"log_likelihood": -1.0 - requests.choice, "is_greedy": False})
+    items = item_scores(requests, answers, evaluation, "memorization")
+    assert items.document.tolist() == [0, 1, 2, 3, 4] and set(items.task) == {"knowledge"}
+    assert items.score.tolist() == [1, 0, 1, 0, 1]  # anatomy, then geography
 
 
 @pytest.fixture

@@ -117,10 +117,13 @@ class ReplayingModel(LM):
 
     def __init__(self, requests: pd.DataFrame, answers: pd.DataFrame) -> None:
         super().__init__()
+        # Documents may ask the same; the windows of a rolling request are summed over one of them.
+        about = ["task", "document", "choice"]
+        first = requests.groupby(["kind", "arguments"], sort=False)[about].transform("first")
+        asked = requests[(requests[about] == first).all(axis=1)]
         self._answers = {
-            kind: answers.loc[rows.index].groupby(rows.arguments, sort=False) for kind, rows in requests.groupby("kind")
+            kind: answers.loc[rows.index].groupby(rows.arguments, sort=False) for kind, rows in asked.groupby("kind")
         }
-        self._first: dict[str, pd.DataFrame] = {}
 
     def _lookup(self, kind: str, requests: Sequence[Instance], combine: Mapping[str, str]) -> pd.DataFrame:
         table = self._answers[kind].agg(combine) if kind in self._answers else pd.DataFrame()
@@ -236,6 +239,8 @@ def check_labels(results: dict) -> None:
 def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Evaluation, stratum: str) -> pd.DataFrame:
     """What lm-eval's own metrics say of the answers: columns task, document and score, one row for each item.
 
+    ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
+
     Raises:
         ValueError: an answer is missing or not a number, or an item's score is.
         LookupError: the tasks ask what was not recorded.
@@ -249,21 +254,17 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Evalu
     results = run_tasks(ReplayingModel(requests, answers), evaluation, stratum)
     tables = []
     for benchmark in evaluation.strata[stratum]:
-        samples = [
-            sample
-            for task in tasks_within(results, benchmark.task)
-            for sample in results["samples"][task]
-            if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
-        ]
-        tables.append(
-            pd.DataFrame(
-                {
-                    "task": benchmark.task,
-                    "document": [sample["doc_id"] for sample in samples],
-                    "score": [float(sample[benchmark.metric]) for sample in samples],
-                }
-            )
-        )
+        before = 0  # items of the group's earlier tasks; each task counts its own from 0
+        for task in sorted(tasks_within(results, benchmark.task)):
+            samples = [
+                sample
+                for sample in results["samples"][task]
+                if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
+            ]
+            own = np.array([sample["doc_id"] for sample in samples])
+            scores = [float(sample[benchmark.metric]) for sample in samples]
+            tables.append(pd.DataFrame({"task": benchmark.task, "document": before + own, "score": scores}))
+            before += own.max() + 1
     table = pd.concat(tables, ignore_index=True)
     if not np.isfinite(table.score).all():
         bad = table[~np.isfinite(table.score)].iloc[0]
