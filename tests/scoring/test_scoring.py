@@ -5,7 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from stratalaw.scoring import plain, shared
 from stratalaw.scoring.plan import make_plan
@@ -176,6 +185,26 @@ def test_rows_of_attention_begin_on_paths_of_any_length():
         found, expected = (engine(MODELS["llama"], contexts, continuations, **limits) for engine in ENGINES.values())
         np.testing.assert_allclose(found.total, expected.total, atol=2e-4)
         assert found.is_greedy.tolist() == expected.is_greedy.tolist()
+
+
+@every_engine
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("granite", {"logits_scaling": 8.0}),
+        ("cohere", {"logit_scale": 0.3}),
+        ("gemma2", {"final_logit_softcapping": 2.0}),
+    ],
+)
+def test_logits_that_a_model_scales_or_caps_count_as_it_gives_them(score, kind, options):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SHAPE, head_dim=8, **options)).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(4)
+    contexts, continuations = [[1, 2, 3], [1, 2, 4, 5], [7] * 9], [[4, 5], [6], [8, 9, 10]]
+    found = score(model, contexts, continuations, tokens_a_batch=64, max_length=MAX_LENGTH)
+    expected = [one_at_a_time(model, *request)[0] for request in zip(contexts, continuations, strict=True)]
+    np.testing.assert_allclose(found.total, expected, atol=2e-4)
 
 
 def test_a_model_with_a_sliding_window_is_scored_one_by_one_with_a_warning(caplog):

@@ -89,8 +89,6 @@ def _score_batch(model, rows: list[np.ndarray], continuation_lengths: np.ndarray
     tokens = np.zeros((len(rows), lengths.max()), dtype=np.int64)
     tokens[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(rows)
     tokens = torch.from_numpy(tokens).to(device)
-    # Right padding lies after every position that counts, and attention is causal: no mask is needed.
-    hidden = model.get_decoder()(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
     row = np.repeat(np.arange(len(rows)), continuation_lengths)
     offset = np.arange(len(row)) - np.repeat(
         np.cumsum(continuation_lengths) - continuation_lengths, continuation_lengths
@@ -98,7 +96,13 @@ def _score_batch(model, rows: list[np.ndarray], continuation_lengths: np.ndarray
     target_column = (lengths - continuation_lengths)[row] + offset
     row, target_column = (torch.from_numpy(index).to(device) for index in (row, target_column))
     targets = tokens[row, target_column]
-    log_probabilities = model.get_output_embeddings()(hidden[row, target_column - 1]).float().log_softmax(-1)
+    # The model's own logits, which may be more than the output head's; of the columns that some row needs.
+    columns, own_column = torch.unique(target_column - 1, return_inverse=True)
+    # Right padding lies after every position that counts, and attention is causal: no mask is needed.
+    logits = model(input_ids=tokens[:, :-1], use_cache=False, logits_to_keep=columns).logits
+    if logits.shape[1] > len(columns):  # a model that gives all, whatever is asked
+        logits = logits[:, columns]
+    log_probabilities = logits[row, own_column].float().log_softmax(-1)
     token_totals = log_probabilities.gather(1, targets[:, None]).squeeze(1).double()
     token_is_greedy = log_probabilities.argmax(-1) == targets
     total = torch.zeros(len(rows), dtype=torch.float64, device=device).index_add_(0, row, token_totals)

@@ -23,6 +23,7 @@ from stratalaw.scoring.plan import Batch, Plan, make_plan
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = 0.5  # nats a token: far above the rounding of bf16, far below what a wrong mask or position does
+SAME_LOGITS = 1e-4  # relative; the same operations on the same numbers give the same but for a few last bits
 HEAD_POSITIONS = 4096  # whose logits are held at once, for the whole vocabulary
 OBSTACLES: WeakKeyDictionary[torch.nn.Module, str | None] = WeakKeyDictionary()
 
@@ -87,9 +88,11 @@ def why_not(model) -> str | None:
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or getattr(model.config, "use_sliding_window", False):
         return f"{type(model).__name__} has layers that do not attend to all tokens ({', '.join(sorted(kinds))})"
-    # What the configuration does not tell, a small tree does: three branches after a shared prefix.
     rng = np.random.default_rng(0)
     context = rng.integers(model.config.vocab_size, size=24)
+    if _changes_its_logits(model, context):
+        return f"{type(model).__name__} does more to its logits than its output head"
+    # What the configuration does not tell, a small tree does: three branches after a shared prefix.
     contexts = [np.append(context, branch) for branch in rng.integers(model.config.vocab_size, size=(3, 2))]
     continuations = rng.integers(model.config.vocab_size, size=(3, 3))
     limits = {"tokens_a_batch": 256, "max_length": 64}
@@ -100,6 +103,15 @@ def why_not(model) -> str | None:
     rows = plain.score(model, contexts, continuations, **limits).total
     worst = float(np.abs(trees - rows).max())
     return None if worst < TOLERANCE * continuations.shape[1] else f"its trees differ from its rows by {worst:.2f} nats"
+
+
+@torch.inference_mode()
+def _changes_its_logits(model, tokens: np.ndarray) -> bool:
+    """Whether logits are more than the output head's of the last hidden state: scaled, or capped."""
+    tokens = torch.from_numpy(tokens)[None].to(model.device)
+    whole = model(input_ids=tokens, use_cache=False).logits
+    head = model.get_output_embeddings()(model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state)
+    return bool((whole - head).float().norm() > SAME_LOGITS * head.float().norm())
 
 
 def _run_batch(model, batch: Batch) -> torch.Tensor:
