@@ -2,9 +2,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ladder.rungs import RUNGS
+from stratalaw.evaluation import load_dense
 from stratalaw.models import ModelError, check_model, copy_model, model_size, verify_model
 
 
@@ -33,13 +35,27 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+def with_index(model: Path, content: str) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(content)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda m: shutil.rmtree(m), "model: there is no such folder"),
         (lambda m: (m / "config.json").unlink(), "model: no config.json"),
         (lambda m: (m / "tokenizer.json").unlink(), r"model: no tokenizer \(tokenizer.json or tokenizer.model\)"),
-        (lambda m: (m / "model.safetensors").unlink(), r"model: no weights \(\*.safetensors\)"),
+        (lambda m: (m / "model.safetensors").unlink(), r"model: no weights \(model.safetensors, or"),
+        (lambda m: with_index(m, "[]"), "model.safetensors.index.json: not the index of a model's weights"),
+        (
+            lambda m: with_index(m, '{"weight_map": {"a": "../other.safetensors"}}'),
+            "it names ../other.safetensors, which",
+        ),
+        (
+            lambda m: with_index(m, '{"weight_map": {"a": "part.safetensors"}}'),
+            "it names part.safetensors, which is not",
+        ),
         (lambda m: truncate(m / "model.safetensors"), "model.safetensors: truncated or altered: [0-9]+ bytes"),
         (lambda m: (m / "model.safetensors").write_bytes(b"abc"), "model.safetensors: not a safetensors file"),
         (lambda m: (m / "model.safetensors").write_bytes(b"\x03" + b"\0" * 7 + b"abc"), "its header is not JSON"),
@@ -50,6 +66,20 @@ def test_a_damaged_model_is_refused_and_nothing_is_copied(model, tmp_path, damag
     with pytest.raises(ModelError, match=message):
         copy_model(model, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("shard_size", ["50GB", "100KB"], ids=["one file", "several files"])
+def test_weights_that_lie_beside_the_models_own_are_none_of_it(small_model_folder, tmp_path, shard_size):
+    model = tmp_path / "model"
+    shutil.copytree(small_model_folder, model, ignore=shutil.ignore_patterns("*.safetensors"))
+    original = AutoModelForCausalLM.from_pretrained(small_model_folder)
+    original.save_pretrained(model, max_shard_size=shard_size)
+    shutil.copy(small_model_folder / "model.safetensors", model / "consolidated.safetensors")
+    copy_model(model, tmp_path / "copy")
+    assert not (tmp_path / "copy" / "consolidated.safetensors").exists()
+    assert model_size(tmp_path / "copy") == model_size(model) == model_size(small_model_folder)
+    loaded = load_dense(tmp_path / "copy", "cpu").state_dict()
+    assert all(torch.equal(weight, loaded[name]) for name, weight in original.state_dict().items())
 
 
 def test_an_altered_copy_is_noticed(model, tmp_path):

@@ -131,6 +131,8 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
          "less than 1"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},
          "evaluation: strata name the task recall twice"),
+        ({"evaluation.strata": {"general": STUDY["evaluation"]["strata"]["memorization"]}},
+         "evaluation: a stratum cannot be named general: laws call a mean over strata so"),
     ],
 )  # fmt: skip
 def test_a_bad_study_is_refused_in_one_line(write, changes, message):

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from stratalaw.models import weight_files
 from stratalaw.variants import BASELINE_BITS
 
 BITS_OF_A_WORD = 32
@@ -61,7 +62,7 @@ def dense_weights(folder: Path, device: str) -> dict[str, torch.Tensor]:
     """
     bits = _bits_of(folder)
     dense, packed = {}, {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         with safe_open(path, "pt", device=device) as file:
             for name in file.keys():  # noqa: SIM118
                 module, _, kind = name.rpartition(".")

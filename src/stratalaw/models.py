@@ -14,10 +14,12 @@ from stratalaw.files import appears_whole, sha256_sums
 
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight", "embed_out.weight")
-# Weights in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
-COPIED = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt")
+# Weights are those of the index, or model.safetensors: repositories hold others beside them (consolidated.safetensors).
+# Those in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
+COPIED = ("*.json", "tokenizer.model", "merges.txt", "vocab.txt")
 HEADER_LENGTH = struct.Struct("<Q")
 
 
@@ -55,8 +57,28 @@ def write_manifest(folder: Path) -> None:
 
 def model_files(folder: Path) -> list[Path]:
     """The files of a model's folder that belong to the model, in the order of their names."""
-    found = [path for pattern in COPIED for path in folder.glob(pattern) if path.name != MANIFEST]
-    return sorted(found)
+    others = [path for pattern in COPIED for path in folder.glob(pattern) if path.name != MANIFEST]
+    return sorted([*others, *weight_files(folder)])
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights, as transformers chooses them: one of all weights, or those that the index names.
+
+    Raises:
+        ModelError: there is none, or the index is damaged or names a file that is not in the folder.
+    """
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if not (folder / INDEX).exists():
+        raise ModelError(f"{folder}: no weights ({WEIGHTS}, or {INDEX} and the files that it names)")
+    try:
+        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{folder / INDEX}: not the index of a model's weights") from None
+    for name in names:
+        if Path(name).name != name or not (folder / name).exists():
+            raise ModelError(f"{folder / INDEX}: it names {name}, which is not in the folder")
+    return [folder / name for name in names]
 
 
 def check_model(folder: Path) -> None:
@@ -67,8 +89,6 @@ def check_model(folder: Path) -> None:
         raise ModelError(f"{folder}: no {CONFIG}; a model's folder holds config, tokenizer and safetensors")
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise ModelError(f"{folder}: no tokenizer ({' or '.join(TOKENIZERS)})")
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError(f"{folder}: no weights (*.safetensors)")
     for _ in tensor_shapes(folder):
         pass
 
@@ -94,7 +114,7 @@ def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     Raises:
         ModelError: a file is not safetensors, or is shorter than its header says.
     """
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(HEADER_LENGTH.size)

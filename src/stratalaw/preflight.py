@@ -16,7 +16,7 @@ from stratalaw.downloads import Repository, download_file
 from stratalaw.files import readable_bytes
 from stratalaw.inputs import check_architecture, check_is_pinned, weights_folder
 from stratalaw.kernels import kernel_of
-from stratalaw.models import CONFIG, ModelError
+from stratalaw.models import CONFIG, INDEX, WEIGHTS, ModelError
 from stratalaw.shapes import BYTES_OF_16_BITS, Shapes, shapes_of, shapes_of_weights
 from stratalaw.study import Model, Study, StudyError
 from stratalaw.variants import BASELINE_NAME, Quantization
@@ -150,7 +150,8 @@ def shapes_of_model(model: Model) -> Shapes:
     if folder is not None:
         check_architecture(folder)
         # Headers of files take milliseconds; building the model of a configuration takes seconds.
-        return shapes_of_weights(folder) if list(folder.glob("*.safetensors")) else shapes_of(folder)
+        has_weights = any((folder / name).exists() for name in (WEIGHTS, INDEX))
+        return shapes_of_weights(folder) if has_weights else shapes_of(folder)
     repository = Repository(model.source, commit=model.revision)
     with TemporaryDirectory() as scratch:
         download_file(repository, CONFIG, Path(scratch) / CONFIG)

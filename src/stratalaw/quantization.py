@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.files import appears_whole, sha256_sums
-from stratalaw.models import verify_files
+from stratalaw.models import verify_files, weight_files
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
@@ -92,7 +92,7 @@ def quantize(
                 (audit_of_module(entry, raised) for entry in model.quant_log),
                 key=lambda module: natural_order(module["name"]),
             ),
-            "sha256": sha256_sums(sorted(folder.glob("*.safetensors"))),
+            "sha256": sha256_sums(weight_files(folder)),
             "options": options.model_dump(),
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
             "versions": {name: version(name) for name in ("gptqmodel", "torch", "transformers")},
@@ -138,7 +138,7 @@ def tensors(folder: Path) -> Iterator[tuple[str, object]]:
     """Name and tensor of everything in the safetensors files of a folder."""
     from safetensors import safe_open
 
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118
                 yield name, file.get_tensor(name)

@@ -117,6 +117,10 @@ class Calibration(Section):
         return self
 
 
+# What laws are fitted to besides the strata: means over all of them, and over all but memorization.
+COMPOSITES = {"general", "utilization"}
+
+
 class Benchmark(Section):
     """A task of lm-eval."""
 
@@ -152,6 +156,12 @@ class Evaluation(Section):
         twice = sorted({task for task in tasks if tasks.count(task) > 1})
         if twice:
             raise ValueError(f"strata name the task {twice[0]} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _no_stratum_is_named_like_a_composite(self) -> Evaluation:
+        if taken := sorted(COMPOSITES & self.strata.keys()):
+            raise ValueError(f"a stratum cannot be named {taken[0]}: laws call a mean over strata so")
         return self
 
 

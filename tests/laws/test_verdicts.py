@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.laws.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, Draws, judge
+from stratalaw.laws.rows import GENERAL
+from stratalaw.laws.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED, UTILIZATION, Draws, judge
+from stratalaw.study import COMPOSITES
 
 R = 1000
 rng = np.random.default_rng(0)
@@ -92,3 +94,7 @@ def test_few_models_decide_nothing():
     judged = judge(draws(GRADED, models=3, **LIKE_THE_PAPER))
     assert set(judged.verdict) == {UNDECIDED}
     assert judged.set_index("claim").probability["bits"] == 1
+
+
+def test_no_study_can_have_a_stratum_named_like_a_composite():
+    assert {GENERAL, UTILIZATION} == COMPOSITES
