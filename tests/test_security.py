@@ -140,10 +140,11 @@ def test_a_name_is_no_path_and_nothing_to_a_shell(tmp_path, change, name):
 
 
 @pytest.mark.parametrize("path", ["$(touch x)", "a`b`", 'a"b', "a'b", "a;b", "a|b", "a\\b", "a\nb", "a&b", "a>b"])
-@pytest.mark.parametrize("key", ["source", "corpus"])
+@pytest.mark.parametrize("key", ["source", "corpus", "tasks_folder"])
 def test_a_path_is_nothing_to_a_shell(tmp_path, key, path):
     study = yaml.safe_load(yaml.safe_dump(STUDY))
-    (study["models"][0] if key == "source" else study["calibration"])[key] = path
+    section = {"source": study["models"][0], "corpus": study["calibration"], "tasks_folder": study["evaluation"]}
+    section[key][key] = path
     assert_refused(study, tmp_path)
 
 

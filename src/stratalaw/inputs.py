@@ -108,6 +108,19 @@ def files_of(model: Model) -> list[Path]:
     return model_files(Path(model.source)) if model.revision is None else []
 
 
+def task_files(evaluation: Evaluation) -> list[Path]:
+    """The files in the folder of tasks, in the order of their names: definitions, items and code."""
+    if evaluation.tasks_folder is None:
+        return []
+    folder = Path(evaluation.tasks_folder)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not is_by_product(path.relative_to(folder)))
+
+
+def is_by_product(path: Path) -> bool:
+    """Whether programs left a file (Python's bytecode, copies of an editor): it comes and goes without a change."""
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
 def weights_folder(model: Model, folder: Path = Path()) -> Path | None:
     """Where the weights of a model are in a working directory; None as long as they have not been fetched."""
     places = [folder / "results" / "models" / model.name]

@@ -139,7 +139,7 @@ class Evaluation(Section):
 
     strata: dict[Name, Annotated[list[Benchmark], Field(min_length=1)]] = Field(min_length=1)
     """Benchmarks of each stratum of knowledge."""
-    tasks_folder: str | None = None
+    tasks_folder: PathText | None = None
     """A folder of lm-eval tasks; lm-eval's own registry if not given."""
     items: int | None = Field(default=None, ge=1)
     """Only the first items of each benchmark; all if not given."""

@@ -1,7 +1,8 @@
 rule requests:
     "Every request that lm-eval makes, tokenized, and how they share their tokens: made once, answered by every variant."
     input:
-        "results/models/{model}",
+        model="results/models/{model}",
+        tasks=TASKS,
     output:
         **dict(zip([*STRATA, *(f"plan_of_{stratum}" for stratum in STRATA)], REQUESTS + PLANS)),
     log:

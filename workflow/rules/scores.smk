@@ -2,6 +2,7 @@ rule scores:
     "What lm-eval's own metrics say of one variant's answers: a score for each item, and the accuracy of each benchmark."
     input:
         requests=REQUESTS,
+        tasks=TASKS,
         answers=rules.loglikelihoods.output,
     output:
         scores=expand("results/scores/{{model}}/{{variant}}/{stratum}.parquet", stratum=STRATA),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stratalaw.coverage import scored_variants
 from stratalaw.description import describe_study
-from stratalaw.inputs import check_inputs, corpus_file, files_of, weights_folder
+from stratalaw.inputs import check_inputs, corpus_file, files_of, task_files, weights_folder
 from stratalaw.jobs import export_library
 from stratalaw.resamples import RESAMPLES
 from stratalaw.resources import resources_of_evaluation, resources_of_quantization
@@ -31,6 +31,7 @@ export_library()
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
 CORPUS = corpus_file(STUDY.calibration)
+TASKS = task_files(STUDY.evaluation)
 REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
 PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)
 ABOUT = describe_study(STUDY)
