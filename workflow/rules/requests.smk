@@ -15,5 +15,6 @@ rule requests:
         mem_mb=4000,
     params:
         evaluation=STUDY.evaluation.model_dump(),
+        made_by=made_by("datasets", "lm_eval", "tokenizers", "transformers"),
     script:
         "../scripts/record_requests.py"
