@@ -85,9 +85,10 @@ def check_corpus(calibration: Calibration, study_file: str) -> None:
 
 def check_data_sets(evaluation: Evaluation, study_file: str) -> None:
     """Refuse a task that lm-eval does not have, and one whose data set is on the Hub and has no revision."""
-    from stratalaw.tasks import data_set_of, task_manager
+    from stratalaw.tasks import check_metrics, data_set_of, task_manager
 
     manager = task_manager(evaluation)
+    check_metrics(manager, evaluation)
     for stratum, benchmarks in evaluation.strata.items():
         for benchmark in benchmarks:
             if benchmark.revision is None and (data_set := data_set_of(manager, benchmark.task)) is not None:

@@ -33,6 +33,8 @@ def scored(tmp_path) -> Path:
     write_study(tmp_path)
     shutil.copytree(ROOT / "ladder" / "benchmarks", tmp_path / "tasks")
     change_study(tmp_path, lambda study: study["evaluation"].update(tasks_folder="tasks"))
+    task = tmp_path / "tasks" / "arithmetic.yaml"
+    task.write_text(task.read_text().replace("  - metric: acc\n", "  - metric: acc_norm\n  - metric: acc\n"))
     results = tmp_path / "results"
     shutil.copytree(ROOT / "ladder" / "models" / "r1", results / "models" / "r1")
     (results / "checkpoints" / "r1" / "w4-g128-c4-s0").mkdir(parents=True)
@@ -57,6 +59,20 @@ def test_an_edited_task_is_asked_and_scored_anew(scored, name):
     task = scored / "tasks" / name
     task.write_text(task.read_text() + "\n")
     assert made_anew(scored) == {"requests", "loglikelihoods", "scores"}
+
+
+@pytest.mark.parametrize(
+    ("correction", "rules"),
+    [
+        ({"chance": 0.2}, set()),
+        ({"metric": "acc_norm"}, {"scores"}),
+        ({"shots": 0}, {"requests", "loglikelihoods", "scores"}),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)
+def test_a_corrected_benchmark_makes_anew_what_rests_on_it(scored, correction, rules):
+    change_study(scored, lambda study: study["evaluation"]["strata"]["reasoning"][0].update(correction))
+    assert made_anew(scored) == rules
 
 
 def test_what_python_leaves_beside_the_tasks_is_none_of_them(scored):

@@ -14,7 +14,7 @@ rule requests:
     resources:
         mem_mb=4000,
     params:
-        evaluation=STUDY.evaluation.model_dump(),
+        evaluation=STUDY.evaluation.for_requests(),
         made_by=made_by("datasets", "lm_eval", "tokenizers", "transformers"),
     script:
         "../scripts/record_requests.py"

@@ -17,6 +17,6 @@ rule scores:
     resources:
         mem_mb=4000,
     params:
-        evaluation=STUDY.evaluation.model_dump(),
+        evaluation=STUDY.evaluation.for_scores(),
     script:
         "../scripts/score_items.py"
