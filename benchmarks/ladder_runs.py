@@ -21,7 +21,6 @@ class LadderModel:
 
     def __init__(self, study: Study, name: str, folder: Path) -> None:
         self.study, self.name, self.folder = study, name, folder / name
-        self.evaluation = study.evaluation.model_dump()
         self.requests, self.plans = self._files("requests", ".parquet"), self._files("plan", ".safetensors")
         self.answers, self.scores = self._files("answers", ".parquet"), self._files("scores", ".parquet")
         self.summaries = self._files("summary", ".json")
@@ -31,7 +30,7 @@ class LadderModel:
         return [str(self.folder / kind / f"{stratum}{ending}") for stratum in self.study.evaluation.strata]
 
     def record_requests(self) -> None:
-        stages.record_requests(str(self.folder), self.evaluation, self.requests, self.plans)
+        stages.record_requests(str(self.folder), self.study.evaluation.for_requests(), self.requests, self.plans)
 
     def draw_calibration(self, samples: int) -> list[Sequence[int]]:
         """Token ids of calibration samples, seed 0."""
@@ -56,7 +55,8 @@ class LadderModel:
         stages.answer_requests(str(checkpoint), self.requests, self.plans, tokens_a_batch, 1, self.answers)
 
     def score(self) -> None:
-        stages.score_items(self.evaluation, self.requests, self.answers, self.scores, self.summaries)
+        evaluation = self.study.evaluation.for_scores()
+        stages.score_items(evaluation, self.requests, self.answers, self.scores, self.summaries)
 
     def adjusted_accuracies(self) -> dict[str, float]:
         """Of what was scored last, by stratum: the mean over benchmarks of (accuracy - chance) / (1 - chance)."""

@@ -38,17 +38,18 @@ from stratalaw import stages
 from stratalaw.study import read_study
 from pathlib import Path
 
-evaluation = read_study(Path("study.yaml")).evaluation.model_dump()
+evaluation = read_study(Path("study.yaml")).evaluation
 sys.addaudithook(note)
 stages.provide_model("source", None, "downloads", "model")
 stages.draw_calibration("model", sys.argv[1], [], 4, 64, None, 0, "calibration.parquet")
 stages.quantize("model", "calibration.parquet", {"threads": 1}, "w4-g128-c4-s0")
-stages.record_requests("model", evaluation, ["reasoning.parquet"], ["reasoning.plan.safetensors"])
+stages.record_requests("model", evaluation.for_requests(), ["reasoning.parquet"], ["reasoning.plan.safetensors"])
 stages.answer_requests(
     "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.plan.safetensors"], 1024, 1, ["answers/reasoning.parquet"]
 )
 stages.score_items(
-    evaluation, ["reasoning.parquet"], ["answers/reasoning.parquet"], ["scores/reasoning.parquet"], ["reasoning.json"]
+    evaluation.for_scores(), ["reasoning.parquet"], ["answers/reasoning.parquet"],
+    ["scores/reasoning.parquet"], ["reasoning.json"]
 )
 print("found:", *found, sep="\\n")
 """
@@ -140,10 +141,11 @@ def test_a_name_is_no_path_and_nothing_to_a_shell(tmp_path, change, name):
 
 
 @pytest.mark.parametrize("path", ["$(touch x)", "a`b`", 'a"b', "a'b", "a;b", "a|b", "a\\b", "a\nb", "a&b", "a>b"])
-@pytest.mark.parametrize("key", ["source", "corpus"])
+@pytest.mark.parametrize("key", ["source", "corpus", "tasks_folder"])
 def test_a_path_is_nothing_to_a_shell(tmp_path, key, path):
     study = yaml.safe_load(yaml.safe_dump(STUDY))
-    (study["models"][0] if key == "source" else study["calibration"])[key] = path
+    section = {"source": study["models"][0], "corpus": study["calibration"], "tasks_folder": study["evaluation"]}
+    section[key][key] = path
     assert_refused(study, tmp_path)
 
 

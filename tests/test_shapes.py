@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
-from stratalaw.models import ModelError, model_size
-from stratalaw.quantization import quantize, tensors
+from stratalaw.models import ModelError, model_size, stored_tensors
+from stratalaw.quantization import quantize
 from stratalaw.shapes import Matrix, shapes_of, shapes_of_weights
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
@@ -26,7 +26,7 @@ def test_parameters_are_those_of_the_files(small_model_folder):
 def test_memory_is_the_size_of_the_packed_tensors(small_model_folder, calibration, tmp_path, variant):
     quantization = Quantization(*variant, 8, 0)
     quantize(small_model_folder, tmp_path / "packed", quantization, calibration, Gptq())
-    stored = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors(tmp_path / "packed"))
+    stored = sum(tensor.n_bytes for _, tensor in stored_tensors(tmp_path / "packed"))
     assert shapes_of(small_model_folder).memory_bytes(quantization, context=0) == stored
 
 

@@ -53,7 +53,7 @@ def test_done_failed_and_remaining_are_told_apart(study, tmp_path):
     jobs[2].log.write_text("INFO still at work\n")
     status = stage(study, tmp_path, "checkpoints")
     assert (status.done, len(status.failed), status.remaining) == (1, 1, 37)
-    assert status.failed_by_cause() == {"out of GPU memory": 1}
+    assert [failure.cause.name for _, failure in status.failed] == ["out of GPU memory"]
 
 
 def test_a_job_runs_as_long_as_its_process_lives_whatever_came_of_it_before(study, tmp_path):

@@ -18,13 +18,13 @@ from lm_eval import evaluator, simple_evaluate
 from lm_eval.api.group import Group
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, TemplateLM
-from lm_eval.api.task import Task
+from lm_eval.api.task import Task as LoadedTask
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from stratalaw.study import Benchmark, Evaluation
-from stratalaw.tasks import is_on_the_hub, task_manager
+from stratalaw.study import Task, Tasks
+from stratalaw.tasks import check_metrics, is_on_the_hub, task_manager
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
 DEFAULT_MAX_NEW_TOKENS = 256  # as lm-eval's hf model
@@ -153,7 +153,7 @@ def arguments_key(instance: Instance) -> str:
     return json.dumps(instance.args, sort_keys=True, default=str)
 
 
-def run_tasks(model: LM, evaluation: Evaluation, stratum: str) -> dict:
+def run_tasks(model: LM, evaluation: Tasks, stratum: str) -> dict:
     """Have lm-eval run the tasks of a stratum on a model.
 
     Raises:
@@ -193,7 +193,7 @@ def data_sets_at(commit: str | None) -> Iterator[None]:
         datasets.load_dataset = load
 
 
-def load_task(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
+def load_task(manager: TaskManager, benchmark: Task) -> LoadedTask | Group:
     """A task or a group of tasks, with as many examples in the prompt as the study says."""
     with data_sets_at(benchmark.revision):
         loaded = manager.load([benchmark.task])
@@ -204,7 +204,7 @@ def load_task(manager: TaskManager, benchmark: Benchmark) -> Task | Group:
     return loaded.get("groups", {}).get(benchmark.task) or loaded["tasks"][benchmark.task]
 
 
-def record_requests(tokenizer, max_length: int, evaluation: Evaluation, stratum: str) -> pd.DataFrame:
+def record_requests(tokenizer, max_length: int, evaluation: Tasks, stratum: str) -> pd.DataFrame:
     """Every request that lm-eval makes for a stratum, one a row.
 
     Columns: task, document, choice, kind, arguments (what replaying looks answers up by), context and continuation
@@ -236,15 +236,16 @@ def check_labels(results: dict) -> None:
                 )
 
 
-def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Evaluation, stratum: str) -> pd.DataFrame:
+def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks, stratum: str) -> pd.DataFrame:
     """What lm-eval's own metrics say of the answers: columns task, document and score, one row for each item.
 
     ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
 
     Raises:
         ValueError: an answer is missing or not a number, or an item's score is.
-        LookupError: the tasks ask what was not recorded.
+        LookupError: the tasks ask what was not recorded, or have no such metric or filter.
     """
+    check_metrics(task_manager(evaluation), evaluation)
     if len(answers) != len(requests):
         raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
     computed = requests.kind != GENERATION

@@ -85,9 +85,10 @@ def check_corpus(calibration: Calibration, study_file: str) -> None:
 
 def check_data_sets(evaluation: Evaluation, study_file: str) -> None:
     """Refuse a task that lm-eval does not have, and one whose data set is on the Hub and has no revision."""
-    from stratalaw.tasks import data_set_of, task_manager
+    from stratalaw.tasks import check_metrics, data_set_of, task_manager
 
     manager = task_manager(evaluation)
+    check_metrics(manager, evaluation)
     for stratum, benchmarks in evaluation.strata.items():
         for benchmark in benchmarks:
             if benchmark.revision is None and (data_set := data_set_of(manager, benchmark.task)) is not None:
@@ -106,6 +107,19 @@ def is_unpinned(model: Model) -> bool:
 def files_of(model: Model) -> list[Path]:
     """The files on this machine that a model is made of; none for one that comes from the Hub."""
     return model_files(Path(model.source)) if model.revision is None else []
+
+
+def task_files(evaluation: Evaluation) -> list[Path]:
+    """The files in the folder of tasks, in the order of their names: definitions, items and code."""
+    if evaluation.tasks_folder is None:
+        return []
+    folder = Path(evaluation.tasks_folder)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not is_by_product(path.relative_to(folder)))
+
+
+def is_by_product(path: Path) -> bool:
+    """Whether programs left a file (Python's bytecode, copies of an editor): it comes and goes without a change."""
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
 
 def weights_folder(model: Model, folder: Path = Path()) -> Path | None:

@@ -35,6 +35,14 @@ class ModelSize:
     n_params_nonembedding: int
 
 
+@dataclass(frozen=True)
+class StoredTensor:
+    """What the header of a safetensors file says of a tensor."""
+
+    shape: tuple[int, ...]
+    n_bytes: int
+
+
 def copy_model(source: Path, target: Path) -> None:
     """Copy a model's folder, with a manifest of SHA-256 sums; it appears whole or not at all.
 
@@ -89,7 +97,7 @@ def check_model(folder: Path) -> None:
         raise ModelError(f"{folder}: no {CONFIG}; a model's folder holds config, tokenizer and safetensors")
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise ModelError(f"{folder}: no tokenizer ({' or '.join(TOKENIZERS)})")
-    for _ in tensor_shapes(folder):
+    for _ in stored_tensors(folder):
         pass
 
 
@@ -108,8 +116,13 @@ def verify_files(folder: Path, sums: Mapping[str, str], made: str) -> None:
             raise ModelError(f"{folder / name}: changed since it was {made}; delete {folder} and run again")
 
 
-def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor, from the headers of the safetensors files alone.
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors by their names; raises as ``stored_tensors`` does."""
+    return {name: tensor.shape for name, tensor in stored_tensors(folder)}
+
+
+def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """Every tensor with its name, from the headers of the safetensors files alone.
 
     Raises:
         ModelError: a file is not safetensors, or is shorter than its header says.
@@ -130,12 +143,13 @@ def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
         if size != expected:
             raise ModelError(f"{path}: truncated or altered: {size} bytes, its header says {expected}")
         for name, tensor in tensors.items():
-            yield name, tuple(tensor["shape"])
+            start, end = tensor["data_offsets"]
+            yield name, StoredTensor(tuple(tensor["shape"]), end - start)
 
 
 def model_size(folder: Path) -> ModelSize:
     """Count the parameters of a model from its safetensors; a tied output embedding counts once."""
-    shapes = dict(tensor_shapes(folder))
+    shapes = tensor_shapes(folder)
     if json.loads((folder / CONFIG).read_text()).get("tie_word_embeddings"):
         shapes = {name: shape for name, shape in shapes.items() if not name.endswith("lm_head.weight")}
     counts = {name: math.prod(shape) for name, shape in shapes.items()}

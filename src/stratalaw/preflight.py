@@ -17,11 +17,10 @@ from stratalaw.files import readable_bytes
 from stratalaw.inputs import check_architecture, check_is_pinned, weights_folder
 from stratalaw.kernels import kernel_of
 from stratalaw.models import CONFIG, INDEX, WEIGHTS, ModelError
-from stratalaw.shapes import BYTES_OF_16_BITS, Shapes, shapes_of, shapes_of_weights
+from stratalaw.shapes import BYTES_OF_16_BITS, BYTES_OF_32_BITS, Shapes, shapes_of, shapes_of_weights
 from stratalaw.study import Model, Study, StudyError
 from stratalaw.variants import BASELINE_NAME, Quantization
 
-BYTES_OF_32_BITS = 4
 GB = 1e9
 RESULTS = Path("results")
 

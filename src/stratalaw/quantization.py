@@ -10,14 +10,14 @@ import os
 import re
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.files import appears_whole, sha256_sums
-from stratalaw.models import verify_files, weight_files
+from stratalaw.models import stored_tensors, verify_files, weight_files
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
@@ -134,16 +134,6 @@ def natural_order(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def tensors(folder: Path) -> Iterator[tuple[str, object]]:
-    """Name and tensor of everything in the safetensors files of a folder."""
-    from safetensors import safe_open
-
-    for path in weight_files(folder):
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                yield name, file.get_tensor(name)
-
-
 def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict:
     """What the packed tensors say: effective bits, quantized weights, and matrices whose last group is short.
 
@@ -152,11 +142,11 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict
     """
     bits = weights = 0
     ragged = []
-    for name, tensor in tensors(checkpoint_folder):
+    for name, tensor in stored_tensors(checkpoint_folder):
         module, _, kind = name.rpartition(".")
         if kind not in ("qweight", "scales", "qzeros"):
             continue
-        bits += tensor.numel() * tensor.element_size() * 8
+        bits += tensor.n_bytes * 8
         if kind == "qweight":
             rows, out_features = tensor.shape
             in_features = rows * BITS_OF_A_WORD // quantization.bits

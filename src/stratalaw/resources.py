@@ -21,12 +21,11 @@ from dataclasses import dataclass
 
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.workload import work_of
-from stratalaw.shapes import BYTES_OF_16_BITS, Shapes
+from stratalaw.shapes import BYTES_OF_16_BITS, BYTES_OF_32_BITS, Shapes
 from stratalaw.study import Evaluation
 from stratalaw.variants import Quantization
 
 BYTES_OF_A_MEGABYTE = 10**6
-BYTES_OF_32_BITS = 4
 LIBRARIES_MB = 3_000  # resident memory of torch, transformers, gptqmodel and lm-eval
 START_MINUTES = 10  # a cold file system, loading libraries, compiling kernels
 SHORTEST_MINUTES = 15

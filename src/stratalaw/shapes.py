@@ -18,6 +18,7 @@ from stratalaw.models import CONFIG, EMBEDDINGS, ModelError, tensor_shapes
 from stratalaw.variants import BASELINE_BITS, Quantization
 
 BYTES_OF_16_BITS = 2
+BYTES_OF_32_BITS = 4
 BITS_OF_A_SCALE = 16
 BYTES_OF_A_GROUP_INDEX = 4
 MATRIX_OF_A_LAYER = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
@@ -143,7 +144,7 @@ def shapes_of_weights(folder: Path) -> Shapes:
         ModelError: a file is damaged, or there are no matrices named as in a model of the Llama kind.
     """
     config = json.loads((folder / CONFIG).read_text())
-    stored = dict(tensor_shapes(folder))
+    stored = tensor_shapes(folder)
     if config.get("tie_word_embeddings"):
         stored.pop("lm_head.weight", None)
     matrices = tuple(

@@ -133,12 +133,12 @@ def record_requests(model: str, evaluation: Mapping, requests: Sequence[str], pl
     from stratalaw.evaluation import context_length, plan_requests
     from stratalaw.harness import record_requests
     from stratalaw.scoring import save_plan
-    from stratalaw.study import Evaluation
+    from stratalaw.study import Tasks
 
     tokenizer, length, options = (
         AutoTokenizer.from_pretrained(model),
         context_length(Path(model)),
-        Evaluation(**evaluation),
+        Tasks(**evaluation),
     )
     for table, planned in zip(requests, plans, strict=True):
         stratum = Path(table).stem
@@ -189,7 +189,7 @@ def score_items(
     import pandas as pd
 
     from stratalaw.harness import item_scores
-    from stratalaw.study import Evaluation
+    from stratalaw.study import Tasks
 
     for files in zip(requests, answers, scores, summary, strict=True):
         requested, answered, scored, summarized = files
@@ -198,7 +198,7 @@ def score_items(
             write_table(given, scored)
             write_json({}, summarized)
             continue
-        table = item_scores(pd.read_parquet(requested), given, Evaluation(**evaluation), Path(scored).stem)
+        table = item_scores(pd.read_parquet(requested), given, Tasks(**evaluation), Path(scored).stem)
         write_table(table, scored)
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), summarized)
 

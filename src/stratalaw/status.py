@@ -5,7 +5,6 @@ Everything is read from the results folder and the logs, so any machine can ask,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -77,9 +76,6 @@ class StageStatus:
     running: int
     remaining: int
     seconds_left: float | None
-
-    def failed_by_cause(self) -> Counter[str]:
-        return Counter(failure.cause.name for _, failure in self.failed)
 
 
 def status_of(study: Study, folder: Path) -> list[StageStatus]:

@@ -121,7 +121,7 @@ class Calibration(Section):
 COMPOSITES = {"general", "utilization"}
 
 
-class Benchmark(Section):
+class Task(Section):
     """A task of lm-eval."""
 
     task: Name
@@ -132,18 +132,23 @@ class Benchmark(Section):
     """The task's metric that is the accuracy."""
     filter: Name | None = None
     """The task's filter of answers whose metric counts; needed only where a task has several."""
-    chance: float = Field(ge=0, lt=1)
-    """Accuracy of guessing."""
     shots: int | None = Field(default=None, ge=0)
     """Examples in the prompt; the task's own number if not given."""
 
 
-class Evaluation(Section):
+class Benchmark(Task):
+    """A task of lm-eval whose accuracy is observed."""
+
+    chance: float = Field(ge=0, lt=1)
+    """Accuracy of guessing."""
+
+
+class Tasks(Section):
     """What the variants are asked."""
 
-    strata: dict[Name, Annotated[list[Benchmark], Field(min_length=1)]] = Field(min_length=1)
-    """Benchmarks of each stratum of knowledge."""
-    tasks_folder: str | None = None
+    strata: dict[Name, Annotated[list[Task], Field(min_length=1)]] = Field(min_length=1)
+    """Tasks of each stratum of knowledge."""
+    tasks_folder: PathText | None = None
     """A folder of lm-eval tasks; lm-eval's own registry if not given."""
     items: int | None = Field(default=None, ge=1)
     """Only the first items of each benchmark; all if not given."""
@@ -151,7 +156,7 @@ class Evaluation(Section):
     """Tokens in one forward pass."""
 
     @model_validator(mode="after")
-    def _each_task_once(self) -> Evaluation:
+    def _each_task_once(self) -> Tasks:
         tasks = [benchmark.task for benchmarks in self.strata.values() for benchmark in benchmarks]
         twice = sorted({task for task in tasks if tasks.count(task) > 1})
         if twice:
@@ -159,10 +164,30 @@ class Evaluation(Section):
         return self
 
     @model_validator(mode="after")
-    def _no_stratum_is_named_like_a_composite(self) -> Evaluation:
+    def _no_stratum_is_named_like_a_composite(self) -> Tasks:
         if taken := sorted(COMPOSITES & self.strata.keys()):
             raise ValueError(f"a stratum cannot be named {taken[0]}: laws call a mean over strata so")
         return self
+
+
+class Evaluation(Tasks):
+    """What the variants are asked, and what guessing would score."""
+
+    strata: dict[Name, Annotated[list[Benchmark], Field(min_length=1)]] = Field(min_length=1)
+    """Benchmarks of each stratum of knowledge."""
+
+    def for_requests(self) -> dict:
+        """The values of ``Tasks`` that requests depend on: others can be corrected without a forward pass."""
+        return self.model_dump(exclude=of_benchmarks("chance", "metric", "filter"))
+
+    def for_scores(self) -> dict:
+        """The values of ``Tasks`` that the scores of answers depend on."""
+        return self.model_dump(exclude=of_benchmarks("chance") | {"tokens_a_batch": True})
+
+
+def of_benchmarks(*fields: str) -> dict:
+    """Fields of every benchmark of an evaluation, as pydantic names them."""
+    return {"strata": {"__all__": {"__all__": set(fields)}}}
 
 
 class Study(Section):

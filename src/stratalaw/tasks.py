@@ -14,18 +14,17 @@ from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from stratalaw.study import Benchmark, Evaluation
+from stratalaw.study import Task, Tasks
 
 LISTED = 12
 DEFINITION = re.compile(rb"^(?:task|group|tag): *[\"']?([\w.-]+)[\"']? *$", re.MULTILINE)
 
 
-def task_manager(evaluation: Evaluation) -> TaskManager:
+def task_manager(evaluation: Tasks) -> TaskManager:
     """lm-eval's tasks: those of the study's folder, or all that are installed.
 
     Raises:
-        LookupError: the study names a task, metric or filter that is not among them; the message names the key and
-            what is allowed.
+        LookupError: the study names a task that is not among them; the message names the key and what is allowed.
     """
     folder = evaluation.tasks_folder
     if folder is None:
@@ -42,9 +41,19 @@ def task_manager(evaluation: Evaluation) -> TaskManager:
                 hint = f"; {'allowed' if len(known) <= LISTED else 'alike'}: {', '.join(allowed)}" if allowed else ""
                 place = f"the folder {folder}" if folder else "lm-eval"
                 raise LookupError(f"{key}: {place} has no task {benchmark.task}{hint}")
-            for config in task_configs(manager, benchmark.task):
-                check_task(benchmark, config, key)
     return manager
+
+
+def check_metrics(manager: TaskManager, evaluation: Tasks) -> None:
+    """Refuse metrics and filters that the study's tasks do not have.
+
+    Raises:
+        LookupError: the message names the key and what is allowed.
+    """
+    for stratum, benchmarks in evaluation.strata.items():
+        for benchmark in benchmarks:
+            for config in task_configs(manager, benchmark.task):
+                check_task(benchmark, config, f"evaluation.strata.{stratum}")
 
 
 @cache
@@ -122,7 +131,7 @@ def is_on_the_hub(path: str) -> bool:
     return "/" in path and not Path(path).exists()
 
 
-def check_task(benchmark: Benchmark, config: Mapping, key: str) -> None:
+def check_task(benchmark: Task, config: Mapping, key: str) -> None:
     """Refuse a metric that a task does not compute, and a filter that it does not have or that is left open."""
     if "class" in config:
         return  # only its code knows

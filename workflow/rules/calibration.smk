@@ -39,5 +39,6 @@ rule calibration:
         tokens=STUDY.calibration.tokens,
         overlap_words=STUDY.calibration.overlap_words,
         samples=int(VARIANTS.calibration_size.max()),
+        made_by=made_by("numpy", "tokenizers", "transformers"),
     script:
         "../scripts/draw_calibration.py"

@@ -17,5 +17,6 @@ rule quantize:
         runtime=for_quantization("runtime"),
     params:
         options=STUDY.gptq.model_dump(),
+        made_by=made_by("gptqmodel", "torch", "transformers"),
     script:
         "../scripts/quantize.py"

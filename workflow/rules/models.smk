@@ -16,5 +16,6 @@ rule model:
         source=lambda wildcards: MODELS[wildcards.model].source,
         revision=lambda wildcards: MODELS[wildcards.model].revision,
         downloads="results/downloads",
+        made_by=made_by(),
     script:
         "../scripts/provide_model.py"

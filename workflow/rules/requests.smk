@@ -1,7 +1,8 @@
 rule requests:
     "Every request that lm-eval makes, tokenized, and how they share their tokens: made once, answered by every variant."
     input:
-        "results/models/{model}",
+        model="results/models/{model}",
+        tasks=TASKS,
     output:
         **dict(zip([*STRATA, *(f"plan_of_{stratum}" for stratum in STRATA)], REQUESTS + PLANS)),
     log:
@@ -13,6 +14,7 @@ rule requests:
     resources:
         mem_mb=4000,
     params:
-        evaluation=STUDY.evaluation.model_dump(),
+        evaluation=STUDY.evaluation.for_requests(),
+        made_by=made_by("datasets", "lm_eval", "tokenizers", "transformers"),
     script:
         "../scripts/record_requests.py"

@@ -2,6 +2,7 @@ rule scores:
     "What lm-eval's own metrics say of one variant's answers: a score for each item, and the accuracy of each benchmark."
     input:
         requests=REQUESTS,
+        tasks=TASKS,
         answers=rules.loglikelihoods.output,
     output:
         scores=expand("results/scores/{{model}}/{{variant}}/{stratum}.parquet", stratum=STRATA),
@@ -16,6 +17,6 @@ rule scores:
     resources:
         mem_mb=4000,
     params:
-        evaluation=STUDY.evaluation.model_dump(),
+        evaluation=STUDY.evaluation.for_scores(),
     script:
         "../scripts/score_items.py"

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from stratalaw.coverage import scored_variants
 from stratalaw.description import describe_study
-from stratalaw.inputs import check_inputs, corpus_file, files_of, weights_folder
+from stratalaw.inputs import check_inputs, corpus_file, files_of, task_files, weights_folder
 from stratalaw.jobs import export_library
 from stratalaw.resamples import RESAMPLES
 from stratalaw.resources import resources_of_evaluation, resources_of_quantization
 from stratalaw.shapes import shapes_of_weights
+from stratalaw.software import software_versions
 from stratalaw.study import StudyError, read_study
 from stratalaw.variants import BASELINE_NAME, Quantization
 
@@ -31,6 +32,7 @@ export_library()
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
 CORPUS = corpus_file(STUDY.calibration)
+TASKS = task_files(STUDY.evaluation)
 REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
 PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)
 ABOUT = describe_study(STUDY)
@@ -55,6 +57,13 @@ wildcard_constraints:
     group_size=r"-1|\d+",
     samples=r"\d+",
     seed=r"\d+",
+
+
+def made_by(*packages):
+    """The versions of the software that determines a cached output, which the cache then tells apart."""
+    # Of params that come from a function of the input snakemake keeps no record, so finished jobs are not rerun after an
+    # update; it hashes them for the cache all the same.
+    return lambda wildcards, input: software_versions(*packages)
 
 
 def weights_of(wildcards):
