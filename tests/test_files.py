@@ -1,4 +1,9 @@
+import errno
+import fcntl
 import hashlib
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +38,57 @@ def test_an_error_leaves_nothing_behind_and_what_was_there(tmp_path):
         raise RuntimeError("no space")
     assert target.read_text() == "before"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system without locks."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_a_file_appears_where_there_are_no_locks(tmp_path, no_locks):
+    with appears_whole(tmp_path / "table.csv") as unfinished:
+        unfinished.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from stratalaw.files import appears_whole
+with appears_whole(Path(sys.argv[1])) as unfinished:
+    unfinished.write_text("half")
+    os._exit(1)
+"""
+
+
+def write_and_be_killed(target) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "a model [1]", "x~", "x~abcdefgh"])
+def test_what_a_killed_process_left_is_cleared_by_the_next_that_writes_the_same(tmp_path, name):
+    write_and_be_killed(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 1
+    with appears_whole(tmp_path / name) as unfinished:
+        unfinished.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("qwen2", "qwen2.5"), ("x", "x.json"), ("x", "x-1"), ("x", "x_1"), ("x", "x~abcdefgh")]
+)
+def test_what_another_one_is_writing_is_left_alone(tmp_path, name, other):
+    # Locks do not show that it is in use: the other process may be on another node.
+    write_and_be_killed(tmp_path / other)
+    (left,) = tmp_path.iterdir()
+    with appears_whole(tmp_path / name) as unfinished:
+        unfinished.write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {name, left.name}
 
 
 def test_sha256_is_the_standard_sum(tmp_path):

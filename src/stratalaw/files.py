@@ -10,8 +10,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+OWNER_END = "~"  # stands in no random suffix, and in no name of a study: a workplace has one owner
 
 
 @contextmanager
@@ -25,13 +27,15 @@ def appears_whole(target: Path) -> Iterator[Path]:
         OSError: the disk is full; names ``target``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}."
-    for abandoned in target.parent.glob(f"{prefix}*"):
-        _remove_unless_in_use(abandoned)
-    workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    owner = f".{target.name}"
+    for abandoned in target.parent.glob(f".*{OWNER_END}*"):
+        if abandoned.name.rpartition(OWNER_END)[0] == owner:
+            _remove_unless_in_use(abandoned)
+    workplace = Path(tempfile.mkdtemp(prefix=f"{owner}{OWNER_END}", dir=target.parent))
     in_use = os.open(workplace, os.O_RDONLY)
     try:
-        fcntl.flock(in_use, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks, where the next process leaves a workplace alone
+            fcntl.flock(in_use, fcntl.LOCK_EX)
         unfinished = workplace / target.name
         yield unfinished
         _synchronize(unfinished)
