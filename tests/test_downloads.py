@@ -229,6 +229,54 @@ download_model(Repository({NAME!r}, commit={COMMIT!r}), folder / "models" / "sma
     assert list((tmp_path / "downloads").iterdir()) == []
 
 
+def test_a_job_killed_while_it_hashes_loses_nothing(hub, repository, fetch, tmp_path, monkeypatch):
+    import stratalaw.downloads as downloads
+
+    def killed(folder):
+        (folder / "manifest.json").write_text('{"half a mani')
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "write_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch()
+    assert list((tmp_path / "models").glob("*")) == [], "it has not appeared"
+    hub.requests = []
+    target = fetch()
+    assert not hub.fetched()
+    verify_model(target)
+    assert "manifest.json" not in json.loads((target / "manifest.json").read_text())
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_job_killed_while_the_model_appears_loses_nothing(hub, repository, fetch, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fetch()
+    hub.requests = []
+    verify_model(fetch())
+    assert not hub.fetched()
+
+
+def test_what_is_no_file_of_the_model_does_not_come_along(hub, repository, fetch, tmp_path):
+    waiting = tmp_path / "downloads" / f"someone--small@{COMMIT}"
+    waiting.mkdir(parents=True)
+    for name in ("manifest.json", "stray.safetensors"):
+        (waiting / name).write_text("of another time")
+    target = fetch()
+    verify_model(target)
+    assert not (target / "stray.safetensors").exists()
+
+
+def test_a_model_that_is_fetched_again_replaces_the_former(hub, repository, fetch):
+    (fetch() / "of the former").touch()
+    target = fetch()
+    verify_model(target)
+    assert not (target / "of the former").exists()
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
 def test_a_disk_that_is_full_midway_is_one_line_and_what_has_arrived_is_kept(
     hub, repository, fetch, files, monkeypatch
 ):

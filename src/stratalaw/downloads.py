@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -39,7 +39,7 @@ from huggingface_hub.utils import (
 )
 from huggingface_hub.utils.sha import git_hash
 
-from stratalaw.files import appears_whole, readable_bytes, sha256
+from stratalaw.files import appears_whole, move_whole, readable_bytes, sha256
 from stratalaw.models import CONFIG, COPIED, MANIFEST, TOKENIZERS, check_model, write_manifest
 
 LOG = logging.getLogger(__name__)
@@ -102,13 +102,10 @@ def download_model(repository: Repository, target: Path, downloads: Path) -> Non
         check_disk(waiting, sum(file.size for file in files) - bytes_in(waiting))
         for file in files:
             _fetch(repository, file, waiting)
+    _keep_only({file.name for file in files}, waiting)
     check_model(waiting)
-    with appears_whole(target) as folder:
-        folder.mkdir()
-        for file in files:
-            shutil.move(waiting / file.name, folder / file.name)
-        write_manifest(folder)
-    shutil.rmtree(waiting)
+    write_manifest(waiting)  # reads all of it; a job that is killed meanwhile must lose nothing
+    move_whole(waiting, target)
 
 
 def download_file(repository: Repository, name: str, target: Path) -> None:
@@ -237,6 +234,13 @@ def _download(repository: Repository, file: HubFile, path: Path) -> None:
             raise
         raise DownloadError(f"{path}: the disk is full; make room and run again: {KEPT}") from error
     partial.rename(path)
+
+
+def _keep_only(names: Set[str], folder: Path) -> None:
+    """Remove what is no file of the model, such as the manifest of a job that was killed before the model appeared."""
+    for path in folder.iterdir():
+        if path.name not in names:
+            path.unlink()
 
 
 def _address(repository: Repository, name: str) -> str:

@@ -26,6 +26,25 @@ def appears_whole(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full; names ``target``.
     """
+    with _workplace(target) as workplace:
+        unfinished = workplace / target.name
+        yield unfinished
+        _put_in_place(unfinished, target, workplace)
+
+
+def move_whole(finished: Path, target: Path) -> None:
+    """Rename a file or folder on the same disk to ``target``; it is at the one place or at the other, always whole.
+
+    Raises:
+        OSError: the disk is full; names ``target``.
+    """
+    with _workplace(target) as workplace:
+        _put_in_place(finished, target, workplace)
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` that is gone afterwards; clears away what killed processes left of theirs."""
     target.parent.mkdir(parents=True, exist_ok=True)
     owner = f".{target.name}"
     for abandoned in target.parent.glob(f".*{OWNER_END}*"):
@@ -36,12 +55,7 @@ def appears_whole(target: Path) -> Iterator[Path]:
     try:
         with suppress(OSError):  # a file system without locks, where the next process leaves a workplace alone
             fcntl.flock(in_use, fcntl.LOCK_EX)
-        unfinished = workplace / target.name
-        yield unfinished
-        _synchronize(unfinished)
-        if target.is_dir():
-            target.rename(workplace / "previous")
-        unfinished.replace(target)
+        yield workplace
     except Exception as error:
         # Libraries report a full disk in ways of their own, and do not say where.
         if os.strerror(errno.ENOSPC) in str(error):
@@ -50,6 +64,14 @@ def appears_whole(target: Path) -> Iterator[Path]:
     finally:
         os.close(in_use)
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _put_in_place(finished: Path, target: Path, workplace: Path) -> None:
+    """Rename to ``target`` what the disk holds all of; what ``target`` held goes to the workplace."""
+    _synchronize(finished)
+    if target.is_dir():
+        target.rename(workplace / "previous")
+    finished.replace(target)
 
 
 def _remove_unless_in_use(workplace: Path) -> None:
