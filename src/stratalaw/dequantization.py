@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from stratalaw.models import SETTINGS
 from stratalaw.variants import BASELINE_BITS
 
 BITS_OF_A_WORD = 32
-SETTINGS = "quantize_config.json"  # of gptqmodel
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
 
 

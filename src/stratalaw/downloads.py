@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -40,7 +39,7 @@ from huggingface_hub.utils import (
 from huggingface_hub.utils.sha import git_hash
 
 from stratalaw.files import appears_whole, move_whole, readable_bytes, sha256
-from stratalaw.models import CONFIG, COPIED, MANIFEST, TOKENIZERS, check_model, write_manifest
+from stratalaw.models import CONFIG, TOKENIZERS, belongs_to_model, check_model, write_manifest
 
 LOG = logging.getLogger(__name__)
 
@@ -152,7 +151,7 @@ def list_files(repository: Repository) -> list[HubFile]:
 
 def is_copied(name: str) -> bool:
     """Whether a file of a repository belongs to the model; code, pickled weights and what lies in a folder do not."""
-    return name != MANIFEST and "/" not in name and any(fnmatch(name, pattern) for pattern in COPIED)
+    return "/" not in name and belongs_to_model(name)
 
 
 def check_names(repository: Repository, names: list[str]) -> None:

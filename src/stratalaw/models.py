@@ -8,16 +8,23 @@ import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from stratalaw.files import appears_whole, sha256_sums
 
 MANIFEST = "manifest.json"
+AUDIT = "audit.json"
+UNQUANTIZABLE = "unquantizable.json"
+SETTINGS = "quantize_config.json"  # of a packed checkpoint, by gptqmodel
+OTHER_SETTINGS = "quant_config.json"  # read by gptqmodel too
 CONFIG = "config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight", "embed_out.weight")
 # Weights in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
 COPIED = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt")
+# What stands beside weights and is obeyed by later jobs is written by this workflow alone, never taken from a source.
+NEVER_COPIED = frozenset({MANIFEST, AUDIT, UNQUANTIZABLE, SETTINGS, OTHER_SETTINGS})
 HEADER_LENGTH = struct.Struct("<Q")
 
 
@@ -55,8 +62,12 @@ def write_manifest(folder: Path) -> None:
 
 def model_files(folder: Path) -> list[Path]:
     """The files of a model's folder that belong to the model, in the order of their names."""
-    found = [path for pattern in COPIED for path in folder.glob(pattern) if path.name != MANIFEST]
-    return sorted(found)
+    return sorted(path for path in folder.glob("*") if belongs_to_model(path.name))
+
+
+def belongs_to_model(name: str) -> bool:
+    """Whether a file of a source belongs to the model, by its name; code and pickled weights do not."""
+    return name not in NEVER_COPIED and any(fnmatch(name, pattern) for pattern in COPIED)
 
 
 def check_model(folder: Path) -> None:
