@@ -42,11 +42,15 @@ def run(job, function: str, **arguments) -> None:
         function: ``module:name``; imported where it runs, so that a script itself starts at once.
         arguments: lists of files become lists of text.
     """
+    from stratalaw.lease import LeaseError
     from stratalaw.worker import ask_worker
 
     call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
-    with _gpu_for(job):
-        error = (ask_worker if job.config.get("warm_worker") else perform)(call)
+    try:
+        with _gpu_for(job):
+            error = (ask_worker if job.config.get("warm_worker") else perform)(call)
+    except LeaseError as refused:
+        error = str(refused)
     if error:
         sys.exit(error)
 
