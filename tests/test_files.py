@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from stratalaw.files import appears_whole, sha256
+from stratalaw.files import appears_whole, readable_bytes, sha256
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -95,3 +97,23 @@ def test_sha256_is_the_standard_sum(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"abc" * 1_000_000)
     assert sha256(path) == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(0, "0 B"), (999, "999 B"), (999.6, "1 kB"), (1234, "1.23 kB"), (999_499, "999 kB"), (999_600_000_000, "1 TB"),
+     (80e9, "80 GB"), (2.5e15, "2500 TB")],
+)  # fmt: skip
+def test_bytes_are_readable(n_bytes, text):
+    assert readable_bytes(n_bytes) == text
+
+
+@given(st.integers(0, 10**18) | st.integers(0, 18).map(lambda power: 10**power - 1))
+@example(999_600_000_000)
+def test_readable_bytes_are_right_to_three_digits(n_bytes):
+    number, unit = readable_bytes(n_bytes).split()
+    size = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[unit]
+    assert "e" not in number
+    assert float(number) * size == pytest.approx(n_bytes, rel=0.005)
+    assert float(number) < 1000 or unit == "TB"
+    assert float(number) >= 1 or n_bytes == 0

@@ -100,11 +100,13 @@ def _synchronize(path: Path) -> None:
 
 
 def readable_bytes(n_bytes: float) -> str:
-    """Bytes as text, in the unit that suits them."""
+    """Bytes as text with three digits that count, in the unit that suits them."""
+    rounded = float(f"{n_bytes:.3g}")  # first, since 999.6 GB are 1 TB
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.3g} {unit}"
-    return f"{n_bytes:.0f} B"
+        if rounded >= size:
+            amount = rounded / size
+            return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
+    return f"{rounded:.0f} B"
 
 
 def sha256(path: Path) -> str:
