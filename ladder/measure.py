@@ -87,7 +87,7 @@ def evaluate_variant(rung: str, variant: dict[str, int]) -> pd.DataFrame:
     from stratalaw.study import Gptq
     from stratalaw.variants import Quantization
 
-    tokenizer = AutoTokenizer.from_pretrained(MODELS / rung)
+    tokenizer = AutoTokenizer.from_pretrained(MODELS / rung, trust_remote_code=False)
     texts = [json.loads(line)["text"] for line in CALIBRATION.read_text().splitlines()]
     calibration = [tokenizer(text)["input_ids"] for text in texts[: variant["calibration_size"]]]
     with tempfile.TemporaryDirectory() as name:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from transformers import AutoModelForCausalLM
 
 from stratalaw.downloads import DownloadError, Repository, download_file, download_model, newest_commit
 from stratalaw.jobs import Call, perform
-from stratalaw.models import verify_model
+from stratalaw.models import model_size, verify_model
 from tests.hub_server import GOOD_TOKEN, HubRepository
 
 COMMIT = "c0ffee" + "0" * 34
@@ -69,6 +70,17 @@ def test_a_model_is_fetched_without_code_and_pickles(hub, repository, fetch, fil
     assert set(hub.fetched().values()) == {1}
     assert list((tmp_path / "downloads").iterdir()) == []
     assert constants.HF_HUB_OFFLINE, "only downloads may use the network"
+
+
+def test_of_several_weights_those_of_the_index_are_fetched(hub, small_model_folder, fetch, files, tmp_path):
+    AutoModelForCausalLM.from_pretrained(small_model_folder).save_pretrained(tmp_path / "parts", max_shard_size="100KB")
+    parts = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
+    files["consolidated.safetensors"] = files.pop("model.safetensors")
+    hub.repositories[f"models/{NAME}"] = HubRepository(COMMIT, files | parts)
+    target = fetch()
+    assert model_size(target) == model_size(small_model_folder)
+    assert {path.name for path in target.glob("*.safetensors")} == {n for n in parts if n.endswith(".safetensors")}
+    assert "consolidated.safetensors" not in hub.fetched()
 
 
 def test_a_limit_on_requests_is_waited_out(hub, repository, fetch, waits):
@@ -227,6 +239,54 @@ download_model(Repository({NAME!r}, commit={COMMIT!r}), folder / "models" / "sma
     assert ranges_asked(hub) == [f"bytes={arrived}-"]
     assert "config.json" not in hub.fetched()
     assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_job_killed_while_it_hashes_loses_nothing(hub, repository, fetch, tmp_path, monkeypatch):
+    import stratalaw.downloads as downloads
+
+    def killed(folder):
+        (folder / "manifest.json").write_text('{"half a mani')
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "write_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch()
+    assert list((tmp_path / "models").glob("*")) == [], "it has not appeared"
+    hub.requests = []
+    target = fetch()
+    assert not hub.fetched()
+    verify_model(target)
+    assert "manifest.json" not in json.loads((target / "manifest.json").read_text())
+    assert list((tmp_path / "downloads").iterdir()) == []
+
+
+def test_a_job_killed_while_the_model_appears_loses_nothing(hub, repository, fetch, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fetch()
+    hub.requests = []
+    verify_model(fetch())
+    assert not hub.fetched()
+
+
+def test_what_is_no_file_of_the_model_does_not_come_along(hub, repository, fetch, tmp_path):
+    waiting = tmp_path / "downloads" / f"someone--small@{COMMIT}"
+    waiting.mkdir(parents=True)
+    for name in ("manifest.json", "stray.safetensors"):
+        (waiting / name).write_text("of another time")
+    target = fetch()
+    verify_model(target)
+    assert not (target / "stray.safetensors").exists()
+
+
+def test_a_model_that_is_fetched_again_replaces_the_former(hub, repository, fetch):
+    (fetch() / "of the former").touch()
+    target = fetch()
+    verify_model(target)
+    assert not (target / "of the former").exists()
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
 def test_a_disk_that_is_full_midway_is_one_line_and_what_has_arrived_is_kept(

@@ -207,13 +207,21 @@ def test_a_run_is_refused_for_what_the_wanted_models_cannot_have(paper, monkeypa
     study, _ = paper
     monkeypatch.setattr("stratalaw.preflight.smallest_gpu_bytes", lambda: 24 * GB)
     plenty_of_disk(monkeypatch)
-    refuse_what_cannot_run(study, "s.yaml", {"qwen3-0.6b", "qwen3-8b"})
+    refuse_what_cannot_run(study, "s.yaml", {"qwen3-0.6b", "qwen3-8b"}, jobs_run_here=True)
     with pytest.raises(StudyError, match=r"^s.yaml: qwen3-14b: its jobs need at least .* and a GPU has 24 GB$"):
-        refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"})
+        refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"}, jobs_run_here=True)
+    refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"}, jobs_run_here=False)
 
 
 @pytest.mark.parametrize(
-    ("listed", "smallest"), [("81559\n81559\n", 81_559 * 2**20), ("81559\n24564\n", 24_564 * 2**20), ("", math.inf)]
+    ("listed", "smallest"),
+    [
+        ("81559\n81559\n", 81_559 * 2**20),
+        ("81559\n24564\n", 24_564 * 2**20),
+        ("", math.inf),
+        ("[N/A]\n", math.inf),
+        ("[N/A]\n81559\n[Insufficient Permissions]\n", 81_559 * 2**20),
+    ],
 )
 def test_the_smallest_gpu_of_the_machine_counts(monkeypatch, tmp_path, listed, smallest):
     command = tmp_path / "nvidia-smi"

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from stratalaw.downloads import is_copied
-from stratalaw.inputs import check_source, corpus_file
-from stratalaw.models import ModelError, copy_model
+from stratalaw.evaluation import load_dense, load_tokenizer
+from stratalaw.inputs import check_source, corpus_file, known_architectures, own_architectures_of_transformers
+from stratalaw.models import ModelError, copy_model, goes_with_weights
+from stratalaw.shapes import shapes_of
 from stratalaw.stages import answer_requests
 from stratalaw.study import Calibration, Model, StudyError, read_study
+from stratalaw.unquantizable import why_unquantizable
 from tests.hub_server import HubRepository
 from tests.workflow.conftest import ROOT, snakemake, write_study
 
@@ -114,6 +116,60 @@ def test_weights_that_are_only_a_pickle_are_refused(source, marker, tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("model_type", ["minicpm", "llada2_moe"])
+def test_an_architecture_that_gptqmodel_knows_and_transformers_does_not_is_refused(source, marker, model_type):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    with pytest.raises(ModelError, match=rf"transformers has no models of the type {model_type}; code .* is not run$"):
+        check_source(Model(name="own", source=str(source), family="own"), "models.0", "study.yaml")
+    assert not marker.exists()
+
+
+def test_the_architectures_of_transformers_are_those_that_it_loads():
+    from transformers import CONFIG_MAPPING
+
+    assert own_architectures_of_transformers() & known_architectures() == set(CONFIG_MAPPING) & known_architectures()
+
+
+@pytest.mark.parametrize(
+    "load", [shapes_of, load_tokenizer, lambda folder: load_dense(folder, "cpu")], ids=["shapes", "tokenizer", "model"]
+)
+def test_nobody_is_asked_whether_code_may_run(source, marker, tmp_path, monkeypatch, load):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"model_type": "own"}))
+    auto_map = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["modeling_own.Own", None]}}
+    (source / "tokenizer_config.json").write_text(json.dumps(auto_map))
+    copy_model(source, tmp_path / "model")
+    shutil.copy(source / "modeling_own.py", tmp_path / "model")
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda question="": questions.append(question) or "y")
+    with pytest.raises(ValueError, match="custom code"):
+        load(tmp_path / "model")
+    assert questions == []
+    assert not marker.exists()
+
+
+OBEYED = ("audit.json", "manifest.json", "unquantizable.json", "quantize_config.json", "quant_config.json")
+
+
+def test_what_only_the_workflow_may_say_of_a_model_is_not_taken_from_its_source(source, tmp_path):
+    for name in OBEYED:
+        (source / name).write_text(json.dumps({"sha256": {}, "reason": "none", "checkpoint_format": "gptq", "bits": 4}))
+    copy_model(source, tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} & set(OBEYED) == {"manifest.json"}
+    assert why_unquantizable(tmp_path / "model") is None
+    assert load_dense(tmp_path / "model", "cpu").num_parameters() > 0
+    with (tmp_path / "model" / "config.json").open("a") as config:
+        config.write("\n")
+    with pytest.raises(ModelError, match=r"config.json: changed since it was copied"):
+        load_dense(tmp_path / "model", "cpu")
+
+
+@pytest.mark.parametrize("name", OBEYED)
+def test_what_only_the_workflow_may_say_of_a_model_is_not_fetched(name):
+    assert goes_with_weights("config.json") and not goes_with_weights(name)
+
+
 def test_an_architecture_that_only_its_own_code_knows_is_refused(source, marker):
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"model_type": "own"}))
@@ -164,9 +220,9 @@ def assert_refused(study: dict, folder: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["../config.json", "/etc/config.json", "onnx/model.safetensors"])
+@pytest.mark.parametrize("name", ["../config.json", "/etc/config.json", "onnx/config.json"])
 def test_a_file_that_a_repository_lists_outside_its_top_is_not_fetched(name):
-    assert is_copied(name.rpartition("/")[2]) and not is_copied(name)
+    assert goes_with_weights("config.json") and not goes_with_weights(name)
 
 
 def test_a_token_is_in_no_log_of_a_download_that_failed(hub, source, tmp_path):

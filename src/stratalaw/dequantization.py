@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from stratalaw.models import weight_files
+from stratalaw.models import SETTINGS, weight_files
 from stratalaw.quantization import BITS_OF_A_WORD
 from stratalaw.variants import BASELINE_BITS
 
-SETTINGS = "quantize_config.json"  # of gptqmodel
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
 
 

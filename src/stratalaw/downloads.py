@@ -12,10 +12,9 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -39,8 +38,17 @@ from huggingface_hub.utils import (
 )
 from huggingface_hub.utils.sha import git_hash
 
-from stratalaw.files import appears_whole, readable_bytes, sha256
-from stratalaw.models import CONFIG, COPIED, MANIFEST, TOKENIZERS, check_model, write_manifest
+from stratalaw.files import appears_whole, move_whole, readable_bytes, sha256
+from stratalaw.models import (
+    CONFIG,
+    INDEX,
+    TOKENIZERS,
+    WEIGHTS,
+    check_model,
+    goes_with_weights,
+    weight_names,
+    write_manifest,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -97,18 +105,19 @@ def download_model(repository: Repository, target: Path, downloads: Path) -> Non
     """
     waiting = downloads / f"{repository.name.replace('/', '--')}@{repository.commit}"
     with _online(repository):
-        files = [file for file in list_files(repository) if is_copied(file.name)]
-        check_names(repository, [file.name for file in files])
-        check_disk(waiting, sum(file.size for file in files) - bytes_in(waiting))
-        for file in files:
-            _fetch(repository, file, waiting)
+        listed = {file.name: file for file in list_files(repository)}
+        check_names(repository, listed.keys())
+        if WEIGHTS not in listed:
+            _fetch(repository, listed[INDEX], waiting)  # says which files hold the weights
+        beside = [name for name in listed if goes_with_weights(name)]
+        names = sorted([*beside, *weight_names(listed.keys(), waiting)])
+        check_disk(waiting, sum(listed[name].size for name in names) - bytes_in(waiting))
+        for name in names:
+            _fetch(repository, listed[name], waiting)
+    _keep_only(set(names), waiting)
     check_model(waiting)
-    with appears_whole(target) as folder:
-        folder.mkdir()
-        for file in files:
-            shutil.move(waiting / file.name, folder / file.name)
-        write_manifest(folder)
-    shutil.rmtree(waiting)
+    write_manifest(waiting)  # reads all of it; a job that is killed meanwhile must lose nothing
+    move_whole(waiting, target)
 
 
 def download_file(repository: Repository, name: str, target: Path) -> None:
@@ -153,18 +162,13 @@ def list_files(repository: Repository) -> list[HubFile]:
     return sorted(found, key=lambda file: file.name)
 
 
-def is_copied(name: str) -> bool:
-    """Whether a file of a repository belongs to the model; code, pickled weights and what lies in a folder do not."""
-    return name != MANIFEST and "/" not in name and any(fnmatch(name, pattern) for pattern in COPIED)
-
-
-def check_names(repository: Repository, names: list[str]) -> None:
+def check_names(repository: Repository, names: Collection[str]) -> None:
     """Refuse a repository that is no model, before anything of it is fetched."""
     if CONFIG not in names:
         raise DownloadError(f"{repository.page} has no {CONFIG}: it is not a model of transformers")
     if not any(name in names for name in TOKENIZERS):
         raise DownloadError(f"{repository.page} has no tokenizer ({' or '.join(TOKENIZERS)})")
-    if not any(name.endswith(".safetensors") for name in names):
+    if WEIGHTS not in names and INDEX not in names:
         raise DownloadError(
             f"{repository.page} has no safetensors; weights in pickle formats can run code: not fetched"
         )
@@ -237,6 +241,13 @@ def _download(repository: Repository, file: HubFile, path: Path) -> None:
             raise
         raise DownloadError(f"{path}: the disk is full; make room and run again: {KEPT}") from error
     partial.rename(path)
+
+
+def _keep_only(names: Set[str], folder: Path) -> None:
+    """Remove what is no file of the model, such as the manifest of a job that was killed before the model appeared."""
+    for path in folder.iterdir():
+        if path.name not in names:
+            path.unlink()
 
 
 def _address(repository: Repository, name: str) -> str:

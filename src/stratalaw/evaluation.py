@@ -31,11 +31,11 @@ def load_dense(weights_folder: Path, device: str):
     from stratalaw.dequantization import dense_weights
 
     (verify_checkpoint if (weights_folder / AUDIT).exists() else verify_model)(weights_folder)
-    config = AutoConfig.from_pretrained(weights_folder)
+    config = AutoConfig.from_pretrained(weights_folder, trust_remote_code=False)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
     model.load_state_dict(dense_weights(weights_folder, device), strict=False, assign=True)
     model.tie_weights()
     missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
@@ -55,7 +55,7 @@ def load_tokenizer(weights_folder: Path):
     """The tokenizer beside a variant's weights."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(weights_folder)
+    return AutoTokenizer.from_pretrained(weights_folder, trust_remote_code=False)
 
 
 def plan_requests(requests: pd.DataFrame, max_length: int, tokens_a_batch: int) -> Plan:

@@ -10,8 +10,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+OWNER_END = "~"  # stands in no random suffix, and in no name of a study: a workplace has one owner
 
 
 @contextmanager
@@ -24,20 +26,38 @@ def appears_whole(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full; names ``target``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}."
-    for abandoned in target.parent.glob(f"{prefix}*"):
-        _remove_unless_in_use(abandoned)
-    workplace = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    in_use = os.open(workplace, os.O_RDONLY)
-    try:
-        fcntl.flock(in_use, fcntl.LOCK_EX)
+    with _workplace(target) as workplace:
         unfinished = workplace / target.name
         yield unfinished
-        _synchronize(unfinished)
-        if target.is_dir():
-            target.rename(workplace / "previous")
-        unfinished.replace(target)
+        _put_in_place(unfinished, target, workplace)
+
+
+def move_whole(finished: Path, target: Path) -> None:
+    """Move a file or folder to ``target``; it is at the one place or at the other, always whole.
+
+    Raises:
+        OSError: the disk is full; names ``target``.
+    """
+    with _workplace(target) as workplace:
+        if finished.stat().st_dev != workplace.stat().st_dev:  # another disk: copied, then removed
+            finished = Path(shutil.move(finished, workplace / target.name))
+        _put_in_place(finished, target, workplace)
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` that is gone afterwards; clears away what killed processes left of theirs."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    owner = f".{target.name}"
+    for abandoned in target.parent.glob(f".*{OWNER_END}*"):
+        if abandoned.name.rpartition(OWNER_END)[0] == owner:
+            _remove_unless_in_use(abandoned)
+    workplace = Path(tempfile.mkdtemp(prefix=f"{owner}{OWNER_END}", dir=target.parent))
+    in_use = os.open(workplace, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks, where the next process leaves a workplace alone
+            fcntl.flock(in_use, fcntl.LOCK_EX)
+        yield workplace
     except Exception as error:
         # Libraries report a full disk in ways of their own, and do not say where.
         if os.strerror(errno.ENOSPC) in str(error):
@@ -46,6 +66,14 @@ def appears_whole(target: Path) -> Iterator[Path]:
     finally:
         os.close(in_use)
         shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _put_in_place(finished: Path, target: Path, workplace: Path) -> None:
+    """Rename to ``target`` what the disk holds all of; what ``target`` held goes to the workplace."""
+    _synchronize(finished)
+    if target.is_dir():
+        target.rename(workplace / "previous")
+    finished.replace(target)
 
 
 def _remove_unless_in_use(workplace: Path) -> None:
@@ -74,11 +102,13 @@ def _synchronize(path: Path) -> None:
 
 
 def readable_bytes(n_bytes: float) -> str:
-    """Bytes as text, in the unit that suits them."""
+    """Bytes as text with three digits that count, in the unit that suits them."""
+    rounded = float(f"{n_bytes:.3g}")  # first, since 999.6 GB are 1 TB
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.3g} {unit}"
-    return f"{n_bytes:.0f} B"
+        if rounded >= size:
+            amount = rounded / size
+            return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
+    return f"{rounded:.0f} B"
 
 
 def sha256(path: Path) -> str:

@@ -50,13 +50,17 @@ def check_is_pinned(model: Model, key: str, study_file: str) -> None:
 
 
 def check_architecture(folder: Path) -> None:
-    """Raise ModelError unless gptqmodel can quantize a model with the configuration in a folder."""
+    """Raise ModelError unless gptqmodel can quantize the model of a folder, without code of its own."""
     path = folder / CONFIG
     if not path.exists():
         raise ModelError(f"{folder}: no {CONFIG}")
     architecture = json.loads(path.read_text()).get("model_type")
     if architecture not in known_architectures():
         raise ModelError(f"{path}: gptqmodel cannot quantize models of the type {architecture}")
+    if architecture not in own_architectures_of_transformers():
+        raise ModelError(
+            f"{path}: transformers has no models of the type {architecture}; code that comes with a model is not run"
+        )
 
 
 @cache
@@ -71,6 +75,14 @@ def known_architectures() -> frozenset[str]:
             case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
                 found.add(key)
     return frozenset(found)
+
+
+@cache
+def own_architectures_of_transformers() -> frozenset[str]:
+    """The types of models that transformers knows by itself; this part of it loads without torch."""
+    from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
+
+    return frozenset(CONFIG_MAPPING_NAMES)
 
 
 def check_corpus(calibration: Calibration, study_file: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 STANDARD_STREAMS = (1, 2)  # output and error
 
@@ -42,11 +42,15 @@ def run(job, function: str, **arguments) -> None:
         function: ``module:name``; imported where it runs, so that a script itself starts at once.
         arguments: lists of files become lists of text.
     """
+    from stratalaw.lease import LeaseError
     from stratalaw.worker import ask_worker
 
     call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
-    with _gpu_for(job):
-        error = (ask_worker if job.config.get("warm_worker") else perform)(call)
+    try:
+        with _gpu_for(job):
+            error = (ask_worker if job.config.get("warm_worker") else perform)(call)
+    except LeaseError as refused:
+        error = str(refused)
     if error:
         sys.exit(error)
 
@@ -88,13 +92,21 @@ def perform(call: Call) -> str | None:
 def is_written(log: Path) -> bool:
     """Whether the job of a log is running, on whichever machine; False where the file system has no locks."""
     try:
-        with log.open() as file:
+        with _open_to_lock(log) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
         return False
     return False
+
+
+def _open_to_lock(log: Path) -> TextIO:
+    """A log opened so that a lock of either kind can be had, also on NFS; it is not changed."""
+    try:
+        return log.open("r+")  # for an exclusive lock, NFS wants a file that may be written
+    except OSError:
+        return log.open()  # another user's, or on a disk that may only be read
 
 
 @contextmanager
@@ -105,7 +117,7 @@ def _output_to(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     former = {descriptor: os.dup(descriptor) for descriptor in STANDARD_STREAMS}
-    with path.open("w") as log:
+    with path.open("w+") as log:  # for a shared lock, NFS wants a file that may be read
         with suppress(OSError):  # a file system without locks
             fcntl.flock(log, fcntl.LOCK_SH)
         handler = logging.StreamHandler(log)

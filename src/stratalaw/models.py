@@ -6,20 +6,26 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from stratalaw.files import appears_whole, sha256_sums
 
 MANIFEST = "manifest.json"
+AUDIT = "audit.json"
+UNQUANTIZABLE = "unquantizable.json"
+SETTINGS = "quantize_config.json"  # of a packed checkpoint, by gptqmodel
+OTHER_SETTINGS = "quant_config.json"  # read by gptqmodel too
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight", "embed_out.weight")
-# Weights are those of the index, or model.safetensors: repositories hold others beside them (consolidated.safetensors).
-# Those in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
-COPIED = ("*.json", "tokenizer.model", "merges.txt", "vocab.txt")
+# Weights in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
+BESIDE_WEIGHTS = ("*.json", "tokenizer.model", "merges.txt", "vocab.txt")
+# What later jobs obey is written by this workflow alone, never taken from a source.
+NEVER_COPIED = frozenset({MANIFEST, AUDIT, UNQUANTIZABLE, SETTINGS, OTHER_SETTINGS})
 HEADER_LENGTH = struct.Struct("<Q")
 
 
@@ -65,28 +71,50 @@ def write_manifest(folder: Path) -> None:
 
 def model_files(folder: Path) -> list[Path]:
     """The files of a model's folder that belong to the model, in the order of their names."""
-    others = [path for pattern in COPIED for path in folder.glob(pattern) if path.name != MANIFEST]
-    return sorted([*others, *weight_files(folder)])
+    beside = [path for path in folder.iterdir() if goes_with_weights(path.name)]
+    return sorted([*beside, *weight_files(folder)])
+
+
+def goes_with_weights(name: str) -> bool:
+    """Whether a file of a source belongs to the model besides its weights, by its name; code does not."""
+    return "/" not in name and name not in NEVER_COPIED and any(fnmatch(name, pattern) for pattern in BESIDE_WEIGHTS)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a model's weights, as transformers chooses them: one of all weights, or those that the index names.
+    """The files of a model's weights.
 
     Raises:
         ModelError: there is none, or the index is damaged or names a file that is not in the folder.
     """
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).exists():
+    names = weight_names({path.name for path in folder.iterdir()}, folder)
+    return [folder / name for name in names]
+
+
+def weight_names(present: Collection[str], folder: Path) -> list[str]:
+    """Which files hold a model's weights, as transformers chooses them: one with all, or those that the index names.
+
+    Repositories hold others beside them, such as consolidated.safetensors.
+
+    Args:
+        present: names of all files of the model.
+        folder: where the index lies, if there is one.
+
+    Raises:
+        ModelError: there is none, or the index is damaged or names a file that is not present.
+    """
+    if WEIGHTS in present:
+        return [WEIGHTS]
+    index = folder / INDEX
+    if INDEX not in present:
         raise ModelError(f"{folder}: no weights ({WEIGHTS}, or {INDEX} and the files that it names)")
     try:
-        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{folder / INDEX}: not the index of a model's weights") from None
+        raise ModelError(f"{index}: not the index of a model's weights") from None
     for name in names:
-        if Path(name).name != name or not (folder / name).exists():
-            raise ModelError(f"{folder / INDEX}: it names {name}, which is not in the folder")
-    return [folder / name for name in names]
+        if "/" in name or name not in present:
+            raise ModelError(f"{index}: it names {name}, which is not there")
+    return names
 
 
 def check_model(folder: Path) -> None:

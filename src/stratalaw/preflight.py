@@ -94,10 +94,10 @@ def preflight(study: Study, study_file: str, gpu_bytes: float) -> Preflight:
     return Preflight(checkpoints, disk, free, problems)
 
 
-def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str]) -> None:
+def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs_run_here: bool) -> None:
     """Look at every variant of some models of a study before any of their jobs runs.
 
-    GPU memory is that of this machine, if it has a GPU; what a cluster's nodes have is not known here.
+    GPU memory is checked only where jobs run on this machine: what a cluster's nodes have is not known here.
 
     Raises:
         StudyError: it cannot run; one line says why.
@@ -106,19 +106,21 @@ def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str]) -> N
     wanted = [model for model in study.models if model.name in models]
     if not wanted:
         return
-    problems = preflight(study.model_copy(update={"models": wanted}), study_file, smallest_gpu_bytes()).problems
+    gpu_bytes = smallest_gpu_bytes() if jobs_run_here else math.inf
+    problems = preflight(study.model_copy(update={"models": wanted}), study_file, gpu_bytes).problems
     if problems:
         raise StudyError(f"{study_file}: {'; '.join(problems)}")
 
 
 def smallest_gpu_bytes() -> float:
-    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none."""
+    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none, or none that tells."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return math.inf
-    return min((float(mebibytes) * 2**20 for mebibytes in listed.split()), default=math.inf)
+    # A GPU that shares the memory of the machine has none of its own to tell: [N/A].
+    return min((int(mebibytes) * 2**20 for mebibytes in listed.split() if mebibytes.isdecimal()), default=math.inf)
 
 
 def shapes_of_study(study: Study, study_file: str) -> dict[str, Shapes]:

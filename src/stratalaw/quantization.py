@@ -17,11 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.files import appears_whole, sha256_sums
-from stratalaw.models import stored_tensors, verify_files, weight_files
+from stratalaw.models import AUDIT, stored_tensors, verify_files, weight_files
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
-AUDIT = "audit.json"
 BITS_OF_A_WORD = 32
 SHARD_SIZE = "1GB"  # files that are hashed side by side
 UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
@@ -77,7 +76,7 @@ def quantize(
         calibration_data_device=device if device.startswith("cuda") else None,  # none in the host's memory
     )
     started = time.monotonic()
-    model = GPTQModel.load(str(model_folder.resolve()), config, device=device)
+    model = GPTQModel.load(str(model_folder.resolve()), config, device=device, trust_remote_code=False)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
     with TemporaryDirectory() as scratch, chdir(scratch), accumulate_on_tensor_cores(), raised_diagonals() as raised:

@@ -111,9 +111,9 @@ def shapes_of(config_folder: Path) -> Shapes:
     if not (config_folder / CONFIG).exists():
         raise ModelError(f"{config_folder}: no {CONFIG}")
     try:
-        config = AutoConfig.from_pretrained(config_folder)
+        config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
     except (ValueError, KeyError) as error:
         raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
     outputs = model.get_output_embeddings()

@@ -81,7 +81,7 @@ def draw_calibration(
     from stratalaw.calibration import read_corpus, sample
     from stratalaw.decontamination import Overlap, item_texts
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     size = {"samples": samples, "tokens": tokens, "seed": seed}
     try:
         texts = read_corpus(Path(corpus))
@@ -136,7 +136,7 @@ def record_requests(model: str, evaluation: Mapping, requests: Sequence[str], pl
     from stratalaw.study import Tasks
 
     tokenizer, length, options = (
-        AutoTokenizer.from_pretrained(model),
+        AutoTokenizer.from_pretrained(model, trust_remote_code=False),
         context_length(Path(model)),
         Tasks(**evaluation),
     )

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from stratalaw.failures import classify
 from stratalaw.files import appears_whole
-
-RECORD = "unquantizable.json"
+from stratalaw.models import UNQUANTIZABLE
 
 
 def is_unquantizable(error: Exception) -> bool:
@@ -25,10 +24,11 @@ def record_unquantizable(checkpoint: Path, error: Exception) -> None:
     """Write the reason in the place of a checkpoint."""
     with appears_whole(checkpoint) as folder:
         folder.mkdir()
-        (folder / RECORD).write_text(json.dumps({"variant": checkpoint.name, "reason": str(error)}, indent=1) + "\n")
+        reason = {"variant": checkpoint.name, "reason": str(error)}
+        (folder / UNQUANTIZABLE).write_text(json.dumps(reason, indent=1) + "\n")
 
 
 def why_unquantizable(checkpoint: Path) -> str | None:
     """Why a variant could not be quantized, or None if it was, or has not been tried yet."""
-    record = checkpoint / RECORD
+    record = checkpoint / UNQUANTIZABLE
     return json.loads(record.read_text())["reason"] if record.exists() else None

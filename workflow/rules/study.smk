@@ -45,7 +45,7 @@ onstart:
 
         wanted = {job.wildcards.get("model") for job in workflow.dag.needrun_jobs()}
         try:
-            refuse_what_cannot_run(STUDY, STUDY_FILE, wanted)
+            refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec)
         except ValueError as error:  # of the study, or of a download
             sys.exit(str(error))
 
