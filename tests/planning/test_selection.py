@@ -49,7 +49,14 @@ def test_exchange_stays_within_the_budget_and_near_the_optimum(seed, budget):
     assert cost[found].sum() <= budget
     # A factor on every interval: the determinant's logarithm is shared by the parameters of the strata.
     lost = best_by_enumeration(designs, cost, budget) - designs.value(found)
-    assert lost / (2 * 3) < 0.15
+    # Nothing guarantees it: of 2,000 problems with the smallest budget one lost .21, and three more than .12.
+    assert lost / (2 * 3) < 0.3
+
+
+def test_a_candidate_is_given_up_for_several_cheaper_ones():
+    designs, cost = random_designs(1, candidates=10, parameters=3)
+    found = select(designs, cost, budget=8)
+    assert designs.value(found) == pytest.approx(best_by_enumeration(designs, cost, 8))
 
 
 def test_a_budget_for_all_takes_all():

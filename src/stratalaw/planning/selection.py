@@ -102,8 +102,8 @@ def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
 def select(designs: Designs, cost: np.ndarray, budget: float) -> np.ndarray:
     """A subset of large determinant within the budget, by greedy choice and exchange (Fedorov); a mask.
 
-    Every step takes the best change of one candidate for another, an addition included, until none helps: a local
-    optimum.
+    Every step takes the best change of one candidate for another, an addition included, until none helps; then each is
+    given up once for whatever its cost buys instead, which gets out of many optima that are only local.
 
     Args:
         cost: of each candidate, shape (candidates,), in any unit; positive.
@@ -119,17 +119,26 @@ def select(designs: Designs, cost: np.ndarray, budget: float) -> np.ndarray:
             f"the {n_needed} cheapest cost {np.sort(cost)[:n_needed].sum():.4g}"
         )
     best, best_value = None, -np.inf
+    nothing = np.zeros(len(cost), dtype=bool)
     for exponent in (1.0, 0.5, 0.0):  # greed by gain for its cost, and by gain alone
-        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, exponent))
+        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, exponent, nothing, nothing))
+        if chosen.sum() >= n_needed and (value := designs.value(chosen)) > best_value:
+            best, best_value = chosen, value
+    for given_up in np.flatnonzero(best):
+        one = np.arange(len(cost)) == given_up
+        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, 1.0, best & ~one, one))
         if chosen.sum() >= n_needed and (value := designs.value(chosen)) > best_value:
             best, best_value = chosen, value
     return best
 
 
-def _greedy(designs: Designs, cost: np.ndarray, budget: float, exponent: float) -> np.ndarray:
-    chosen = np.zeros(len(cost), dtype=bool)
+def _greedy(
+    designs: Designs, cost: np.ndarray, budget: float, exponent: float, chosen: np.ndarray, barred: np.ndarray
+) -> np.ndarray:
+    """``chosen``, a mask, and what the rest of the budget buys of what is not ``barred``."""
+    chosen = chosen.copy()
     while True:
-        affordable = ~chosen & (cost <= budget - cost[chosen].sum())
+        affordable = ~chosen & ~barred & (cost <= budget - cost[chosen].sum())
         if not affordable.any():
             return chosen
         gain = np.log1p(_distances(designs, chosen)).sum(0) / cost**exponent
