@@ -170,6 +170,15 @@ def test_what_only_the_workflow_may_say_of_a_model_is_not_fetched(name):
     assert goes_with_weights("config.json") and not goes_with_weights(name)
 
 
+def test_a_model_that_is_quantized_already_is_refused(source):
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(
+        json.dumps(config | {"quantization_config": {"quant_method": "awq", "bits": 4}})
+    )
+    with pytest.raises(ModelError, match=r"config.json: its weights are quantized already"):
+        check_source(Model(name="packed", source=str(source), family="own"), "models.0", "study.yaml")
+
+
 def test_an_architecture_that_only_its_own_code_knows_is_refused(source, marker):
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"model_type": "own"}))

@@ -54,7 +54,10 @@ def check_architecture(folder: Path) -> None:
     path = folder / CONFIG
     if not path.exists():
         raise ModelError(f"{folder}: no {CONFIG}")
-    architecture = json.loads(path.read_text()).get("model_type")
+    config = json.loads(path.read_text())
+    if "quantization_config" in config:
+        raise ModelError(f"{path}: its weights are quantized already (quantization_config); give the original model")
+    architecture = config.get("model_type")
     if architecture not in known_architectures():
         raise ModelError(f"{path}: gptqmodel cannot quantize models of the type {architecture}")
     if architecture not in own_architectures_of_transformers():
