@@ -59,9 +59,9 @@ def install(folder: Path, package: str) -> None:
         with (folder / "stratalaw" / "variants.py").open("a") as module:
             module.write("# A comment.\n")
     else:
-        metadata = folder / f"{package}-0.dist-info" / "METADATA"
+        metadata = folder / f"{package}-99.dist-info" / "METADATA"
         metadata.parent.mkdir(parents=True)
-        metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0\n")
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99\n")
 
 
 @pytest.mark.parametrize(

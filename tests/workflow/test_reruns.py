@@ -31,7 +31,7 @@ def made_anew(folder: Path) -> set[str]:
 def scored(tmp_path) -> Path:
     """A folder in which a variant has been scored, as far as snakemake knows; its tasks are in ``tasks``."""
     write_study(tmp_path)
-    shutil.copytree(ROOT / "ladder" / "benchmarks", tmp_path / "tasks")
+    shutil.copytree(ROOT / "ladder" / "benchmarks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     change_study(tmp_path, lambda study: study["evaluation"].update(tasks_folder="tasks"))
     task = tmp_path / "tasks" / "arithmetic.yaml"
     task.write_text(task.read_text().replace("  - metric: acc\n", "  - metric: acc_norm\n  - metric: acc\n"))
