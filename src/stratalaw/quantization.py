@@ -6,6 +6,7 @@ GPTQ: Frantar et al., arXiv 2210.17323. Every default of gptqmodel that changes 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import resource
@@ -21,6 +22,7 @@ from stratalaw.models import AUDIT, stored_tensors, verify_files, weight_files
 from stratalaw.study import Gptq
 from stratalaw.variants import Quantization
 
+LOG = logging.getLogger(__name__)
 BITS_OF_A_WORD = 32
 SHARD_SIZE = "1GB"  # files that are hashed side by side
 UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
@@ -81,6 +83,12 @@ def quantize(
     # gptqmodel leaves a folder "logs" in the current one.
     with TemporaryDirectory() as scratch, chdir(scratch), accumulate_on_tensor_cores(), raised_diagonals() as raised:
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
+    if raised:
+        LOG.warning(
+            "%d Hessians had no Cholesky factor; gptqmodel added up to %.1e of the mean to their diagonals, beyond the "
+            "damping of %g: see the audit",
+            *(len(raised), max(raised.values()), options.damping),
+        )
     with appears_whole(checkpoint_folder) as folder:
         model.save(str(folder), max_shard_size=SHARD_SIZE)
         audit = {
