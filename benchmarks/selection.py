@@ -1,7 +1,7 @@
 """How many variants of a published study suffice? ``python benchmarks/selection.py docs/studies/ladder``
 
 For several budgets the variants that ``stratalaw select`` chooses, against 20 random subsets of the same cost: widths
-of the exponents' 95 % intervals (HC3) as then measured, and whether the verdicts are those of the whole study.
+of the exponents' 95 % intervals (HC3) as then measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stratalaw.laws.analysis import analyse
 from stratalaw.laws.fit import fit_law
 from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.rows import read_observations, reasons_to_leave_out, stratum_accuracies
@@ -36,10 +35,6 @@ def log_width(accuracies: pd.DataFrame, variants: pd.DataFrame) -> float:
     return float(np.mean([np.log(interval.high - interval.low).mean() for interval in intervals]))
 
 
-def verdicts(observations: pd.DataFrame) -> pd.Series:
-    return analyse(observations, [PAPER_LAW]).verdicts.set_index("claim").verdict
-
-
 def main(folder: Path) -> None:
     observations = read_observations(folder / "observations.csv")
     seconds = pd.read_csv(folder / "seconds.csv")[["model", "variant", "seconds"]]
@@ -48,7 +43,7 @@ def main(folder: Path) -> None:
     own = accuracies[(accuracies.stratum == STRATA[0]) & (reasons_to_leave_out(accuracies) == "")]
     candidates = own.merge(seconds, on=["model", "variant"])
     cost, designs = candidates.seconds.to_numpy(), designs_of(laws, candidates)
-    whole, everything = verdicts(observations), log_width(accuracies, candidates)
+    everything = log_width(accuracies, candidates)
     rows = []
     for share in SHARES:
         budget = share * cost.sum()
@@ -57,7 +52,6 @@ def main(folder: Path) -> None:
             log_width(accuracies, candidates[random_subset(cost, budget, seed)]) for seed in range(RANDOM_SUBSETS)
         ]
         width = log_width(accuracies, candidates[chosen])
-        judged = verdicts(rows_of_variants(observations, candidates[chosen]))
         rows.append(
             {
                 "share of the cost": share,
@@ -65,8 +59,6 @@ def main(folder: Path) -> None:
                 "width, of the whole study's": np.exp(width - everything),
                 "width, of a random subset's": np.exp(width - np.mean(by_chance)),
                 "random subsets that are wider": f"{sum(other > width for other in by_chance)} of {RANDOM_SUBSETS}",
-                "verdicts as the whole study's": f"{(judged == whole).sum()} of {len(whole)}",
-                "other verdicts": ", ".join(judged.index[judged != whole]),
             }
         )
         print(rows[-1], flush=True)

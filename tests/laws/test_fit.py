@@ -9,7 +9,6 @@ import statsmodels.api as sm
 
 from stratalaw.laws import FitError, LawFit, fit_law, form_named, stratum_accuracies
 from stratalaw.laws.fit import with_cluster_covariance
-from stratalaw.laws.resampling import cluster_numbers
 from stratalaw.laws.rows import GENERAL, rows_of
 from stratalaw.laws.simulation import expected_accuracy, grid, paper_grid, simulate
 
@@ -75,7 +74,7 @@ def test_errors_that_clusters_share_widen_intervals():
     shift = dict(zip(truth.model.unique(), np.random.default_rng(0).normal(0, 0.15, 5), strict=True))
     shared = truth.assign(accuracy_adjusted=truth.accuracy_adjusted ** np.exp(truth.model.map(shift)))
     fit, rows = fit_law(shared), rows_of(shared)
-    robust = with_cluster_covariance(fit, rows, cluster_numbers(shared))
+    robust = with_cluster_covariance(fit, rows, pd.factorize(shared.model)[0])
     expected = sm.OLS(np.log(-np.log(rows.accuracy)), fit.form.log_design(rows.factors)).fit(
         cov_type="cluster", cov_kwds={"groups": pd.factorize(shared.model)[0]}, use_t=True
     )

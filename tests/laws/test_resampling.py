@@ -7,8 +7,8 @@ import pytest
 from stratalaw.laws import fit_law, form_named, stratum_accuracies
 from stratalaw.laws.resampling import (
     binomial_draws,
-    cluster_weights,
     item_draws,
+    model_weights,
     percentile_intervals,
     profile_interval,
     refit,
@@ -25,8 +25,8 @@ def table() -> pd.DataFrame:
     return stratum_accuracies(simulate(PAPER_LAW, TRUE, paper_grid(), seed=0))
 
 
-def test_rows_of_a_cluster_are_drawn_together(table):
-    weights = cluster_weights(table, resamples=50)
+def test_rows_of_a_model_are_drawn_together(table):
+    weights = model_weights(table, table.model, resamples=50)
     for _, places in table.reset_index().groupby("model").groups.items():
         assert (weights[:, places] == weights[:, places[:1]]).all()
     assert (weights.T @ np.ones(50) > 0).all()
@@ -37,13 +37,23 @@ def test_rows_of_a_cluster_are_drawn_together(table):
 def test_strata_are_resampled_alike(table):
     shuffled = table.sample(frac=1, random_state=0)
     order = table.index.get_indexer(shuffled.index)
-    np.testing.assert_array_equal(cluster_weights(table)[:, order], cluster_weights(shuffled))
+    np.testing.assert_array_equal(model_weights(table, table.model)[:, order], model_weights(shuffled, table.model))
+    # Also where a stratum lacks a model.
+    some = table[table.model != table.model[0]]
+    weights = model_weights(table, table.model)[:, (table.model != table.model[0]).to_numpy()]
+    np.testing.assert_array_equal(model_weights(some, table.model), weights)
+
+
+def test_another_draw_of_the_calibration_set_is_no_other_model(table):
+    twice = pd.concat([table, table.assign(calibration_seed=1)], ignore_index=True)
+    weights = model_weights(twice, twice.model)
+    np.testing.assert_array_equal(weights[:, : len(table)], weights[:, len(table) :])
 
 
 @pytest.mark.parametrize("estimator", ["logarithm", "accuracy"])
 def test_refits_are_fits_to_the_resampled_rows(table, estimator):
     fit, rows = fit_law(table, estimator=estimator), rows_of(table)
-    weights = cluster_weights(table, resamples=3, seed=1)
+    weights = model_weights(table, table.model, resamples=3, seed=1)
     found = refit(fit, rows, weights)
     for weight, fitted in zip(weights, found, strict=True):
         repeated = table.loc[np.repeat(table.index, weight.astype(int))].reset_index(drop=True)

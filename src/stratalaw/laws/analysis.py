@@ -14,19 +14,17 @@ from stratalaw.laws.fit import FitError, LawFit, fit_law, with_cluster_covarianc
 from stratalaw.laws.forms import FORMS, PAPER_LAW, Form
 from stratalaw.laws.holdout import EACH_SIZE, compare, predict_held_out
 from stratalaw.laws.resampling import (
-    FEW_CLUSTERS,
+    FEW_MODELS,
     binomial_draws,
-    cluster_numbers,
-    cluster_weights,
     item_draws,
-    number_of_clusters,
+    model_weights,
     percentile_intervals,
     profile_curve,
     profile_interval,
     refit,
 )
 from stratalaw.laws.rows import GENERAL, Rows, reasons_to_leave_out, rows_of, stratum_accuracies
-from stratalaw.laws.verdicts import APPLICATION, FEWEST_CLUSTERS, REASONING, UTILIZATION, Draws, judge
+from stratalaw.laws.verdicts import APPLICATION, FEWEST_MODELS, REASONING, UTILIZATION, Draws, judge
 from stratalaw.resamples import RESAMPLES
 
 WORKERS = 2
@@ -162,14 +160,19 @@ def with_utilization(observations: pd.DataFrame) -> pd.DataFrame:
 
 
 class NoiseDraws:
-    """Adjusted accuracies with item noise, shape (resamples, rows), for every row of every stratum."""
+    """Models and items resampled: adjusted accuracies, shape (resamples, rows), for every row of every stratum."""
 
     def __init__(self, accuracies, observations, items, resamples: int, seed: int) -> None:
         self.resamples, self.seed = resamples, seed
         self.accuracies = accuracies
         self.items = items
         self.chance = observations.groupby("benchmark").chance.first().to_dict() if items is not None else {}
+        self.models = accuracies[~accuracies.held_out.astype(bool)].model.unique()
         self._of_stratum: dict[str, np.ndarray] = {}
+
+    def weights(self, table: pd.DataFrame) -> np.ndarray:
+        """How often each row of a table is drawn, by its model, shape (resamples, rows)."""
+        return model_weights(table, self.models, self.resamples, self.seed)
 
     def of(self, stratum: str) -> np.ndarray:
         if stratum not in self._of_stratum:
@@ -208,7 +211,7 @@ def _intervals(accuracies: pd.DataFrame, law: LawFit, fits: Sequence[LawFit], no
     """95 % intervals: of the paper's law by every method, of its rivals by resampling models and items."""
     table, used = fitted_rows(accuracies, law.stratum)
     rows = rows_of(table, law.reference_size)
-    weights = cluster_weights(table, noise.resamples, noise.seed)
+    weights = noise.weights(table)
     drawn = noise.of(law.stratum)[:, used]
     found = [
         (law, "regression (HC3)", law.conf_int()),
@@ -227,7 +230,7 @@ def _intervals(accuracies: pd.DataFrame, law: LawFit, fits: Sequence[LawFit], no
             resampled = refit(
                 fit,
                 rows_of(of_form, fit.reference_size),
-                cluster_weights(of_form, noise.resamples, noise.seed),
+                noise.weights(of_form),
                 noise.of(law.stratum)[:, usable],
             )
             found.append((fit, BOTH, percentile_intervals(fit, resampled)))
@@ -241,11 +244,11 @@ def _intervals(accuracies: pd.DataFrame, law: LawFit, fits: Sequence[LawFit], no
 
 
 def _other_regressions(accuracies: pd.DataFrame, law: LawFit, rows: Rows) -> list[tuple[LawFit, str, pd.DataFrame]]:
-    """The regression with errors that clusters share, and with weights, where the table allows them."""
+    """The regression with errors that rows of a model share, and with weights, where the table allows them."""
     found = []
-    clusters = cluster_numbers(rows.table)
-    if clusters.max() > 0:
-        found.append((law, "regression (clusters)", with_cluster_covariance(law, rows, clusters).conf_int()))
+    models = np.unique(rows.table.model, return_inverse=True)[1]
+    if models.max() > 0:
+        found.append((law, "regression (clusters)", with_cluster_covariance(law, rows, models).conf_int()))
     if np.isfinite(rows.stderr).all():
         weighted = fit_law(accuracies, PAPER_LAW, law.stratum, "weighted-logarithm")
         found.append((weighted, "weighted regression (HC3)", weighted.conf_int()))
@@ -311,32 +314,24 @@ def _draws(accuracies: pd.DataFrame, noise: NoiseDraws) -> Draws:
     for stratum in accuracies.stratum.unique():
         law = fit_law(accuracies, PAPER_LAW, stratum)
         table, used = fitted_rows(accuracies, stratum)
-        weights = cluster_weights(table, noise.resamples, noise.seed)
+        weights = noise.weights(table)
         drawn = refit(law, rows_of(table, law.reference_size), weights, noise.of(stratum)[:, used])
         exponents[stratum] = pd.DataFrame(drawn, columns=law.params.index).drop(columns="A")
     overall = GENERAL if GENERAL in exponents else next(iter(exponents))
     chosen = (accuracies.stratum == overall) & ~accuracies.held_out.astype(bool)
     own = chosen[accuracies.stratum == overall].to_numpy()
     table = accuracies[chosen].reset_index(drop=True)
-    weights = model_weights(table, noise)
-    return Draws(exponents, table, weights, noise.of(overall)[:, own])
-
-
-def model_weights(table: pd.DataFrame, noise: NoiseDraws) -> np.ndarray:
-    """Cluster weights in which a model's baseline, which has no calibration set, goes with the model's first draw."""
-    seeds = table.groupby("model").calibration_seed.transform(lambda part: part.fillna(part.min()))
-    return cluster_weights(table.assign(calibration_seed=seeds), noise.resamples, noise.seed)
+    return Draws(exponents, table, noise.weights(table), noise.of(overall)[:, own])
 
 
 def _notes(accuracies: pd.DataFrame, items: pd.DataFrame | None, laws: Sequence[LawFit]) -> list[str]:
     table, _ = fitted_rows(accuracies, laws[0].stratum)
-    clusters = number_of_clusters(table)
+    models = table.model.nunique()
     notes = []
-    if clusters < FEW_CLUSTERS:
+    if models < FEW_MODELS:
         notes.append(
-            f"{clusters} clusters (models and draws of the calibration set) were fitted: intervals from resampled "
-            "models are too narrow when clusters are so few"
-            + (f"; with fewer than {FEWEST_CLUSTERS} no claim is decided" if clusters < FEWEST_CLUSTERS else "")
+            f"{models} models were fitted: intervals from resampled models are too narrow when they are so few"
+            + (f"; with fewer than {FEWEST_MODELS} no claim is decided" if models < FEWEST_MODELS else "")
         )
     if table.calibration_seed.nunique() < 2:
         notes.append("one draw of the calibration set: the variance between draws is not in any interval")

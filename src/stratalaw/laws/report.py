@@ -90,7 +90,7 @@ def checklist(observations: pd.DataFrame, analysis: Analysis) -> str:
         f"{max((fit.diagnostics['relative_gradient'] for fit in robust + likelihoods), default=float('nan')):.1e}",
         "Identifiability": "condition number of the paper's law: "
         + ", ".join(f"{law.stratum} {law.diagnostics['condition_number']:.0f}" for law in analysis.laws),
-        "Uncertainty": "clusters (models x draws of the calibration set) and items resampled; profile likelihood",
+        "Uncertainty": "models and items resampled; profile likelihood",
         "Validation": "largest size, each size and each bit-width held out; coverage of intervals in forms.csv",
         "What a reader must know": "; ".join(analysis.notes) or "nothing",
         "Data and code": "all rows are in the observations table; `stratalaw fit` repeats everything from it",

@@ -1,13 +1,13 @@
-"""How sure the parameters are: resampled clusters, resampled items, and profiles of the likelihood.
+"""How sure the parameters are: resampled models, resampled items, and profiles of the likelihood.
 
-Rows of one model and one draw of the calibration set share what made them, so they are drawn together (a cluster
-bootstrap); the same draws serve every stratum, so that differences between strata can be read off. Every variant
-answers the same items, so items are drawn jointly over all variants.
+Rows of one model share what the law misses of it, whatever calibration set made them, so models are drawn whole (a
+cluster bootstrap); the same draws serve every stratum, so that differences between strata can be read off. Every
+variant answers the same items, so items are drawn jointly over all variants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,29 +20,21 @@ from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows
 from stratalaw.resamples import RESAMPLES
 
-CLUSTER = ["model", "calibration_seed"]
-FEW_CLUSTERS = 10
+FEW_MODELS = 10
 
 
-def cluster_weights(table: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def model_weights(table: pd.DataFrame, models: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """How often each row is drawn in each resample, shape (resamples, rows).
 
-    Clusters are numbered by their names, so tables with the same clusters are resampled alike.
+    Args:
+        table: rows of some of the models, column model.
+        models: all that are drawn from; tables of the same study are resampled alike, whatever they leave out.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
     """
-    place = cluster_numbers(table)
-    count = place.max() + 1
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return draws[:, place].astype(float)
-
-
-def cluster_numbers(table: pd.DataFrame) -> np.ndarray:
-    """The number of each row's cluster, shape (rows,), in the order of the clusters' names."""
-    names = table[CLUSTER].astype(str).agg("/".join, axis=1)
-    return np.unique(names, return_inverse=True)[1]
-
-
-def number_of_clusters(table: pd.DataFrame) -> int:
-    return len(table[CLUSTER].dropna().drop_duplicates())
+    names = np.unique(models)
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    return draws[:, np.searchsorted(names, table.model.to_numpy(str))].astype(float)
 
 
 def refit(fit: LawFit, rows: Rows, weights: np.ndarray, accuracy: np.ndarray | None = None) -> np.ndarray:

@@ -1,9 +1,11 @@
 """The paper's claims as hypotheses, each with a number and a verdict.
 
-A claim is a statistic that is positive where it holds. The bootstrap (clusters and item noise together) gives its
-distribution; a claim is supported or contradicted when the share of resamples on one side exceeds what .05 over the
-number of claims allows (Bonferroni), and otherwise not decidable at this noise. The smallest effect is what this study
-would have found with 80 % power. Where a claim says "near" or "saturates", the thresholds are ours.
+A claim is a statistic that is positive where it holds. The bootstrap (models and item noise together) gives its
+standard error, and Student's t with as many degrees of freedom as models less one says how sure its sign is: shares of
+resamples do not, since a handful of models that agree by chance agree in every resample. A claim is supported or
+contradicted at a level of .05 over the number of claims (Bonferroni), and otherwise not decidable at this noise. The
+smallest effect is what this study would have found with 80 % power. Where a claim says "near" or "saturates", the
+thresholds are ours.
 """
 
 from __future__ import annotations
@@ -15,12 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stratalaw.laws.resampling import number_of_clusters
-
 MEMORIZATION, APPLICATION, REASONING = "memorization", "application", "reasoning"
 UTILIZATION = "utilization"  # application and reasoning pooled, as in the paper's first version
 LEVEL, POWER = 0.05, 0.8
-FEWEST_CLUSTERS = 5
+FEWEST_MODELS = 5
 NEAR_CHANCE, SATURATED = 0.25, 0.9  # of the baseline's adjusted accuracy
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
 
@@ -38,6 +38,15 @@ class Draws:
     table: pd.DataFrame
     weights: np.ndarray
     accuracy: np.ndarray
+
+    @property
+    def models(self) -> int:
+        """How many models are drawn from."""
+        return self.table.model.nunique()
+
+    def standard_error(self, values: np.ndarray) -> float:
+        """Of a statistic, from its values in the resamples, which spread as if there were one model less."""
+        return float(values.std() * np.sqrt(self.models / max(self.models - 1, 1)))
 
     def mean(self, chosen: np.ndarray) -> np.ndarray:
         """Mean adjusted accuracy of the chosen rows in each resample; NaN where none was drawn."""
@@ -183,15 +192,15 @@ STRATA_DIFFER = "the exponents of the strata differ at all"
 def judge(draws: Draws) -> pd.DataFrame:
     """The verdict on each claim.
 
-    Columns: claim, text, verdict, probability (share of resamples in which it holds; for the joint test one minus its
-    p-value), estimate (median), low and high (95 %), smallest_effect, unit. A claim to which the study cannot speak is
-    not decidable, and its numbers are missing. With fewer than five clusters nothing is decidable: resampling so few
-    says little of models that were not studied.
+    Columns: claim, text, verdict, probability (that it holds: one minus the one-sided p-value, or the p-value of the
+    joint test), estimate (median), low and high (95 % of the resamples), smallest_effect, unit. A claim to which the
+    study cannot speak is not decidable, and its numbers are missing. With fewer than five models nothing is decidable:
+    resampling so few says little of models that were not studied.
     """
     n_claims = len(CLAIMS) + 1
     records = [_judge_claim(claim, draws, n_claims) for claim in CLAIMS]
     judged = pd.DataFrame([*records, _strata_differ(draws, n_claims)])
-    if number_of_clusters(draws.table) < FEWEST_CLUSTERS:
+    if draws.models < FEWEST_MODELS:
         judged["verdict"] = UNDECIDED
     return judged
 
@@ -203,15 +212,16 @@ def _judge_claim(claim: Claim, draws: Draws, n_claims: int) -> dict:
         return record
     values = values[np.isfinite(values)]
     tail = LEVEL / 2 / n_claims
-    share = float((values > 0).mean())
-    if share >= 1 - tail:
-        record["verdict"] = SUPPORTED
-    elif share <= tail:
-        record["verdict"] = CONTRADICTED
     low, estimate, high = np.percentile(values, [2.5, 50, 97.5])
-    detectable = (stats.norm.ppf(1 - tail) + stats.norm.ppf(POWER)) * values.std()
+    student, error = stats.t(max(draws.models - 1, 1)), draws.standard_error(values)
+    probability = float(student.cdf(estimate / error)) if error > 0 else float(estimate > 0)
+    if probability >= 1 - tail:
+        record["verdict"] = SUPPORTED
+    elif probability <= tail:
+        record["verdict"] = CONTRADICTED
+    detectable = (student.ppf(1 - tail) + student.ppf(POWER)) * error
     return record | {
-        "probability": share,
+        "probability": probability,
         "estimate": float(estimate),
         "low": float(low),
         "high": float(high),
@@ -220,7 +230,7 @@ def _judge_claim(claim: Claim, draws: Draws, n_claims: int) -> dict:
 
 
 def _strata_differ(draws: Draws, n_claims: int) -> dict:
-    """A joint Wald test of equal exponents, with the bootstrap's covariance."""
+    """Hotelling's test of equal exponents, with the bootstrap's covariance; it needs more models than differences."""
     record = {"claim": "differ", "text": STRATA_DIFFER, "verdict": UNDECIDED, "unit": "joint test"}
     strata = [draws.exponents[name] for name in (MEMORIZATION, APPLICATION, REASONING) if name in draws.exponents]
     if len(strata) < 2:
@@ -229,8 +239,11 @@ def _strata_differ(draws: Draws, n_claims: int) -> dict:
     differences = differences[np.isfinite(differences).all(1)]
     if len(differences) <= differences.shape[1]:
         return record
-    mean, covariance = differences.mean(0), np.cov(differences.T)
-    rank = int(np.linalg.matrix_rank(covariance))
-    p_value = float(stats.chi2.sf(mean @ np.linalg.pinv(covariance) @ mean, rank))
+    freedom, rank = draws.models - 1, differences.shape[1]
+    if freedom < rank:
+        return record
+    mean, covariance = differences.mean(0), np.atleast_2d(np.cov(differences.T)) * draws.models / freedom
+    squared_distance = mean @ np.linalg.pinv(covariance) @ mean
+    p_value = float(stats.f.sf(squared_distance * (freedom - rank + 1) / (freedom * rank), rank, freedom - rank + 1))
     verdict = SUPPORTED if p_value < LEVEL / n_claims else UNDECIDED
     return record | {"verdict": verdict, "probability": 1 - p_value}
