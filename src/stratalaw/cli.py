@@ -141,7 +141,7 @@ def predict(
     n_params: Annotated[float, typer.Option(min=1, help="parameters of the model, such as 8e9")],
     bits: Annotated[int, typer.Option(min=2, max=8, help="nominal bits of a weight")],
     group_size: Annotated[int, typer.Option(min=1, help="input features that share a scale")] = 128,
-    calibration_size: Annotated[int, typer.Option(min=1, help="calibration samples")] = 128,
+    calibration_size: Annotated[int, typer.Option(min=2, help="calibration samples")] = 128,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the prediction interval")] = 0.95,
 ) -> None:
     """Predict the accuracy of a variant in each stratum, with its interval."""

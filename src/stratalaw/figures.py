@@ -165,7 +165,7 @@ def effects_at_low_bits(observations: pd.DataFrame) -> Figure:
                     curve[factor].map(levels.index),
                     100 * curve["mean"],
                     100 * curve.stderr,
-                    color=BITS_COLORS[bits],
+                    color=BITS_COLORS.get(bits, "black"),
                     marker="o",
                     ms=4,
                     lw=1.5,

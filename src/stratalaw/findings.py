@@ -11,6 +11,8 @@ from stratalaw.laws.holdout import BASELINES, EACH_SIZE
 from stratalaw.laws.rows import GENERAL
 from stratalaw.variants import BASELINE_BITS
 
+NEXT_TO_NOTHING = 0.02  # of adjusted accuracy: what is left of it means nothing
+
 
 def findings(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
     """The sentences; one that the study cannot support is left out."""
@@ -25,13 +27,18 @@ def findings(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def shares_kept(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """Adjusted accuracy of each quantized variant over that of its model's baseline, as the column ``kept``."""
+def shares_kept(accuracies: pd.DataFrame, by: str) -> pd.Series:
+    """Mean adjusted accuracy of the quantized variants over that of their models' baselines, by a column.
+
+    A ratio of means, not a mean of ratios: a model that knows next to nothing unquantized would outweigh all others.
+    """
     is_baseline = accuracies.bits >= BASELINE_BITS
     baseline = accuracies[is_baseline].set_index(["model", "stratum"]).accuracy_adjusted
     quantized = accuracies[~is_baseline]
     own = pd.MultiIndex.from_frame(quantized[["model", "stratum"]])
-    return quantized.assign(kept=quantized.accuracy_adjusted.to_numpy() / baseline.reindex(own).to_numpy())
+    means = quantized.assign(baseline=baseline.reindex(own).to_numpy()).dropna(subset="baseline").groupby(by)
+    kept = means.accuracy_adjusted.mean() / means.baseline.mean()
+    return kept[means.baseline.mean() > NEXT_TO_NOTHING]
 
 
 def overall(accuracies: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +47,7 @@ def overall(accuracies: pd.DataFrame) -> pd.DataFrame:
 
 
 def what_bits_leave(accuracies: pd.DataFrame) -> str:
-    kept = shares_kept(overall(accuracies)).groupby("bits").kept.mean().dropna()
+    kept = shares_kept(overall(accuracies), "bits")
     if kept.empty:
         return ""
     parts = [f"{100 * share:.0f} % at {bits:g} bits" for bits, share in kept.sort_index(ascending=False).items()]
@@ -48,12 +55,12 @@ def what_bits_leave(accuracies: pd.DataFrame) -> str:
 
 
 def what_loses_most(accuracies: pd.DataFrame) -> str:
-    kept = shares_kept(accuracies[accuracies.stratum != GENERAL])
-    widths = sorted(kept.bits.unique())
-    if kept.stratum.nunique() < 2 or not kept.kept.notna().any():
+    strata = accuracies[accuracies.stratum != GENERAL]
+    widths = sorted(strata[strata.bits < BASELINE_BITS].bits.unique())
+    bits = next((width for width in widths if width > 2), next(iter(widths), None))
+    share = 100 * shares_kept(strata[strata.bits.isin([bits, BASELINE_BITS])], "stratum").sort_values()
+    if len(share) < 2:
         return ""
-    bits = next((width for width in widths if width > 2), widths[0])
-    share = 100 * kept[kept.bits == bits].groupby("stratum").kept.mean().sort_values()
     others = ", ".join(f"{name} {value:.0f} %" for name, value in share.iloc[1:].items())
     return f"At {bits:g} bits {share.index[0]} suffers most: {share.iloc[0]:.0f} % is left, of {others}."
 
@@ -64,7 +71,7 @@ def what_groups_and_calibration_do(accuracies: pd.DataFrame) -> str:
     widths = [width for width in sorted(rows.bits.unique()) if width > 2]
     if not widths:
         return ""
-    rows, parts = rows[rows.bits == widths[0]], []
+    rows, parts = rows[(rows.bits == widths[0]) & ~(rows.group_size <= 0)], []
     for column, what in (("group_size", "groups of"), ("calibration_size", "calibration samples:")):
         means = 100 * rows.groupby(column).accuracy_adjusted.mean()
         if len(means) > 1:
@@ -94,4 +101,4 @@ def what_claims_survive(analysis: Analysis) -> str:
         for verdict in ("supported", "contradicted", "not decidable")
         if verdict in counts
     ]
-    return f"Of {len(analysis.verdicts)} claims of the paper, {', '.join(parts)} at this study's noise."
+    return f"Of {len(analysis.verdicts)} claims of the paper, {', '.join(parts)}."

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stratalaw.laws import TableError, read_observations, stratum_accuracies
-from stratalaw.laws.rows import GENERAL, rows_of
+from stratalaw.laws.rows import GENERAL, reasons_to_leave_out, rows_of
 
 TABLE = pd.DataFrame(
     {
@@ -51,6 +51,9 @@ def test_parquet_is_the_same_as_csv(tmp_path):
         ),
         (lambda t: t.assign(n_params=[1e9, 0, 2e9, 2e9]), "row 2, column n_params: 0.0 is not a number more than 0"),
         (lambda t: t.assign(accuracy=[0.4, np.nan, 0.6, 0.7]), "row 2, column accuracy: nan is not a number"),
+        (lambda t: t.assign(n_params=[1e9, np.inf, 2e9, 2e9]), "row 2, column n_params: inf is not a number"),
+        (lambda t: t.assign(group_size=["128", "l28", "64", "64"]), "row 2, column group_size: l28 is not a number"),
+        (lambda t: t.assign(held_out=["True", None, "no", None]), "row 3, column held_out: no is neither True nor"),
         (lambda t: pd.concat([t, t[1:2]]), "row 5: the same model, variant and benchmark"),
     ],
 )
@@ -59,6 +62,24 @@ def test_what_is_wrong_is_named(tmp_path, change, message):
     with pytest.raises(TableError) as refused:
         read_observations(path)
     assert str(refused.value).startswith(f"{path}: {message}")
+
+
+def test_a_blank_says_that_a_model_is_fitted(tmp_path):
+    table = read_observations(written(tmp_path, TABLE.assign(held_out=["True", "True", None, None])))
+    assert table.held_out.tolist() == [True, True, False, False]
+
+
+def test_a_row_without_a_factor_that_others_have_is_left_out(tmp_path):
+    table = read_observations(written(tmp_path, TABLE.assign(group_size=[128, None, 64, 64])))
+    reasons = reasons_to_leave_out(stratum_accuracies(table))
+    assert reasons.tolist() == ["", "no group_size", "", ""]
+
+
+def test_items_that_are_all_wrong_have_an_error_too(tmp_path):
+    table = TABLE.assign(accuracy=[0.0, 1.0, 0.6, 0.7], chance=0.0, n_items=100, stderr=[0, 0, 0.05, 0.04])
+    found = read_observations(written(tmp_path, table)).stderr
+    half = 0.5 / 101
+    assert found.tolist() == pytest.approx([np.sqrt(half * (1 - half) / 100)] * 2 + [0.05, 0.04])
 
 
 def test_files_that_are_no_tables_are_named(tmp_path):

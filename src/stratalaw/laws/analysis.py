@@ -105,6 +105,7 @@ def analyse(
         FitError: too few usable rows.
         TableError: the table cannot be used.
     """
+    forms = [PAPER_LAW, *(form for form in forms if form.name != PAPER_LAW.name)]
     observations = one_family_fitted(observations)
     accuracies = with_utilization(observations)
     strata = [name for name in accuracies.stratum.unique() if name != UTILIZATION]

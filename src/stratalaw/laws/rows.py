@@ -63,7 +63,7 @@ def check_observations(table: pd.DataFrame) -> pd.DataFrame:
         raise TableError(f"the column {missing[0]} is missing; needed are {', '.join(NEEDED)}")
     table = table.reset_index(drop=True)
     for column, valid, allowed in (
-        ("n_params", lambda x: x > 0, "more than 0"),
+        ("n_params", lambda x: (x > 0) & np.isfinite(x), "more than 0"),
         ("bits", lambda x: x > 1, "more than 1"),
         ("accuracy", lambda x: (x >= 0) & (x <= 1), "from 0 to 1"),
         ("chance", lambda x: (x >= 0) & (x < 1), "from 0 to less than 1"),
@@ -100,12 +100,26 @@ def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
         if column not in table:
             table[column] = default
     for column in ("group_size", "calibration_size", "effective_bits", "n_items", "stderr"):
-        table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
+        values = pd.to_numeric(table[column], errors="coerce").astype(float)
+        unreadable = values.isna() & table[column].notna()
+        if unreadable.any():
+            row = int(np.flatnonzero(unreadable)[0])
+            raise TableError(f"row {row + 1}, column {column}: {table[column][row]} is not a number")
+        table[column] = values
+    held_out = table.held_out.map({True: True, False: False, "True": True, "False": False})
+    if (held_out.isna() & table.held_out.notna()).any():
+        row = int(np.flatnonzero(held_out.isna() & table.held_out.notna())[0])
+        raise TableError(f"row {row + 1}, column held_out: {table.held_out[row]} is neither True nor False")
+    table["held_out"] = held_out.fillna(False).astype(bool)
     if "variant" not in table:
         factors = table[["bits", "group_size", "calibration_size", "calibration_seed"]].astype(str)
         table["variant"] = factors.agg("-".join, axis=1)
-    binomial = np.sqrt(table.accuracy * (1 - table.accuracy) / table.n_items)
-    table["stderr"] = table.stderr.fillna(binomial)
+    # Items that are all right or all wrong do not tell the error; half an item more of each kind does.
+    smoothed = (table.accuracy * table.n_items + 0.5) / (table.n_items + 1)
+    is_certain = table.accuracy.isin([0, 1]) & (table.stderr.isna() | (table.stderr == 0))
+    expected = smoothed.where(is_certain, table.accuracy)
+    binomial = np.sqrt(expected * (1 - expected) / table.n_items)
+    table["stderr"] = table.stderr.mask(is_certain & binomial.notna()).fillna(binomial)
     return table
 
 
@@ -143,6 +157,10 @@ def reasons_to_leave_out(table: pd.DataFrame, keep_two_bits: bool = False, keep_
         "whole row as one group (no group size)": table.group_size == -1,
         "a single calibration sample (its logarithm is 0)": table.calibration_size == 1,
     }
+    for factor in ("group_size", "calibration_size"):
+        quantized = table[table.bits < BASELINE_BITS]
+        if quantized[factor].notna().any():
+            conditions[f"no {factor}"] = table[factor].isna()
     if not keep_two_bits:
         conditions["2 bits (phase transition)"] = table.bits <= PHASE_TRANSITION_BITS
     if not keep_collapsed:

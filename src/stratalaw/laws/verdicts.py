@@ -90,8 +90,8 @@ def memorization_is_most_sensitive(draws: Draws) -> np.ndarray | None:
 
 
 def falls_with_group_size(draws: Draws) -> np.ndarray | None:
-    general = draws.exponents.get("general", pd.DataFrame())
-    return general["delta"].to_numpy() if "delta" in general else None
+    overall = draws.exponents.get("general", next(iter(draws.exponents.values()), pd.DataFrame()))
+    return overall["delta"].to_numpy() if "delta" in overall else None
 
 
 def steeper_at_low_bits(factor: str, sign: int) -> Callable[[Draws], np.ndarray | None]:
