@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.analysis import Analysis, analyse
 from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.rows import rows_of
@@ -21,6 +21,15 @@ def truth(stratum: str, n_params: float, reference_size: float) -> np.ndarray:
     fitted = form.to_fitted([{"A": SCALE, **EXPONENTS[stratum]}[p.name] for p in form.parameters])
     adjusted, _ = form.evaluate(fitted, rows_of(points, reference_size).factors)
     return 0.25 + 0.75 * adjusted
+
+
+def test_a_law_that_saw_one_size_and_one_bit_width_says_so_of_others(observations):
+    seen = observations[(observations.n_params == observations.n_params.min()) & observations.bits.isin([4, 16])]
+    size = float(seen.n_params.iloc[0])
+    found = predict(analyse(seen, [PAPER_LAW], resamples=20), size, [Quantization(4, 64, 32, 0)])
+    assert set(found.outside) == {""}
+    found = predict(analyse(seen, [PAPER_LAW], resamples=20), 10 * size, [Quantization(3, 64, 32, 0)])
+    assert {frozenset(text.split(", ")) for text in found.outside} == {frozenset({"n_params", "bits"})}
 
 
 @pytest.mark.parametrize("n_params", [FITTED, BETWEEN, BEYOND])

@@ -196,7 +196,7 @@ def fit_law(
         degrees_of_freedom=float(freedom),
         reference_size=rows.reference_size,
         chance=float(rows.table.chance.mean()),
-        levels={FACTORS[name]: sorted(map(float, rows.table[FACTORS[name]].unique())) for name in form.factors},
+        levels=fitted_levels(form, rows),
         residual_stderr=float(np.sqrt(((rows.accuracy - prediction) ** 2).sum() / freedom)),
         adjusted_r_squared=adjusted_r_squared(rows.accuracy, prediction, len(fitted)),
         n_rows=len(rows),
@@ -204,6 +204,19 @@ def fit_law(
         diagnostics=diagnostics,
         warnings=tuple(warnings_about(form, rows, diagnostics)),
     )
+
+
+def fitted_levels(form: Form, rows: Rows) -> dict[str, list[float]]:
+    """The values of every factor that were fitted, also of those that the form does not have: it was seen nowhere else.
+
+    Effective bits follow from the others, and count only where the form has them.
+    """
+    seen = [
+        column
+        for name, column in FACTORS.items()
+        if name in form.factors or (name != "E" and np.isfinite(rows.factors[name]).all())
+    ]
+    return {column: sorted(map(float, rows.table[column].unique())) for column in seen}
 
 
 def _choose_rows(accuracies: pd.DataFrame, stratum: str | None, estimator: str) -> tuple[Rows, dict[str, int]]:

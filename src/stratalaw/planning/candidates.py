@@ -90,8 +90,11 @@ def candidates_of(study: Study, analysis: Analysis, context: int, risk: float | 
     for model in study.models:
         shapes = shapes_of(Path(model.source))
         # Draws of the calibration set are replicates: a user quantizes once.
-        grid = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(study.quantizations_of(model))}
+        known = [q for q in study.quantizations_of(model) if q.group_size > 0]  # laws know no whole rows
+        grid = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
         grid = {q.name: q for q in reversed(grid.values())}
+        if not grid:
+            continue
         predicted = predict(analysis, shapes.n_params, list(grid.values()), level)
         predicted = predicted[predicted.stratum != GENERAL]
         for name, rows in predicted.groupby("variant", sort=False):

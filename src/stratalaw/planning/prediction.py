@@ -50,9 +50,7 @@ class Predictor:
         return pd.DataFrame({**natural, "outside": self._outside(points)}, index=points.index)
 
     def _is_new_size(self, points: pd.DataFrame) -> np.ndarray:
-        sizes = np.array(self.law.levels.get("n_params", []))
-        if not len(sizes):  # a law of one size has no exponent of it, and says the same of all
-            return np.zeros(len(points), dtype=bool)
+        sizes = np.array(self.law.levels["n_params"])
         distance = np.abs(np.log(points.n_params.to_numpy(float)[:, None] / sizes))
         return distance.min(axis=1) > SAME_SIZE
 
@@ -94,7 +92,7 @@ def predictors(analysis: Analysis) -> dict[str, Predictor]:
         if len(held_out):
             held_out = held_out[(held_out.stratum == law.stratum) & (held_out.form == best.form.name)]
         error = np.sqrt(((held_out.observed - held_out.predicted) ** 2).mean()) if len(held_out) else np.nan
-        found[law.stratum] = Predictor(best, float(error), len(best.levels.get("n_params", [])))
+        found[law.stratum] = Predictor(best, float(error), len(best.levels["n_params"]))
     return found
 
 

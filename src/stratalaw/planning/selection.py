@@ -71,7 +71,13 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
     fitted_bits = analysis.laws[0].levels["bits"]
     tables = []
     for model in study.models:
-        quantizations = [q for q in study.quantizations_of(model) if q.bits in fitted_bits and not model.held_out]
+        if model.held_out:
+            continue
+        quantizations = [
+            q
+            for q in study.quantizations_of(model)
+            if q.bits in fitted_bits and q.group_size > 0 and q.calibration_size > 1
+        ]
         if not quantizations:
             continue
         names = pd.MultiIndex.from_tuples([(model.name, q.name) for q in quantizations])
