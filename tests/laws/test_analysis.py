@@ -67,6 +67,21 @@ def test_the_needed_columns_suffice(tmp_path):
     assert (tmp_path / "profiles.svg").exists() and (tmp_path / "residuals.svg").exists()
 
 
+def test_a_stratum_at_chance_is_named_and_the_others_are_fitted(observations):
+    at_chance = observations.accuracy.mask(observations.stratum == "reasoning", observations.chance)
+    found = analyse(observations.assign(accuracy=at_chance), [form_named("paper")], resamples=20)
+    assert {law.stratum for law in found.laws} == {"memorization", "application", "general"}
+    assert any(note.startswith("reasoning has no law: ") for note in found.notes)
+
+
+def test_collapsed_rows_count_where_forms_predict_what_they_have_not_seen(observations):
+    one = (observations.model == observations.model[0]) & (observations.bits == 3)
+    collapsed = observations.assign(accuracy=observations.accuracy.mask(one, observations.chance - 0.01))
+    found = analyse(collapsed, [form_named("paper")], resamples=20).held_out
+    rows = found[(found.stratum == "memorization") & (found.form == "paper")]
+    assert (rows.observed <= 0).sum() == (one & (observations.stratum == "memorization")).sum() > 0
+
+
 def test_of_several_families_the_largest_is_fitted_and_the_others_are_predicted(observations):
     few = observations[observations.n_params < 2e9].assign(family="other")
     few["model"] = few.model + "-other"

@@ -64,6 +64,12 @@ def test_what_is_wrong_is_named(tmp_path, change, message):
     assert str(refused.value).startswith(f"{path}: {message}")
 
 
+def test_only_what_has_all_strata_has_a_general_accuracy():
+    table = pd.concat([TABLE, TABLE[:3].assign(stratum="application", accuracy=0.9)], ignore_index=True)
+    general = stratum_accuracies(table).query("stratum == @GENERAL")
+    assert list(zip(general.n_params, general.bits, strict=True)) == [(1e9, 3), (1e9, 4), (2e9, 3)]
+
+
 def test_a_blank_says_that_a_model_is_fitted(tmp_path):
     table = read_observations(written(tmp_path, TABLE.assign(held_out=["True", "True", None, None])))
     assert table.held_out.tolist() == [True, True, False, False]

@@ -107,7 +107,7 @@ def analyse(
     """
     forms = [PAPER_LAW, *(form for form in forms if form.name != PAPER_LAW.name)]
     observations = one_family_fitted(observations)
-    accuracies = with_utilization(observations)
+    accuracies, unfitted = fittable_strata(with_utilization(observations))
     strata = [name for name in accuracies.stratum.unique() if name != UTILIZATION]
     laws = [fit_law(accuracies, PAPER_LAW, stratum) for stratum in strata]
     noise = NoiseDraws(accuracies, observations, items, resamples, seed)
@@ -133,7 +133,7 @@ def analyse(
         verdicts=judge(_draws(accuracies, noise)),
         profiles=profiles,
         held_out=_predict_held_out(accuracies, compared, forms),
-        notes=_notes(accuracies, items, laws),
+        notes=[*unfitted, *_notes(accuracies, items, laws)],
     )
 
 
@@ -158,6 +158,24 @@ def with_utilization(observations: pd.DataFrame) -> pd.DataFrame:
         return accuracies
     both = stratum_accuracies(pooled)
     return pd.concat([accuracies, both[both.stratum == GENERAL].assign(stratum=UTILIZATION)], ignore_index=True)
+
+
+def fittable_strata(accuracies: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the strata that the paper's law can be fitted to, and why not the others.
+
+    Raises:
+        FitError: there is no such stratum.
+    """
+    reasons = {}
+    for stratum in accuracies.stratum.unique():
+        try:
+            fit_law(accuracies, PAPER_LAW, stratum)
+        except FitError as error:
+            reasons[stratum] = error
+    kept = accuracies[~accuracies.stratum.isin(list(reasons))]
+    if kept.empty or set(kept.stratum) == {UTILIZATION}:
+        raise next(iter(reasons.values()))
+    return kept, [f"{stratum} has no law: {error}" for stratum, error in reasons.items() if stratum != UTILIZATION]
 
 
 class NoiseDraws:
@@ -307,7 +325,8 @@ def _comparison_rows(accuracies: pd.DataFrame, stratum: str, with_families: bool
     if not with_families:
         rows = rows[rows.family == rows[~rows.held_out.astype(bool)].family.iloc[0]]
     rows = rows.assign(held_out=False)
-    return rows_of(rows[reasons_to_leave_out(rows) == ""])
+    # Also what collapsed: to leave it out because of what was observed would flatter the predictions.
+    return rows_of(rows[reasons_to_leave_out(rows, keep_collapsed=True) == ""])
 
 
 def _draws(accuracies: pd.DataFrame, noise: NoiseDraws) -> Draws:

@@ -135,7 +135,10 @@ def stratum_accuracies(observations: pd.DataFrame) -> pd.DataFrame:
     strata = _means(table, [*ABOUT, "stratum"])
     both = strata
     if strata.stratum.nunique() > 1:
-        both = pd.concat([strata, _means(strata, list(ABOUT)).assign(stratum=GENERAL)], ignore_index=True)
+        # Means over different strata cannot be compared: a variant that lacks one has none in general.
+        has_all = strata.groupby(list(ABOUT), dropna=False).stratum.transform("size") == strata.stratum.nunique()
+        general = _means(strata[has_all], list(ABOUT)).assign(stratum=GENERAL)
+        both = pd.concat([strata, general], ignore_index=True)
     return both.assign(stderr_adjusted=np.sqrt(both.variance)).drop(columns="variance")
 
 
