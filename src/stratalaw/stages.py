@@ -276,9 +276,10 @@ def draw_figures(observations: str, laws: str, figures: Sequence[str]) -> None:
     import pandas as pd
 
     from stratalaw.figures import draw_laws, draw_observations, save
+    from stratalaw.laws.analysis import one_family_fitted
 
     table = pd.read_parquet(observations)
-    drawn = draw_observations(table) | draw_laws(table, read_analysis(laws))
+    drawn = draw_observations(table) | draw_laws(one_family_fitted(table), read_analysis(laws))
     for path in map(Path, figures):
         save(drawn[path.stem], path)
 
@@ -287,10 +288,12 @@ def summarize(study: str, observations: str, laws: str, summary: str) -> None:
     """What was run and what came out, as the report's landing page says it."""
     import pandas as pd
 
+    from stratalaw.laws.analysis import one_family_fitted
     from stratalaw.study import read_study
     from stratalaw.summary import summarize
 
-    text = summarize(read_study(Path(study)), pd.read_parquet(observations), read_analysis(laws))
+    table = one_family_fitted(pd.read_parquet(observations))
+    text = summarize(read_study(Path(study)), table, read_analysis(laws))
     with appears_whole(Path(summary)) as unfinished:
         unfinished.write_text(text)
 

@@ -90,6 +90,7 @@ def test_of_several_families_the_largest_is_fitted_and_the_others_are_predicted(
     for law, expected in zip(found.laws, alone.laws, strict=True):
         assert law.params.to_dict() == pytest.approx(expected.params.to_dict())
     assert found.forms["other families mae"].notna().all()
+    assert found.notes[0] == "of 2 families simulated is fitted, the others predicted"
     assert "other families mae" not in alone.forms
 
 

@@ -348,6 +348,10 @@ def _notes(accuracies: pd.DataFrame, items: pd.DataFrame | None, laws: Sequence[
     table, _ = fitted_rows(accuracies, laws[0].stratum)
     models = table.model.nunique()
     notes = []
+    if accuracies.family.nunique() > 1:
+        notes.append(
+            f"of {accuracies.family.nunique()} families {table.family.iloc[0]} is fitted, the others predicted"
+        )
     if models < FEW_MODELS:
         notes.append(
             f"{models} models were fitted: intervals from resampled models are too narrow when they are so few"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from stratalaw.files import appears_whole
-from stratalaw.laws.analysis import Analysis, analyse, exponents_table
+from stratalaw.laws.analysis import Analysis, analyse, exponents_table, one_family_fitted
 from stratalaw.laws.fit import STARTS
 from stratalaw.laws.forms import FORMS, PAPER_LAW, form_named
 from stratalaw.laws.holdout import BASELINES
@@ -38,6 +38,7 @@ def fit_table(
         names = ", ".join(observations.model.unique())
         raise TableError(f"{path}: there is no model {unknown[0]} to hold out; there are {names}")
     observations["held_out"] = observations.held_out.astype(bool) | observations.model.isin(held_out)
+    observations = one_family_fitted(observations)
     scores = None if items is None else pd.read_parquet(items)
     return observations, analyse(observations, chosen, scores, resamples)
 
