@@ -23,7 +23,7 @@ from stratalaw.scoring.plan import Batch, Plan, make_plan
 
 LOG = logging.getLogger(__name__)
 TOLERANCE = 0.5  # nats a token: far above the rounding of bf16, far below what a wrong mask or position does
-SAME_LOGITS = 1e-4  # relative; the same operations on the same numbers give the same but for a few last bits
+SAME_LOGITS = 1e-4  # relative, or the rounding of the data type: the same operations, but for some last bits
 HEAD_POSITIONS = 4096  # whose logits are held at once, for the whole vocabulary
 OBSTACLES: WeakKeyDictionary[torch.nn.Module, str | None] = WeakKeyDictionary()
 
@@ -111,7 +111,8 @@ def _changes_its_logits(model, tokens: np.ndarray) -> bool:
     tokens = torch.from_numpy(tokens)[None].to(model.device)
     whole = model(input_ids=tokens, use_cache=False).logits
     head = model.get_output_embeddings()(model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state)
-    return bool((whole - head).float().norm() > SAME_LOGITS * head.float().norm())
+    tolerance = max(SAME_LOGITS, torch.finfo(head.dtype).eps)
+    return bool((whole - head).float().norm() > tolerance * head.float().norm())
 
 
 def _run_batch(model, batch: Batch) -> torch.Tensor:
