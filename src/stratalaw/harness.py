@@ -262,10 +262,10 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
                 for sample in results["samples"][task]
                 if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
             ]
-            own = np.array([sample["doc_id"] for sample in samples])
+            own = np.array([sample["doc_id"] for sample in samples], dtype=int)
             scores = [float(sample[benchmark.metric]) for sample in samples]
             tables.append(pd.DataFrame({"task": benchmark.task, "document": before + own, "score": scores}))
-            before += own.max() + 1
+            before += own.max(initial=-1) + 1
     table = pd.concat(tables, ignore_index=True)
     if not np.isfinite(table.score).all():
         bad = table[~np.isfinite(table.score)].iloc[0]

@@ -1,5 +1,6 @@
-"""Seconds of the parts of a job, from rates that were measured: ``rates.csv``, made by ``benchmarks/rates.py``
-(CPU) and ``benchmarks/variant_gpu.py`` (GPU).
+"""Seconds of the parts of a job, from rates that were measured: ``rates.csv``.
+
+It is made by ``rates.py`` (CPU), ``variant_gpu.py`` and ``scoring_gpu.py`` (GPU) in ``benchmarks/``.
 
 Each part is a sum of terms that mean something (a fixed start, a cost for each layer, parameter and token); their
 coefficients are not negative and fitted to the measured points by least squares on relative errors. What lies between

@@ -69,9 +69,7 @@ def check_observations(table: pd.DataFrame) -> pd.DataFrame:
         ("chance", lambda x: (x >= 0) & (x < 1), "from 0 to less than 1"),
     ):
         values = pd.to_numeric(table[column], errors="coerce").astype(float)
-        if not valid(values).all():
-            row = int(np.flatnonzero(~valid(values))[0])
-            raise TableError(f"row {row + 1}, column {column}: {table[column][row]} is not a number {allowed}")
+        _refuse(~valid(values), table[column], f"is not a number {allowed}")
         table[column] = values
     table = _with_optional_columns(table)
     repeated = table.duplicated([*IDENTITY, "stratum"])
@@ -80,6 +78,13 @@ def check_observations(table: pd.DataFrame) -> pd.DataFrame:
         names = ", ".join(str(table[column][row]) for column in IDENTITY)
         raise TableError(f"row {row + 1}: the same model, variant and benchmark ({names}) as in a row above")
     return table
+
+
+def _refuse(bad: pd.Series, column: pd.Series, why: str) -> None:
+    """Raise TableError that names the first bad value of a column, if there is one."""
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise TableError(f"row {row + 1}, column {column.name}: {column[row]} {why}")
 
 
 def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,15 +106,10 @@ def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
             table[column] = default
     for column in ("group_size", "calibration_size", "effective_bits", "n_items", "stderr"):
         values = pd.to_numeric(table[column], errors="coerce").astype(float)
-        unreadable = values.isna() & table[column].notna()
-        if unreadable.any():
-            row = int(np.flatnonzero(unreadable)[0])
-            raise TableError(f"row {row + 1}, column {column}: {table[column][row]} is not a number")
+        _refuse(values.isna() & table[column].notna(), table[column], "is not a number")
         table[column] = values
     held_out = table.held_out.map({True: True, False: False, "True": True, "False": False})
-    if (held_out.isna() & table.held_out.notna()).any():
-        row = int(np.flatnonzero(held_out.isna() & table.held_out.notna())[0])
-        raise TableError(f"row {row + 1}, column held_out: {table.held_out[row]} is neither True nor False")
+    _refuse(held_out.isna() & table.held_out.notna(), table.held_out, "is neither True nor False")
     table["held_out"] = held_out.fillna(False).astype(bool)
     if "variant" not in table:
         factors = table[["bits", "group_size", "calibration_size", "calibration_seed"]].astype(str)
