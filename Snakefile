@@ -1,6 +1,6 @@
 """What quantization makes language models forget: from a study to its laws.
 
-The study is chosen by the profile, or by `--config study=config/ladder.yaml`; see README.md.
+The study is the one of the profile, or of `--configfile config/ladder.yaml`; see README.md.
 """
 
 
@@ -9,10 +9,10 @@ report: "workflow/report/landing.rst"
 
 include: "workflow/rules/study.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/requests.smk"
 include: "workflow/rules/calibration.smk"
 include: "workflow/rules/checkpoints.smk"
-include: "workflow/rules/requests.smk"
-include: "workflow/rules/loglikelihoods.smk"
+include: "workflow/rules/answers.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/observations.smk"
 include: "workflow/rules/coverage.smk"
@@ -23,7 +23,7 @@ include: "workflow/rules/summary.smk"
 
 
 rule all:
-    "The observations of the study, what of it was covered, the laws that rest on them, figures of both, a page to explore them, and a summary."
+    "All outputs of a study: observations, coverage, laws, figures, the explorer page and the summary."
     default_target: True
     input:
         rules.observations.output,

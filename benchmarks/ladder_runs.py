@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
-from stratalaw import stages
-from stratalaw.quantization import quantize
+from stratalaw.jobs import stages
+from stratalaw.quantization.gptq import quantize
 from stratalaw.study import Study
-from stratalaw.variants import Quantization
+from stratalaw.study.variants import Quantization
 
 
 class LadderModel:
@@ -21,7 +21,7 @@ class LadderModel:
 
     def __init__(self, study: Study, name: str, folder: Path) -> None:
         self.study, self.name, self.folder = study, name, folder / name
-        self.requests, self.plans = self._files("requests", ".parquet"), self._files("plan", ".safetensors")
+        self.requests, self.batchings = self._files("requests", ".parquet"), self._files("batching", ".safetensors")
         self.answers, self.scores = self._files("answers", ".parquet"), self._files("scores", ".parquet")
         self.summaries = self._files("summary", ".json")
         stages.provide_model(f"ladder/models/{name}", None, "", str(self.folder))
@@ -30,7 +30,7 @@ class LadderModel:
         return [str(self.folder / kind / f"{stratum}{ending}") for stratum in self.study.evaluation.strata]
 
     def record_requests(self) -> None:
-        stages.record_requests(str(self.folder), self.study.evaluation.for_requests(), self.requests, self.plans)
+        stages.record_requests(str(self.folder), self.study.evaluation.for_requests(), self.requests, self.batchings)
 
     def draw_calibration(self, samples: int) -> list[Sequence[int]]:
         """Token ids of calibration samples, seed 0."""
@@ -46,15 +46,15 @@ class LadderModel:
         return self.folder / quantization.name
 
     @property
-    def planned_tokens(self) -> int:
-        """Tokens that the recorded plans run."""
-        return sum(_tokens_of(plan) for plan in self.plans)
+    def batched_tokens(self) -> int:
+        """Tokens that the recorded batchings run."""
+        return sum(_tokens_of(batching) for batching in self.batchings)
 
     def answer(self, checkpoint: Path) -> None:
-        tokens_a_batch = self.study.evaluation.tokens_a_batch
-        stages.answer_requests(str(checkpoint), self.requests, self.plans, tokens_a_batch, 1, self.answers)
+        tokens_per_batch = self.study.evaluation.tokens_per_batch
+        stages.answer_requests(str(checkpoint), self.requests, self.batchings, tokens_per_batch, 1, self.answers)
 
-    def score(self) -> None:
+    def log_likelihoods(self) -> None:
         evaluation = self.study.evaluation.for_scores()
         stages.score_items(evaluation, self.requests, self.answers, self.scores, self.summaries)
 
@@ -67,6 +67,6 @@ class LadderModel:
         return found
 
 
-def _tokens_of(plan: str) -> int:
-    with safe_open(plan, "np") as file:
+def _tokens_of(batching: str) -> int:
+    with safe_open(batching, "np") as file:
         return int(file.metadata()["tokens"])

@@ -23,9 +23,9 @@ from ladder_runs import LadderModel
 
 from stratalaw.cost.rates import amounts_of
 from stratalaw.cost.workload import work_of
-from stratalaw.evaluation import load_dense
-from stratalaw.models import verify_model
-from stratalaw.shapes import Shapes, shapes_of
+from stratalaw.evaluation.answers import load_dense
+from stratalaw.models.folder import verify_model
+from stratalaw.models.shapes import Shapes, shapes_of
 from stratalaw.study import read_study
 
 COLUMNS = [
@@ -97,11 +97,11 @@ def measure_ladder(table: Table, names: list[str]) -> None:
                     checkpoint = model.quantize(4, 64, drawn[:samples])
             with table.measure("load", name, shapes):
                 load_dense(checkpoint, "cpu")
-            with table.measure("score", name, shapes, tokens=model.planned_tokens):
+            with table.measure("score", name, shapes, tokens=model.batched_tokens):
                 model.answer(checkpoint)
             with table.measure("scores", name, requests=asked):
                 model.score()
-    from stratalaw.laws.report import fit_table
+    from stratalaw.laws.analysis import fit_table
 
     with table.measure("analysis"):
         fit_table(Path("docs/studies/ladder/observations.csv"), [], [], None, 1000)

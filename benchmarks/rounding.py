@@ -24,7 +24,7 @@ import torch
 from gptqmodel.quantization.gptq import GPTQ
 from ladder_runs import LadderModel
 
-from stratalaw.quantization import AUDIT
+from stratalaw.quantization.gptq import AUDIT
 from stratalaw.study import read_study
 
 BITS, GROUP_SIZE, SAMPLES = (3, 4), 128, 128

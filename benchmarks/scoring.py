@@ -16,14 +16,14 @@ import pandas as pd
 import torch
 from transformers import AutoTokenizer
 
-from stratalaw.harness import record_requests
-from stratalaw.scoring import plain, shared
-from stratalaw.scoring.plan import make_plan
+from stratalaw.engine import plain, shared
+from stratalaw.engine.batches import make_batching
+from stratalaw.evaluation.harness import record_requests
 from stratalaw.study import read_study
 
 ROOT = Path(__file__).parent.parent
 RUNGS = ("r2", "r4", "r6")
-ENGINES = {"plain": plain.score, "shared": shared.score}
+ENGINES = {"plain": plain.log_likelihoods, "shared": shared.log_likelihoods}
 REPEATS = 3
 
 
@@ -44,11 +44,11 @@ def main() -> None:
     torch.set_num_threads(1)
     evaluation = read_study(Path("config/ladder.yaml")).evaluation
     tokenizer = AutoTokenizer.from_pretrained(f"ladder/models/{RUNGS[0]}")
-    limits = {"tokens_a_batch": evaluation.tokens_a_batch, "max_length": 256}
+    limits = {"tokens_per_batch": evaluation.tokens_per_batch, "max_length": 256}
     rows = []
     for stratum in evaluation.strata:
         requests = record_requests(tokenizer, limits["max_length"], evaluation, stratum)
-        plan = make_plan(requests.context.tolist(), requests.continuation.tolist(), **limits)
+        batching = make_batching(requests.context.tolist(), requests.continuation.tolist(), **limits)
         for rung in RUNGS:
             model = AutoModelForCausalLM.from_pretrained(f"ladder/models/{rung}", dtype=torch.bfloat16).eval()
             times, totals = zip(*(seconds(engine, model, requests, limits) for engine in ENGINES.values()), strict=True)
@@ -57,8 +57,8 @@ def main() -> None:
                     "stratum": stratum,
                     "model": rung,
                     "requests": len(requests),
-                    "tokens, plain": plan.plain_tokens,
-                    "tokens, shared": plan.tokens,
+                    "tokens, plain": batching.plain_tokens,
+                    "tokens, shared": batching.tokens,
                     "plain, s": round(times[0], 2),
                     "shared, s": round(times[1], 2),
                     "faster": round(times[0] / times[1], 2),

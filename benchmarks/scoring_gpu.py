@@ -2,7 +2,7 @@
 
 ``python benchmarks/scoring_gpu.py OUT.csv 0.6B 1.7B 8B 14B``. Qwen3 shapes with random bf16 weights; both sides answer
 the same requests with the same model in one process, from token ids to log-likelihoods. The floor is
-2 * parameters * tokens of the plan / rate of large matrix products, measured here too.
+2 * parameters * tokens of the batching / rate of large matrix products, measured here too.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from true_shapes import random_model, word_tokenizer, write_tasks
 
+from stratalaw.engine import make_batching
 from stratalaw.lm_eval_model import PrefixSharingModel
-from stratalaw.scoring import make_plan
 
 TOKENS_A_BATCH = 65_536
 BATCH_SIZES = (16, 32, 64)
@@ -48,7 +48,7 @@ def matmul_rate(n: int = 8192, repeats: int = 30) -> float:
 def timed(kind: type, model, tokenizer, task: str, tasks: TaskManager, batch_size: int, limit: int | None = None):
     """Seconds from token ids to log-likelihoods, the log-likelihoods, accuracy, and the requests."""
     seen = {}
-    own = {"tokens_a_batch": TOKENS_A_BATCH} if kind is PrefixSharingModel else {"softmax_dtype": "float32"}
+    own = {"tokens_per_batch": TOKENS_A_BATCH} if kind is PrefixSharingModel else {"softmax_dtype": "float32"}
 
     class Timed(kind):
         def _loglikelihood_tokens(self, requests, **options):
@@ -88,10 +88,10 @@ def compare(size: str, task: str, model, tokenizer, tasks: TaskManager, rate: fl
     ours, our_totals, our_accuracy, _ = timed(PrefixSharingModel, model, tokenizer, task, tasks, 1)
     _, contexts, continuations = zip(*requests, strict=True)
     started = time.perf_counter()
-    plan = make_plan(contexts, continuations, tokens_a_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH)
+    batching = make_batching(contexts, continuations, tokens_per_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH)
     planning = time.perf_counter() - started
     parameters = model.num_parameters() - model.get_input_embeddings().weight.numel()
-    floor = 2 * parameters * plan.tokens / rate
+    floor = 2 * parameters * batching.tokens / rate
     differences, by_batch = np.abs(our_totals - hf_totals), np.abs(other - hf_totals[: len(other)])
     return {
         "size": size,
@@ -101,8 +101,8 @@ def compare(size: str, task: str, model, tokenizer, tasks: TaskManager, rate: fl
         "our_seconds": ours,
         "of_which_planning": planning,
         "times_faster": hf / ours,
-        "plain_tokens": plan.plain_tokens,
-        "plan_tokens": plan.tokens,
+        "plain_tokens": batching.plain_tokens,
+        "batched_tokens": batching.tokens,
         "floor_seconds": floor,
         "share_of_floor": floor / (ours - planning),
         "hf_accuracy": hf_accuracy,

@@ -32,14 +32,14 @@ from rates import Table
 from scoring_gpu import MAX_LENGTH, PROBED, TOKENS_A_BATCH, timed
 from true_shapes import VOCABULARY, random_model, word_tokenizer, write_tasks
 
-from stratalaw.evaluation import load_dense
+from stratalaw.engine import generate, make_batching
+from stratalaw.evaluation.answers import load_dense
 from stratalaw.lm_eval_model import PrefixSharingModel
-from stratalaw.models import verify_model, write_manifest
-from stratalaw.quantization import AUDIT, quantize
-from stratalaw.scoring import generate, make_plan
-from stratalaw.shapes import Shapes, shapes_of
+from stratalaw.models.folder import verify_model, write_manifest
+from stratalaw.models.shapes import Shapes, shapes_of
+from stratalaw.quantization.gptq import AUDIT, quantize
 from stratalaw.study import Gptq
-from stratalaw.variants import Quantization
+from stratalaw.study.variants import Quantization
 
 TOKENS = 2048
 OPTIONS = Gptq(threads=8)
@@ -72,9 +72,11 @@ class Bench:
             _, contexts, continuations = zip(*requests, strict=True)
             if kind is PrefixSharingModel:
                 started = time.perf_counter()
-                plan = make_plan(contexts, continuations, tokens_a_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH)
-                seconds -= time.perf_counter() - started  # the pipeline plans before, on a CPU
-                tokens = plan.tokens
+                batching = make_batching(
+                    contexts, continuations, tokens_per_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH
+                )
+                seconds -= time.perf_counter() - started  # the pipeline batchings before, on a CPU
+                tokens = batching.tokens
             else:  # the same row is run once, the last token of a continuation not at all
                 rows = zip(contexts, continuations, strict=True)
                 tokens = sum(map(len, {tuple([*context, *continuation][:-1]) for context, continuation in rows}))
@@ -113,7 +115,7 @@ def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[in
 
 
 def measure_our_generations(bench: Bench, size: str, shapes: Shapes, dense) -> None:
-    limits = {"max_new_tokens": NEW_TOKENS, "tokens_a_batch": TOKENS_A_BATCH, "max_length": MAX_LENGTH}
+    limits = {"max_new_tokens": NEW_TOKENS, "tokens_per_batch": TOKENS_A_BATCH, "max_length": MAX_LENGTH}
     rows_a_batch = TOKENS_A_BATCH // (PROMPT_TOKENS + NEW_TOKENS)
     answer = lambda prompts: generate(dense, word_tokenizer(), prompts, stop=["\n"], **limits)  # noqa: E731
     bench.generate(answer, rows_a_batch, size, shapes, "ours")

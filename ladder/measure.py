@@ -82,10 +82,10 @@ def evaluate_variant(rung: str, variant: dict[str, int]) -> pd.DataFrame:
         return evaluate(MODELS / rung)
     from transformers import AutoTokenizer
 
-    from stratalaw.evaluation import load_dense
-    from stratalaw.quantization import quantize
+    from stratalaw.evaluation.answers import load_dense
+    from stratalaw.quantization.gptq import quantize
     from stratalaw.study import Gptq
-    from stratalaw.variants import Quantization
+    from stratalaw.study.variants import Quantization
 
     tokenizer = AutoTokenizer.from_pretrained(MODELS / rung, trust_remote_code=False)
     texts = [json.loads(line)["text"] for line in CALIBRATION.read_text().splitlines()]

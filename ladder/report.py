@@ -32,7 +32,7 @@ application and reasoning can be told apart exactly. It serves to measure what q
 other use. The world, the training and the benchmarks are described in `docs/ladder.md` of the stratalaw repository.
 
 - **Data**: the synthetic world of `ladder/world.py`, world seed 0; no other text.
-- **Training**: {tokens:,} tokens (padding included) in {steps:,} steps of {tokens_a_step:,}; AdamW, peak learning rate
+- **Training**: {tokens:,} tokens (padding included) in {steps:,} steps of {tokens_per_step:,}; AdamW, peak learning rate
   {learning_rate:g}; bf16 autocast with float32 master weights; seed {seed}; loss curve in `loss.csv`.
 - **Time**: {seconds:,} s on {processor}.
 - **Weights**: bf16 safetensors; SHA-256 in `../SHA256SUMS`.
@@ -65,8 +65,8 @@ def write_cards(accuracy: pd.DataFrame, models: Path) -> None:
             intermediate_size=shape.intermediate_size,
             vocabulary=config["vocab_size"],
             tokens=recipe["tokens"],
-            steps=recipe["tokens"] // recipe["tokens_a_step"],
-            tokens_a_step=recipe["tokens_a_step"],
+            steps=recipe["tokens"] // recipe["tokens_per_step"],
+            tokens_per_step=recipe["tokens_per_step"],
             learning_rate=record["rung"]["learning_rate"],
             seed=record["seed"],
             seconds=record["seconds"],

@@ -29,7 +29,7 @@ class Recipe:
     """How every rung is trained. Tokens count padding too; shares are shares of the tokens."""
 
     tokens: int = 30_000_000
-    tokens_a_step: int = 4096
+    tokens_per_step: int = 4096
     row_length: int = 128
     long_row_length: int = 256
     long_rows: float = 0.08  # the end of training sees rows as long as the calibration texts
@@ -44,7 +44,7 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        return self.tokens // self.tokens_a_step
+        return self.tokens // self.tokens_per_step
 
     def learning_rate_factor(self, step: int) -> float:
         """Rise linearly, hold, and fall linearly to zero."""
@@ -69,7 +69,7 @@ class Batch:
 
 def predicted_positions(recipe: Recipe, weights: np.ndarray, step: int) -> np.ndarray:
     """The positions whose next token is predicted: all answers, then a random sample of the other tokens."""
-    count = int(recipe.predicted * recipe.tokens_a_step)
+    count = int(recipe.predicted * recipe.tokens_per_step)
     noise = np.random.default_rng(step).random(weights[:, 1:].shape) * CONTEXT_WEIGHT / 2
     return np.argpartition(-(weights[:, 1:] + noise).reshape(-1), count)[:count]
 
@@ -79,7 +79,7 @@ def batches(world: World, recipe: Recipe, seed: int, first_step: int) -> Iterato
     step = chunk = 0
     while True:
         row_length = recipe.row_length_at(step)
-        rows_a_step = recipe.tokens_a_step // row_length
+        rows_a_step = recipe.tokens_per_step // row_length
         opening = step < recipe.opening * recipe.steps
         tokens, weights = world.training_rows(seed, chunk, recipe.chunk_tokens, row_length, opening)
         for start in range(0, len(tokens) - rows_a_step + 1, rows_a_step):

@@ -27,7 +27,7 @@ def calibration(small_model_folder) -> list[list[int]]:
     """Eight calibration samples of 256 tokens."""
     from transformers import AutoTokenizer
 
-    from stratalaw.calibration import read_corpus, sample
+    from stratalaw.calibration.samples import read_corpus, sample
 
     tokenizer = AutoTokenizer.from_pretrained(small_model_folder)
     corpus = read_corpus(LADDER / "calibration.jsonl")

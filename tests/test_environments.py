@@ -25,7 +25,7 @@ def pins_of(environment: Path) -> list[str]:
 
 
 def stages_of(environment: Path) -> set[str]:
-    """The functions of ``stratalaw.stages`` that the rules of an environment run."""
+    """The functions of ``stratalaw.jobs.stages`` that the rules of an environment run."""
     rules = [rule for path in Path("workflow/rules").glob("*.smk") for rule in RULE.finditer(path.read_text())]
     scripts = {rule["script"] for rule in rules if rule["environment"] == environment.name}
     return {name for script in scripts for name in STAGE.findall((Path("workflow") / script).read_text())}
@@ -48,8 +48,8 @@ def imports_among(statements: list[ast.stmt]) -> Iterator[str]:
 
 
 def imports_of_stages(names: set[str]) -> Iterator[str]:
-    """What functions of ``stratalaw.stages`` import, and those of its functions that they call."""
-    module = ast.parse(source_of("stratalaw.stages").read_text()).body
+    """What functions of ``stratalaw.jobs.stages`` import, and those of its functions that they call."""
+    module = ast.parse(source_of("stratalaw.jobs.stages").read_text()).body
     functions = {statement.name: statement for statement in module if isinstance(statement, ast.FunctionDef)}
     waiting, seen = set(names), set()
     while waiting:
@@ -98,7 +98,7 @@ def test_every_rule_with_a_script_has_an_environment():
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
 def test_the_environments_of_jobs_have_all_that_their_stages_import(path):
-    modules = {"stratalaw.jobs", "stratalaw.stages", *imports_of_stages(stages_of(path))}
+    modules = {"stratalaw.jobs.run", "stratalaw.jobs.stages", *imports_of_stages(stages_of(path))}
     installed, distributions = installed_with(pins_of(path)), packages_distributions()
     missing = {
         package

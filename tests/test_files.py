@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stratalaw.files import appears_whole, move_whole, readable_bytes, sha256
+from stratalaw.files import appears_whole, move_whole, sha256
+from stratalaw.units import readable_bytes
 
 
 def test_a_file_appears_whole(tmp_path):

@@ -31,9 +31,9 @@ def evaluate(model: str, folder, **options) -> tuple[dict[str, float], np.ndarra
     return {task: results["results"][task]["acc,none"] for task in TASKS}, np.array(log_likelihoods)
 
 
-@pytest.mark.parametrize("tokens_a_batch", [64, 16_384])
-def test_it_says_what_the_hf_model_says(small_model_folder, tokens_a_batch):
-    ours, own = evaluate("stratalaw", small_model_folder, tokens_a_batch=tokens_a_batch)
+@pytest.mark.parametrize("tokens_per_batch", [64, 16_384])
+def test_it_says_what_the_hf_model_says(small_model_folder, tokens_per_batch):
+    ours, own = evaluate("stratalaw", small_model_folder, tokens_per_batch=tokens_per_batch)
     theirs, expected = evaluate("hf", small_model_folder, softmax_dtype="float32")
     np.testing.assert_allclose(own, expected, atol=1e-4)
     assert ours == theirs

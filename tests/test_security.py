@@ -11,13 +11,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from stratalaw.evaluation import load_dense, load_tokenizer
-from stratalaw.inputs import check_source, corpus_file, known_architectures, own_architectures_of_transformers
-from stratalaw.models import ModelError, copy_model, goes_with_weights
-from stratalaw.shapes import shapes_of
-from stratalaw.stages import answer_requests
+from stratalaw.evaluation.answers import load_dense, load_tokenizer
+from stratalaw.jobs.stages import answer_requests
+from stratalaw.layout import corpus_file
+from stratalaw.models.folder import ModelError, copy_model, goes_with_weights
+from stratalaw.models.shapes import shapes_of
+from stratalaw.models.sources import known_architectures, own_architectures_of_transformers
+from stratalaw.preparation.checks import check_source
+from stratalaw.quantization.unquantizable import why_unquantizable
 from stratalaw.study import Calibration, Model, StudyError, read_study
-from stratalaw.unquantizable import why_unquantizable
 from tests.hub_server import HubRepository
 from tests.workflow.conftest import ROOT, snakemake, write_study
 

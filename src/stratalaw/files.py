@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -12,6 +13,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # pandas takes half a second to load
+    import pandas as pd
 
 OWNER_END = "~"  # stands in no random suffix, and in no name of a study: a workplace has one owner
 
@@ -101,16 +106,6 @@ def _synchronize(path: Path) -> None:
             os.close(descriptor)
 
 
-def readable_bytes(n_bytes: float) -> str:
-    """Bytes as text with three digits that count, in the unit that suits them."""
-    rounded = float(f"{n_bytes:.3g}")  # first, since 999.6 GB are 1 TB
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if rounded >= size:
-            amount = rounded / size
-            return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
-    return f"{rounded:.0f} B"
-
-
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
@@ -121,3 +116,22 @@ def sha256_sums(paths: Sequence[Path]) -> dict[str, str]:
     """SHA-256 of files by their names, taken side by side: one core reads a large model's files for half a minute."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return dict(zip((path.name for path in paths), pool.map(sha256, paths), strict=True))
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    with appears_whole(path) as unfinished:
+        table.to_parquet(unfinished)
+
+
+def write_csv(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
+    with appears_whole(path) as unfinished:
+        table.to_csv(unfinished, index=False, float_format=float_format)
+
+
+def write_json(content: object, path: Path) -> None:
+    write_text(json.dumps(content, indent=1) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    with appears_whole(path) as unfinished:
+        unfinished.write_text(text)

@@ -5,7 +5,7 @@
     simple_evaluate(model="stratalaw", model_args={"pretrained": "Qwen/Qwen3-0.6B"}, tasks=["arc_easy"])
 
 or ``python -m stratalaw.lm_eval_model`` in place of ``lm_eval``, with the same arguments and ``--model stratalaw``.
-Arguments are those of lm-eval's ``hf`` model, and ``tokens_a_batch``. Log-softmax is taken in float32.
+Arguments are those of lm-eval's ``hf`` model, and ``tokens_per_batch``. Log-softmax is taken in float32.
 """
 
 from __future__ import annotations
@@ -13,27 +13,30 @@ from __future__ import annotations
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from stratalaw.scoring import score
+from stratalaw.engine import log_likelihoods
 
 
 @register_model("stratalaw")
 class PrefixSharingModel(HFLM):
-    """lm-eval's ``hf`` model, but log-likelihoods run each shared token once; ``tokens_a_batch``: of a forward pass."""
+    """lm-eval's ``hf`` model, but log-likelihoods run each shared token once.
 
-    def __init__(self, *args, tokens_a_batch: int = 16_384, **options) -> None:
+    ``tokens_per_batch``: tokens in one forward pass.
+    """
+
+    def __init__(self, *args, tokens_per_batch: int = 16_384, **options) -> None:
         super().__init__(*args, **options)
-        self.tokens_a_batch = tokens_a_batch
+        self.tokens_per_batch = tokens_per_batch
 
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, override_bs: int | None = None):
         """``requests``: ((context, continuation) as text or None, context, continuation as token ids)."""
         if not requests:
             return []
         texts, contexts, continuations = zip(*requests, strict=True)
-        found = score(
+        found = log_likelihoods(
             self.model.eval(),
             contexts,
             continuations,
-            tokens_a_batch=int(self.tokens_a_batch),
+            tokens_per_batch=int(self.tokens_per_batch),
             max_length=self.max_length,
         )
         answers = list(zip(found.total.tolist(), found.is_greedy.tolist(), strict=True))

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from stratalaw.failures import classify
-from stratalaw.resume import jobs_left_in
-from stratalaw.status import SLURM_LOGS
+from stratalaw.jobs.failures import classify
+from stratalaw.jobs.resume import jobs_left_in
+from stratalaw.jobs.status import SLURM_LOGS
 from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
 
 SCRIPT = Path(__file__).parent / "slurm"
@@ -120,7 +120,7 @@ class Run:
             process
             for process in processes()
             # The warm worker's forks work in the folder of their caller, and the worker itself in none.
-            if process.folder == self.folder and (process.slurm_job or "stratalaw.worker" in process.words)
+            if process.folder == self.folder and (process.slurm_job or "stratalaw.jobs.worker" in process.words)
         ]
 
     def cause_of(self, job: str) -> str:

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from stratalaw.cli import app
 from stratalaw.cost.estimate import cost_of
 from stratalaw.cost.rates import CPU, rates_of
-from stratalaw.preflight import preflight, shapes_of_study
+from stratalaw.models.known_shapes import shapes_of_study
+from stratalaw.preparation.preflight import preflight
 from stratalaw.study import read_study
-from stratalaw.variants import BASELINE_NAME
+from stratalaw.study.variants import BASELINE_NAME
 from tests.hub_server import HubRepository
 
 SIZES = {"small": (1024, 3072, 8), "large": (2048, 6144, 16)}  # hidden size, intermediate size, layers
@@ -61,7 +62,7 @@ def pretend_to_have_run(folder: Path, seconds: pd.DataFrame, device: str) -> Non
             checkpoint = results / "checkpoints" / row.model / row.variant
             checkpoint.mkdir(parents=True)
             (checkpoint / "audit.json").write_text(json.dumps({"seconds": row.quantize, "device": device}))
-        for stage, took in (("loglikelihoods", row.answer), ("scores", row.score)):
+        for stage, took in (("answers", row.answer), ("scores", row.score)):
             path = results / "benchmarks" / stage / row.model / f"{row.variant}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"s\th:m:s\n{took}\t0:00:00\n")

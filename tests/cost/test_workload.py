@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stratalaw.cost.workload import estimated_work, work_of
-from stratalaw.scoring import make_plan, save_plan
+from stratalaw.engine import make_batching, save_batching
 from stratalaw.study import Benchmark, Evaluation
 
 
@@ -15,8 +15,8 @@ def evaluation(*benchmarks: Benchmark, **options) -> Evaluation:
     return Evaluation(strata={"all": list(benchmarks)}, **options)
 
 
-def record(folder, contexts, continuations, generations, task="t", tokens_a_batch=16_384) -> None:
-    """Write requests and their plan as the requests stage does; ``generations``: (context, new tokens)."""
+def record(folder, contexts, continuations, generations, task="t", tokens_per_batch=16_384) -> None:
+    """Write requests and their batching as the requests stage does; ``generations``: (context, new tokens)."""
     rows = [
         *({"context": c, "continuation": k, "generation": "{}"} for c, k in zip(contexts, continuations, strict=True)),
         *(
@@ -25,13 +25,13 @@ def record(folder, contexts, continuations, generations, task="t", tokens_a_batc
         ),
     ]
     pd.DataFrame(rows).assign(task=task).to_parquet(folder / "all.parquet")
-    plan = make_plan(contexts, continuations, tokens_a_batch=tokens_a_batch, max_length=4096)
-    save_plan(plan, folder / "all.plan.safetensors")
+    batching = make_batching(contexts, continuations, tokens_per_batch=tokens_per_batch, max_length=4096)
+    save_batching(batching, folder / "all.batches.safetensors")
 
 
 def test_recorded_requests_are_counted(tmp_path):
     question = list(range(50))
-    letters = [(question, [61]), (question, [62])]  # one row for lm-eval, one for the plan
+    letters = [(question, [61]), (question, [62])]  # one row for lm-eval, one for the batching
     endings = [(question[:20], [1, 2, 3]), (question[:20], [4, 5, 6])]
     contexts, continuations = zip(*letters, *endings, strict=True)
     record(tmp_path, contexts, continuations, [(question, 10)] * 3)
@@ -44,8 +44,8 @@ def test_recorded_requests_are_counted(tmp_path):
 
 
 def test_generations_in_several_batches_take_steps_in_each(tmp_path):
-    record(tmp_path, [], [], [(list(range(100)), 28)] * 64, tokens_a_batch=1024)
-    work = work_of(evaluation(Benchmark(task="t", chance=0), tokens_a_batch=1024), tmp_path)
+    record(tmp_path, [], [], [(list(range(100)), 28)] * 64, tokens_per_batch=1024)
+    work = work_of(evaluation(Benchmark(task="t", chance=0), tokens_per_batch=1024), tmp_path)
     assert (work.steps, work.plain_steps) == (28 * 8, 28 * 2)
 
 

@@ -11,9 +11,9 @@ from stratalaw.cli import app
 from stratalaw.laws import form_named
 from stratalaw.laws.analysis import Analysis, analyse
 from stratalaw.laws.published import EXPONENTS
-from stratalaw.laws.report import write_report
 from stratalaw.laws.rows import check_observations
 from stratalaw.laws.simulation import grid, simulate
+from stratalaw.report.folder import write_report
 
 STRATA = ("memorization", "application", "reasoning")
 

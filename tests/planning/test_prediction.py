@@ -8,7 +8,7 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.rows import rows_of
 from stratalaw.planning.prediction import PredictionError, points_of, predict
-from stratalaw.variants import Quantization
+from stratalaw.study.variants import Quantization
 from tests.planning.conftest import SCALE, STRATA
 
 VARIANTS = [Quantization(bits, group, samples, 0) for bits in (3, 4) for group in (32, 128) for samples in (8, 128)]

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from stratalaw.jobs import Call, perform
+from stratalaw.jobs.call import Call, perform
 from tests.workflow.conftest import OBSERVATIONS, ROOT, command, snakemake, write_study
 
 
@@ -30,7 +30,7 @@ def test_killed_and_started_again_it_gives_the_same_observations(folder, whole, 
     results = tmp_path / "results"
     kill_when(tmp_path, lambda: any(results.glob("checkpoints/*/*")))  # the first checkpoint is being written
     assert snakemake(tmp_path, "--unlock").returncode == 0
-    kill_when(tmp_path, lambda: any(results.glob("loglikelihoods/*/*/*.parquet")))  # a variant is being answered
+    kill_when(tmp_path, lambda: any(results.glob("answers/*/*/*.parquet")))  # a variant is being answered
     assert snakemake(tmp_path, "--unlock").returncode == 0
     resumed = snakemake(tmp_path)
     assert resumed.returncode == 0, resumed.stderr
@@ -67,7 +67,7 @@ def test_a_model_altered_after_it_was_copied_is_not_quantized(folder, whole, tmp
         "options": {},
         "checkpoint": str(tmp_path / "checkpoints" / "w4-g128-c4-s0"),
     }
-    message = perform(Call("stratalaw.stages:quantize", str(tmp_path / "log"), call))
+    message = perform(Call("stratalaw.jobs.stages:quantize_model", str(tmp_path / "log"), call))
     assert message == (
         f"{weights}: changed since it was copied; delete {model} and run again (details: {tmp_path}/log)"
     )
@@ -84,11 +84,11 @@ def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
         "weights": str(checkpoint),
         "requests": [str(folder / "results" / "requests" / "r1" / "reasoning.parquet")],
         "plans": [str(folder / "results" / "requests" / "r1" / "reasoning.plan.safetensors")],
-        "tokens_a_batch": 1024,
+        "tokens_per_batch": 1024,
         "threads": 1,
         "answers": [str(tmp_path / "answers" / "reasoning.parquet")],
     }
-    message = perform(Call("stratalaw.stages:answer_requests", str(tmp_path / "log"), call))
+    message = perform(Call("stratalaw.jobs.stages:answer_requests", str(tmp_path / "log"), call))
     assert message.startswith(f"{weights}: changed since it was quantized; delete {checkpoint} and run again")
     assert not (tmp_path / "answers").exists()
 
@@ -106,7 +106,7 @@ def test_calibration_text_that_is_too_short_is_named(tmp_path):
         "seed": 0,
         "drawn": str(tmp_path / "calibration" / "s0.parquet"),
     }
-    message = perform(Call("stratalaw.stages:draw_calibration", str(tmp_path / "log"), call))
+    message = perform(Call("stratalaw.jobs.stages:draw_calibration", str(tmp_path / "log"), call))
     assert message.startswith(f"{corpus}: only 0 of 1 texts have 256 tokens and may be used; 8 samples are needed")
     assert not (tmp_path / "calibration").exists()
 
@@ -140,7 +140,7 @@ def test_a_full_disk_is_named_and_with_more_room_the_stage_succeeds(folder, whol
             "checkpoint": str(small_disk / "w8-g128-c4-s0"),
         },
     }
-    call = Call(f"stratalaw.stages:{stage}", str(tmp_path / "log"), calls[stage])
+    call = Call(f"stratalaw.jobs.stages:{stage}", str(tmp_path / "log"), calls[stage])
     message = perform(call)
     assert message is not None and "no space left" in message.lower() and str(small_disk) in message, message
     assert list(small_disk.iterdir()) == []

@@ -12,12 +12,13 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
-from stratalaw.calibration import read_corpus, sample
+from stratalaw.calibration.samples import read_corpus, sample
 from stratalaw.cli import app
-from stratalaw.coverage import missing_variants
-from stratalaw.status import show_status, status_of
+from stratalaw.jobs.status import status_of
+from stratalaw.observations.coverage import missing_variants
+from stratalaw.report.summary import observed_of_named
 from stratalaw.study import read_study
-from stratalaw.summary import observed_of_named
+from stratalaw.terminal.status import show_status
 from tests.workflow.conftest import OBSERVATIONS, snakemake
 
 COVERAGE, LAWS = OBSERVATIONS.with_name("coverage.csv"), OBSERVATIONS.with_name("laws.json")
@@ -85,7 +86,7 @@ def test_a_variant_that_cannot_be_quantized_is_named_everywhere(with_one_unquant
 def test_what_is_not_scored_is_left_out_only_when_that_is_asked_for(folder, whole, tmp_path):
     shutil.copytree(folder, tmp_path, symlinks=True, dirs_exist_ok=True)
     lost = "r1/w4-g128-c4-s0"
-    for stage in ("checkpoints", "loglikelihoods", "scores"):
+    for stage in ("checkpoints", "answers", "scores"):
         shutil.rmtree(tmp_path / "results" / stage / lost)
     part = snakemake(tmp_path, str(COVERAGE), config=["allow_missing=true"])
     assert part.returncode == 0, part.stderr

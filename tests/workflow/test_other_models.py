@@ -18,8 +18,8 @@ from transformers import (
     set_seed,
 )
 
-from stratalaw.calibration import read_corpus
-from stratalaw.models import verify_model
+from stratalaw.calibration.samples import read_corpus
+from stratalaw.models.folder import verify_model
 from tests.hub_server import GOOD_TOKEN, HubRepository
 from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
 
@@ -108,7 +108,7 @@ TARGETS = [f"results/calibration/{name}/s0.parquet" for name in ("r1", "r2")]
 
 
 def test_models_and_text_come_from_the_hub_once_they_are_pinned(hub, hub_study):
-    from stratalaw.pin import pin
+    from stratalaw.preparation.pin import pin
 
     refused = snakemake(hub_study, *TARGETS)
     assert refused.returncode == 1

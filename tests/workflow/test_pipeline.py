@@ -8,9 +8,9 @@ import sys
 import pandas as pd
 import yaml
 
-from stratalaw.coverage import coverage
-from stratalaw.observations import COLUMNS
-from stratalaw.publication import publish
+from stratalaw.observations.coverage import coverage
+from stratalaw.observations.table import COLUMNS
+from stratalaw.report.publication import publish
 from stratalaw.study import read_study
 from tests.workflow.conftest import ITEMS, OBSERVATIONS, RERUN_TRIGGERS, ROOT, snakemake
 
@@ -82,7 +82,7 @@ def test_a_cold_process_gives_the_same_weights_as_the_warm_worker(folder, whole,
         "options": audit["options"],
         "checkpoint": str(tmp_path / "w4-g128-c4-s0"),
     }
-    code = f"from stratalaw.stages import quantize; quantize(**{call!r})"
+    code = f"from stratalaw.jobs.stages import quantize; quantize(**{call!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     cold = json.loads((tmp_path / "w4-g128-c4-s0" / "audit.json").read_text())
     assert cold["sha256"] == audit["sha256"]
@@ -106,7 +106,7 @@ def test_the_ladder_study_has_its_293_checkpoints(tmp_path):
         line.rsplit(maxsplit=1) for line in result.stdout.splitlines() if line[:1].isalpha() and line[-1].isdigit()
     )
     assert int(counts["quantize"]) == 293
-    assert int(counts["loglikelihoods"]) == 299
+    assert int(counts["answers"]) == 299
 
 
 def test_what_is_published_lacks_nothing(folder, whole, tmp_path):

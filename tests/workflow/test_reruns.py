@@ -41,7 +41,7 @@ def scored(tmp_path) -> Path:
     for stratum in ("memorization", "application", "reasoning"):
         for name in (
             *(f"requests/r1/{stratum}.parquet", f"requests/r1/{stratum}.plan.safetensors"),
-            f"loglikelihoods/r1/w4-g128-c4-s0/{stratum}.parquet",
+            f"answers/r1/w4-g128-c4-s0/{stratum}.parquet",
             *(f"scores/r1/w4-g128-c4-s0/{stratum}.parquet", f"scores/r1/w4-g128-c4-s0/{stratum}.json"),
         ):
             (results / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def scored(tmp_path) -> Path:
 def test_an_edited_task_is_asked_and_scored_anew(scored, name):
     task = scored / "tasks" / name
     task.write_text(task.read_text() + "\n")
-    assert made_anew(scored) == {"requests", "loglikelihoods", "scores"}
+    assert made_anew(scored) == {"requests", "answers", "scores"}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_edited_task_is_asked_and_scored_anew(scored, name):
     [
         ({"chance": 0.2}, set()),
         ({"metric": "acc_norm"}, {"scores"}),
-        ({"shots": 0}, {"requests", "loglikelihoods", "scores"}),
+        ({"shots": 0}, {"requests", "answers", "scores"}),
     ],
     ids=lambda value: "".join(value) if isinstance(value, dict) else "",
 )

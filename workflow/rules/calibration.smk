@@ -1,3 +1,5 @@
+CORPUS = RESULTS.corpus(STUDY.calibration)
+
 if STUDY.calibration.dataset:
 
     rule corpus:
@@ -5,7 +7,7 @@ if STUDY.calibration.dataset:
         output:
             CORPUS,
         log:
-            f"results/logs/corpora/{STUDY.name}.log",
+            RESULTS.log("corpus", STUDY.name),
         conda:
             "../../envs/analysis.yaml"
         threads: 1
@@ -22,13 +24,13 @@ if STUDY.calibration.dataset:
 rule calibration:
     "A draw of calibration samples as token ids; smaller sets are its first rows."
     input:
-        model="results/models/{model}",
+        model=RESULTS.model("{model}"),
         corpus=CORPUS,
         requests=REQUESTS if STUDY.calibration.overlap_words else [],
     output:
-        "results/calibration/{model}/s{seed}.parquet",
+        RESULTS.calibration("{model}", "{seed}"),
     log:
-        "results/logs/calibration/{model}/s{seed}.log",
+        RESULTS.log("calibration", "{model}/s{seed}"),
     cache: True
     conda:
         "../../envs/analysis.yaml"

@@ -1,22 +1,24 @@
-rule quantize:
+rule checkpoints:
     "One GPTQ checkpoint: a variant of a model, with the audit of how it came about."
     input:
-        model="results/models/{model}",
-        calibration="results/calibration/{model}/s{seed}.parquet",
+        model=RESULTS.model("{model}"),
+        calibration=lambda wildcards: RESULTS.calibration(
+            wildcards.model, Quantization.from_name(wildcards.variant).calibration_seed
+        ),
     output:
-        directory("results/checkpoints/{model}/w{bits}-g{group_size}-c{samples}-s{seed}"),
+        directory(RESULTS.checkpoint("{model}", "{variant}")),
     log:
-        "results/logs/checkpoints/{model}/w{bits}-g{group_size}-c{samples}-s{seed}.log",
+        RESULTS.log("checkpoints", "{model}/{variant}"),
     cache: True
     conda:
         "../../envs/gpu.yaml"
     threads: STUDY.gptq.threads
     resources:
-        mem_mb=for_quantization("mem_mb"),
-        gpu_mem_mb=for_quantization("gpu_mem_mb"),
-        runtime=for_quantization("runtime"),
+        mem_mb=for_checkpoint("mem_mb"),
+        gpu_mem_mb=for_checkpoint("gpu_mem_mb"),
+        runtime=for_checkpoint("runtime"),
     params:
         options=STUDY.gptq.model_dump(),
         made_by=made_by("gptqmodel", "torch", "transformers"),
     script:
-        "../scripts/quantize.py"
+        "../scripts/quantize_model.py"

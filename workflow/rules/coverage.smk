@@ -1,29 +1,32 @@
 rule coverage:
     "What the study names, what of it was observed, and why the rest is missing."
     input:
-        study=STUDY_FILE,
         observations=rules.observations.output.parquet,
     output:
         coverage=report(
-            f"results/studies/{STUDY.name}/coverage.csv",
+            of_study("coverage.csv"),
             caption="../report/coverage.rst",
             category="Coverage",
             labels={"what": "variants named and observed", "form": "table"},
         ),
         failures=report(
-            f"results/studies/{STUDY.name}/failures.csv",
+            of_study("failures.csv"),
             caption="../report/failures.rst",
             category="Coverage",
             labels={"what": "jobs that failed", "form": "table"},
         ),
+        captions=captions("coverage"),
     log:
-        f"results/logs/coverage/{STUDY.name}.log",
+        RESULTS.log("coverage", STUDY.name),
     benchmark:
-        f"results/benchmarks/coverage/{STUDY.name}.tsv"
+        RESULTS.timing("coverage", STUDY.name)
     conda:
         "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        study=STUDY.as_plain(),
+        results=str(RESULTS.root),
     script:
         "../scripts/report_coverage.py"

@@ -5,36 +5,36 @@ rule laws:
         items_parquet=rules.observations.output.items_parquet,
         coverage=rules.coverage.output.coverage,
     output:
-        laws=f"results/studies/{STUDY.name}/laws.json",
+        laws=of_study("laws.json"),
         exponents=report(
-            f"results/studies/{STUDY.name}/exponents.csv",
+            of_study("exponents.csv"),
             caption="../report/exponents.rst",
             category="Laws",
             labels={"what": "exponents", "form": "table"},
         ),
         forms=report(
-            f"results/studies/{STUDY.name}/forms.csv",
+            of_study("forms.csv"),
             caption="../report/forms.rst",
             category="Laws",
             labels={"what": "forms compared", "form": "table"},
         ),
         verdicts=report(
-            f"results/studies/{STUDY.name}/verdicts.csv",
+            of_study("verdicts.csv"),
             caption="../report/verdicts.rst",
             category="Laws",
             labels={"what": "verdicts on the paper's claims", "form": "table"},
         ),
+        captions=captions("laws"),
     log:
-        f"results/logs/laws/{STUDY.name}.log",
+        RESULTS.log("laws", STUDY.name),
     benchmark:
-        f"results/benchmarks/laws/{STUDY.name}.tsv"
+        RESULTS.timing("laws", STUDY.name)
     conda:
         "../../envs/analysis.yaml"
     threads: 2
     resources:
         mem_mb=2000,
     params:
-        about=ABOUT,
-        resamples=RESAMPLES,
+        study=STUDY.as_plain(),
     script:
         "../scripts/fit_laws.py"

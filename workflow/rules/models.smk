@@ -1,11 +1,11 @@
-rule model:
+rule models:
     "A model's folder, whole and checked, with the hashes of its files: copied, or fetched from the Hub once for all jobs."
     input:
         lambda wildcards: files_of(MODELS[wildcards.model]),
     output:
-        directory("results/models/{model}"),
+        directory(RESULTS.model("{model}")),
     log:
-        "results/logs/models/{model}.log",
+        RESULTS.log("models", "{model}"),
     cache: True
     conda:
         "../../envs/analysis.yaml"
@@ -15,7 +15,7 @@ rule model:
     params:
         source=lambda wildcards: MODELS[wildcards.model].source,
         revision=lambda wildcards: MODELS[wildcards.model].revision,
-        downloads="results/downloads",
+        downloads=str(RESULTS.downloads),
         made_by=made_by(),
     script:
         "../scripts/provide_model.py"

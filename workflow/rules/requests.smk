@@ -1,12 +1,12 @@
 rule requests:
     "Every request that lm-eval makes, tokenized, and how they share their tokens: made once, answered by every variant."
     input:
-        model="results/models/{model}",
+        model=RESULTS.model("{model}"),
         tasks=TASKS,
     output:
-        **dict(zip([*STRATA, *(f"plan_of_{stratum}" for stratum in STRATA)], REQUESTS + PLANS)),
+        **dict(zip([*STRATA, *(f"batches_of_{stratum}" for stratum in STRATA)], REQUESTS + BATCHES)),
     log:
-        "results/logs/requests/{model}.log",
+        RESULTS.log("requests", "{model}"),
     cache: True
     conda:
         "../../envs/analysis.yaml"

@@ -3,14 +3,14 @@ rule scores:
     input:
         requests=REQUESTS,
         tasks=TASKS,
-        answers=rules.loglikelihoods.output,
+        answers=rules.answers.output,
     output:
-        scores=expand("results/scores/{{model}}/{{variant}}/{stratum}.parquet", stratum=STRATA),
-        summary=expand("results/scores/{{model}}/{{variant}}/{stratum}.json", stratum=STRATA),
+        scores=[RESULTS.scores("{model}", "{variant}", stratum) for stratum in STRATA],
+        accuracies=[RESULTS.accuracies("{model}", "{variant}", stratum) for stratum in STRATA],
     log:
-        "results/logs/scores/{model}/{variant}.log",
+        RESULTS.log("scores", "{model}/{variant}"),
     benchmark:
-        "results/benchmarks/scores/{model}/{variant}.tsv"
+        RESULTS.timing("scores", "{model}/{variant}")
     conda:
         "../../envs/analysis.yaml"
     threads: 1

@@ -5,58 +5,83 @@ from errno import ENOENT
 from functools import cache
 from pathlib import Path
 
-from stratalaw.coverage import scored_variants
-from stratalaw.description import describe_study
-from stratalaw.inputs import check_inputs, corpus_file, files_of, task_files, weights_folder
-from stratalaw.jobs import export_library
-from stratalaw.resamples import RESAMPLES
-from stratalaw.resources import resources_of_evaluation, resources_of_quantization
-from stratalaw.shapes import shapes_of_weights
-from stratalaw.software import software_versions
-from stratalaw.study import StudyError, read_study
-from stratalaw.variants import BASELINE_NAME, Quantization
+from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
+from stratalaw.jobs.run import export_library
+from stratalaw.jobs.software import software_versions
+from stratalaw.layout import CAPTIONS, FIGURES, Results
+from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.models.sources import files_of, weights_folder
+from stratalaw.observations.coverage import scored_variants
+from stratalaw.preparation.checks import check_inputs, task_files
+from stratalaw.study import StudyError
+from stratalaw.study.configuration import read_configuration
+from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization
 
-STUDY_FILE = config.get("study", "config/demo.yaml")
+HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+if "models" not in config:  # no study by --configfile, by a profile or by an enclosing workflow
+
+    configfile: HERE.parents[1] / "config" / "config.yaml"
+
+
+STUDY_FILE = " and ".join(map(str, workflow.configfiles)) or "config"
+RESULTS = Results()
 try:
-    STUDY = read_study(Path(STUDY_FILE))
+    STUDY, OPTIONS = read_configuration(
+        config,
+        workflow.config_settings.config,
+        STUDY_FILE,
+        [
+            Path(),
+            *(folder for file in workflow.configfiles for folder in Path(file).resolve().parents),
+            HERE.parents[1],
+        ],
+    )
     if workflow.is_main_process:
         check_inputs(STUDY, STUDY_FILE)
     VARIANTS = STUDY.variants()
     # The study is analysed as far as it is scored only if that is asked for: nothing is left out silently.
-    OBSERVED = scored_variants(STUDY, Path("results")) if config.get("allow_missing") else VARIANTS
+    OBSERVED = scored_variants(STUDY, RESULTS) if OPTIONS.allow_missing else VARIANTS
 except StudyError as error:
     sys.exit(str(error))
 
 export_library()
+GPU_JOBS = workflow.global_resources.get("gpu")
+# For the scripts of local jobs, which see the configuration.
+config |= OPTIONS.for_jobs(workflow.is_main_process and workflow.local_exec, GPU_JOBS and GPU_JOBS.value)
 
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
-CORPUS = corpus_file(STUDY.calibration)
 TASKS = task_files(STUDY.evaluation)
-REQUESTS = expand("results/requests/{{model}}/{stratum}.parquet", stratum=STRATA)
-PLANS = expand("results/requests/{{model}}/{stratum}.plan.safetensors", stratum=STRATA)
-ABOUT = describe_study(STUDY)
-config["name"] = STUDY.name  # for the landing page of the report
+REQUESTS = [RESULTS.requests("{model}", stratum) for stratum in STRATA]
+BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
 
 
 onstart:
     if workflow.is_main_process:
-        from stratalaw.preflight import refuse_what_cannot_run  # jobs need not load it
+        from stratalaw.errors import StratalawError
+        from stratalaw.preparation.preflight import refuse_what_cannot_run  # jobs need not load it
 
         wanted = {job.wildcards.get("model") for job in workflow.dag.needrun_jobs()}
         try:
             refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec)
-        except ValueError as error:  # of the study, or of a download
+        except StratalawError as error:  # of the study, or of a download
             sys.exit(str(error))
 
 
 wildcard_constraints:
     model="|".join(MODELS),
-    stratum="|".join(STRATA),
-    bits=r"\d+",
-    group_size=r"-1|\d+",
-    samples=r"\d+",
+    variant=f"{BASELINE_NAME}|{NAME_PATTERN.pattern}",
     seed=r"\d+",
+
+
+def of_study(file):
+    """A file of this study."""
+    return RESULTS.of_study(STUDY.name, file)
+
+
+def captions(stage):
+    """What the report says of the files of a stage."""
+    return RESULTS.captions(STUDY.name, stage)
 
 
 def made_by(*packages):
@@ -66,13 +91,6 @@ def made_by(*packages):
     return lambda wildcards, input: software_versions(*packages)
 
 
-def weights_of(wildcards):
-    """The folder with the weights of a variant: the model itself, or a checkpoint."""
-    if wildcards.variant == BASELINE_NAME:
-        return f"results/models/{wildcards.model}"
-    return f"results/checkpoints/{wildcards.model}/{wildcards.variant}"
-
-
 @cache
 def shapes_in(folder):
     return shapes_of_weights(folder)
@@ -80,22 +98,19 @@ def shapes_in(folder):
 
 def shapes_of_model(name, needed):
     """Shapes of a model; before it is fetched nobody knows them, and snakemake asks again once the ``needed`` file is there."""
-    folder = weights_folder(MODELS[name])
+    folder = weights_folder(MODELS[name], RESULTS)
     if folder is None:
-        raise FileNotFoundError(ENOENT, "not fetched yet", needed)
+        raise FileNotFoundError(ENOENT, "not fetched yet", str(needed))
     return shapes_in(folder)
 
 
-def for_quantization(resource):
+def for_checkpoint(resource):
     """What a quantization asks for of a resource, by model, calibration and attempt."""
 
     def amount(wildcards, attempt):
-        quantization = Quantization(
-            int(wildcards.bits), int(wildcards.group_size), int(wildcards.samples), int(wildcards.seed)
-        )
-        asked = resources_of_quantization(
-            shapes_of_model(wildcards.model, f"results/models/{wildcards.model}"),
-            quantization,
+        asked = resources_of_checkpoint(
+            shapes_of_model(wildcards.model, RESULTS.model(wildcards.model)),
+            Quantization.from_name(wildcards.variant),
             tokens=STUDY.calibration.tokens,
             batch_size=STUDY.gptq.batch_size,
             attempt=attempt,
@@ -105,12 +120,12 @@ def for_quantization(resource):
     return amount
 
 
-def for_evaluation(resource):
+def for_answers(resource):
     """What the answers of a variant ask for of a resource, by model, benchmarks and attempt."""
 
     def amount(wildcards, attempt):
-        asked = resources_of_evaluation(
-            shapes_of_model(wildcards.model, weights_of(wildcards)),
+        asked = resources_of_answers(
+            shapes_of_model(wildcards.model, RESULTS.weights(wildcards.model, wildcards.variant)),
             STUDY.evaluation,
             attempt=attempt,
         )

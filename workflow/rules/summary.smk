@@ -1,19 +1,20 @@
 rule summary:
     "What was run and what came out, in ten lines: the landing page of the report."
     input:
-        study=STUDY_FILE,
         observations=rules.observations.output.parquet,
         laws=rules.laws.output.laws,
     output:
-        f"results/studies/{STUDY.name}/summary.rst",
+        of_study("summary.rst"),
     log:
-        f"results/logs/summary/{STUDY.name}.log",
+        RESULTS.log("summary", STUDY.name),
     benchmark:
-        f"results/benchmarks/summary/{STUDY.name}.tsv"
+        RESULTS.timing("summary", STUDY.name)
     conda:
         "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        study=STUDY.as_plain(),
     script:
-        "../scripts/summarize.py"
+        "../scripts/write_summary.py"

@@ -1,12 +1,12 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:answer_requests",
+    "answer_requests",
     weights=snakemake.input.weights,
     requests=snakemake.input.requests,
-    plans=snakemake.input.plans,
-    tokens_a_batch=snakemake.params.tokens_a_batch,
+    batchings=snakemake.input.batchings,
+    tokens_per_batch=snakemake.params.tokens_per_batch,
     threads=snakemake.threads,
     answers=snakemake.output,
 )

@@ -1,13 +1,14 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:build_observations",
-    study=snakemake.input.study,
+    "build_observations",
+    study=snakemake.params.study,
     models=snakemake.input.models,
     checkpoints=snakemake.input.checkpoints,
     scores=snakemake.input.scores,
     csv=snakemake.output.csv,
     parquet=snakemake.output.parquet,
     items=snakemake.output.items_parquet,
+    captions=snakemake.output.captions,
 )

@@ -1,8 +1,8 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:draw_calibration",
+    "draw_calibration",
     model=snakemake.input.model,
     corpus=snakemake.input.corpus,
     requests=snakemake.input.requests,

@@ -1,8 +1,8 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:fetch_corpus",
+    "fetch_corpus",
     dataset=snakemake.params.dataset,
     revision=snakemake.params.revision,
     file=snakemake.params.file,

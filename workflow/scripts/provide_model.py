@@ -1,8 +1,8 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:provide_model",
+    "provide_model",
     source=snakemake.params.source,
     revision=snakemake.params.revision,
     downloads=snakemake.params.downloads,

@@ -1,10 +1,10 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:record_requests",
+    "record_requests",
     model=snakemake.input.model,
     evaluation=snakemake.params.evaluation,
     requests=[path for path in snakemake.output if path.endswith(".parquet")],
-    plans=[path for path in snakemake.output if path.endswith(".safetensors")],
+    batchings=[path for path in snakemake.output if path.endswith(".safetensors")],
 )

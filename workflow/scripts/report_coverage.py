@@ -1,10 +1,12 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:report_coverage",
-    study=snakemake.input.study,
+    "report_coverage",
+    study=snakemake.params.study,
     observations=snakemake.input.observations,
+    results=snakemake.params.results,
     coverage=snakemake.output.coverage,
     failures=snakemake.output.failures,
+    captions=snakemake.output.captions,
 )

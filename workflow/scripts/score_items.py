@@ -1,11 +1,11 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:score_items",
+    "score_items",
     evaluation=snakemake.params.evaluation,
     requests=snakemake.input.requests,
     answers=snakemake.input.answers,
     scores=snakemake.output.scores,
-    summary=snakemake.output.summary,
+    accuracies=snakemake.output.accuracies,
 )

@@ -1,10 +1,11 @@
-from stratalaw.jobs import run
+from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "stratalaw.stages:write_explorer",
-    study=snakemake.input.study,
+    "write_explorer",
+    study=snakemake.params.study,
     observations=snakemake.input.observations,
     laws=snakemake.input.laws,
-    explorer=snakemake.output[0],
+    explorer=snakemake.output.page,
+    captions=snakemake.output.captions,
 )

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from stratalaw.cost.rates import CPU, PLAIN, Rates, RatesError, rates_of
+from stratalaw.cost.rates import CPU, REFERENCE, Rates, RatesError, rates_of
 from stratalaw.cost.runs import Runs, corrections, runs_of
-from stratalaw.cost.schedule import Job, Schedule, longest_chain, most_worthwhile, simulate
-from stratalaw.cost.workload import Work, work_of
-from stratalaw.preflight import shapes_of_study
-from stratalaw.shapes import Shapes
+from stratalaw.cost.schedule import Schedule, Work, longest_chain, most_worthwhile, simulate
+from stratalaw.cost.workload import Workload, work_of
+from stratalaw.layout import Results
+from stratalaw.models.known_shapes import shapes_of_study
+from stratalaw.models.shapes import Shapes
+from stratalaw.pipeline import STAGES, Job, jobs_of
 from stratalaw.study import Study
-from stratalaw.variants import BASELINE_NAME, Quantization
+from stratalaw.study.variants import BASELINE_NAME, Quantization
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
-ON_GPU = ("quantize", "answer")
+ON_GPU = [stage.name for stage in STAGES if stage.on_gpu]
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Cost:
     """What a study takes.
 
     Attributes:
-        variants: one row for each variant: model, variant, quantize and answer (seconds of GPU jobs), plain_quantize
-            and plain_answer (the same by gptqmodel and lm-eval's ``hf``), score (seconds of a CPU job),
-            checkpoint_bytes, done_seconds (of GPU jobs that were run).
+        variants: one row for each variant: model, variant; seconds of its jobs by stage: checkpoints, answers, scores;
+            reference_checkpoints and reference_answers (the same by gptqmodel and lm-eval's ``hf``); checkpoint_bytes;
+            done_seconds (of GPU jobs that were run).
         model_bytes: of each model's dense weights.
         device: whose rates were used.
         runs: how many jobs that were run refined them.
@@ -50,12 +51,12 @@ class Cost:
     @property
     def gpu_seconds(self) -> float:
         """Of all GPU jobs, those that were run included."""
-        return float(self.variants[list(ON_GPU)].to_numpy().sum())
+        return float(self.variants[ON_GPU].to_numpy().sum())
 
     @property
-    def plain_seconds(self) -> float:
+    def reference_seconds(self) -> float:
         """The same by gptqmodel and lm-eval, one after the other."""
-        return float(self.variants[["plain_quantize", "plain_answer"]].to_numpy().sum())
+        return float(self.variants[["reference_checkpoints", "reference_answers"]].to_numpy().sum())
 
     @property
     def disk_bytes(self) -> int:
@@ -68,7 +69,7 @@ def cost_of(
     study_file: str,
     download_rate: float,
     device: str | None = None,
-    folder: Path = Path(),
+    results: Results = Results(),
     workers: Sequence[int] = WORKERS,
 ) -> Cost:
     """Estimate what a study takes.
@@ -77,9 +78,8 @@ def cost_of(
         study: of its models only the configurations are read, or fetched if they are on the Hub.
         study_file: for messages.
         download_rate: bytes a second.
-        device: whose rates; if not given, those of the device on which jobs in ``folder`` were run, or an H100's.
-        folder: the working directory: jobs that were run there refine the rates, and requests that were recorded say
-            what is asked.
+        device: whose rates; if not given, those of the device on which jobs in ``results`` were run, or an H100's.
+        results: jobs that were run there refine the rates, and requests that were recorded say what is asked.
         workers: numbers of GPUs to simulate.
 
     Raises:
@@ -87,31 +87,27 @@ def cost_of(
         DownloadError: the configuration of a model cannot be fetched.
         RatesError: there are no rates of the device.
     """
-    results = folder / "results"
-    shapes = shapes_of_study(study, study_file)
+    shapes = shapes_of_study(study, study_file, results)
     runs, rates = runs_and_rates(study, results, device)
-    work = {name: work_of(study.evaluation, results / "requests" / name) for name in shapes}
-    variants = estimated_variants(study, shapes, work, rates, runs)
-    is_done = {name: (results / "models" / name).exists() for name in shapes}
+    workloads = {name: work_of(study.evaluation, name, results) for name in shapes}
+    variants = estimated_variants(study, shapes, workloads, rates, runs)
     model_bytes = {name: shape.weight_bytes(None) for name, shape in shapes.items()}
-    downloads = {
-        model.name: model_bytes[model.name] / download_rate if model.revision and not is_done[model.name] else 0.0
-        for model in study.models
-    }
-    jobs = jobs_left(study, variants, work, rates, downloads, runs)
+    downloads = {model.name: model_bytes[model.name] / download_rate for model in study.models if model.revision}
+    seconds = seconds_of_jobs(study, variants, workloads, rates, downloads)
+    work = work_left(jobs_of(study, results), seconds, on_cpu=rates.device == CPU)
     return Cost(
         variants,
         model_bytes,
         rates.device if runs.device is None else runs.device,
         len(runs.seconds),
-        any(asked.is_estimated for asked in work.values()),
-        [simulate(jobs, number) for number in workers],
-        most_worthwhile(jobs),
-        longest_chain(jobs),
+        any(asked.is_estimated for asked in workloads.values()),
+        [simulate(work, number) for number in workers],
+        most_worthwhile(work),
+        longest_chain(work),
     )
 
 
-def runs_and_rates(study: Study, results: Path, device: str | None) -> tuple[Runs, Rates]:
+def runs_and_rates(study: Study, results: Results, device: str | None) -> tuple[Runs, Rates]:
     """The rates to use, and the runs that refine them: none that were made on another device than the wanted one."""
     runs = runs_of(study, results)
     if device is not None:
@@ -124,20 +120,22 @@ def runs_and_rates(study: Study, results: Path, device: str | None) -> tuple[Run
 
 
 def estimated_variants(
-    study: Study, shapes: dict[str, Shapes], work: dict[str, Work], rates: Rates, runs: Runs
+    study: Study, shapes: Mapping[str, Shapes], workloads: Mapping[str, Workload], rates: Rates, runs: Runs
 ) -> pd.DataFrame:
     """The table of a cost: jobs that were run with their seconds, others as the rates and those runs say."""
     quantizations = {
-        (row.model, row.variant): None if row.variant == BASELINE_NAME else Quantization.from_name(row.variant)
+        (str(row.model), str(row.variant)): None
+        if row.variant == BASELINE_NAME
+        else Quantization.from_name(str(row.variant))
         for row in study.variants().itertuples()
     }
     predicted = {}
     for (model, variant), quantization in quantizations.items():
         if quantization is not None:
             tokens = quantization.calibration_size * study.calibration.tokens
-            predicted["quantize", model, variant] = rates.quantization(shapes[model], tokens)
-        predicted["answer", model, variant] = rates.evaluation(shapes[model], work[model])
-        predicted["score", model, variant] = rates.seconds("scores", requests=work[model].requests)
+            predicted["checkpoints", model, variant] = rates.quantization(shapes[model], tokens)
+        predicted["answers", model, variant] = rates.answers(shapes[model], workloads[model])
+        predicted["scores", model, variant] = rates.seconds("scores", requests=workloads[model].requests)
     factors = corrections(predicted, runs.seconds)
 
     def seconds(stage: str, model: str, variant: str) -> float:
@@ -146,52 +144,71 @@ def estimated_variants(
 
     rows = []
     for (model, variant), quantization in quantizations.items():
-        row = {"model": model, "variant": variant, "quantize": 0.0, "plain_quantize": 0.0, "checkpoint_bytes": 0}
+        checkpoint = reference = 0.0
         if quantization is not None:
+            # An audit does not count the start of its job.
+            checkpoint = rates.before_quantization(shapes[model]) + seconds("checkpoints", model, variant)
             tokens = quantization.calibration_size * study.calibration.tokens
-            row |= {
-                "quantize": rates.before_quantization(shapes[model]) + seconds("quantize", model, variant),
-                "plain_quantize": rates.before_quantization(shapes[model], PLAIN)
-                + rates.quantization(shapes[model], tokens, PLAIN),
-                "checkpoint_bytes": shapes[model].weight_bytes(quantization),
+            reference = rates.checkpoint(shapes[model], tokens, REFERENCE)
+        took = {"checkpoints": checkpoint, "answers": seconds("answers", model, variant)}
+        rows.append(
+            {
+                "model": model,
+                "variant": variant,
+                **took,
+                "scores": seconds("scores", model, variant),
+                "reference_checkpoints": reference,
+                "reference_answers": rates.answers(shapes[model], workloads[model], REFERENCE),
+                "checkpoint_bytes": 0 if quantization is None else shapes[model].weight_bytes(quantization),
+                "done_seconds": sum(took[stage] for stage in ON_GPU if (stage, model, variant) in runs.seconds),
             }
-        row |= {
-            "answer": seconds("answer", model, variant),
-            "plain_answer": rates.evaluation(shapes[model], work[model], PLAIN),
-            "score": seconds("score", model, variant),
-        }
-        row["done_seconds"] = sum(row[stage] for stage in ON_GPU if (stage, model, variant) in runs.seconds)
-        rows.append(row)
+        )
     return pd.DataFrame(rows)
 
 
-def jobs_left(
-    study: Study, variants: pd.DataFrame, work: dict[str, Work], rates: Rates, downloads: dict[str, float], runs: Runs
-) -> list[Job]:
-    """The jobs that were not run, with what each waits for; all of them take a core where there is no GPU."""
-    on_cpu = rates.device == CPU
-    jobs: list[Job] = []
-
-    def add(stage: str, model: str, seconds: float, after: Sequence[int], needs_worker: bool) -> int:
-        jobs.append(Job(stage, model, seconds, tuple(after), needs_worker))
-        return len(jobs) - 1
-
+def seconds_of_jobs(
+    study: Study,
+    variants: pd.DataFrame,
+    workloads: Mapping[str, Workload],
+    rates: Rates,
+    downloads: Mapping[str, float],
+) -> dict[tuple[str, str], float]:
+    """Seconds of the jobs that take any, by stage and name of the job."""
+    names = variants.model + "/" + variants.variant
     drawn = rates.seconds(
         "calibration", calibration_tokens=study.variants().calibration_size.max() * study.calibration.tokens
     )
-    scores, downloaded = [], []
-    for model, rows in variants.groupby("model", sort=False):
-        # One after the other: they share the line.
-        downloaded = [add("download", model, downloads[model], downloaded, needs_worker=False)]
-        recorded = add("requests", model, rates.seconds("requests", requests=work[model].requests), downloaded, on_cpu)
-        calibrated = add("calibration", model, drawn, [recorded], on_cpu)
-        for row in rows.itertuples():
-            needed = [recorded]
-            if row.variant != BASELINE_NAME and ("quantize", model, row.variant) not in runs.seconds:
-                needed.append(add("quantize", model, row.quantize, [calibrated], True))
-            if ("answer", model, row.variant) not in runs.seconds:
-                needed = [add("answer", model, row.answer, needed, True)]
-            if ("score", model, row.variant) not in runs.seconds:
-                scores.append(add("score", model, row.score, needed, on_cpu))
-    add("analysis", "", rates.seconds("analysis"), scores, on_cpu)
-    return jobs
+    draws = study.variants().dropna(subset="calibration_seed")
+    return {
+        **{("models", name): took for name, took in downloads.items()},
+        **{("requests", name): rates.seconds("requests", requests=w.requests) for name, w in workloads.items()},
+        **{("calibration", f"{row.model}/s{row.calibration_seed}"): drawn for row in draws.itertuples()},
+        **{
+            (stage, name): took
+            for stage in ("checkpoints", "answers", "scores")
+            for name, took in zip(names, variants[stage], strict=True)
+        },
+        # The stages after the scores were measured together.
+        ("laws", study.name): rates.seconds("analysis"),
+    }
+
+
+def work_left(jobs: Sequence[Job], seconds: Mapping[tuple[str, str], float], on_cpu: bool) -> list[Work]:
+    """The jobs that are not done, with what each waits for; ``on_cpu``: all of them take a core, for want of a GPU.
+
+    Downloads share the line: one comes after the other.
+    """
+    work: list[Work] = []
+    places: dict[int, int] = {}
+    line: list[int] = []
+    for number, job in enumerate(jobs):
+        if job.is_done():
+            continue
+        after = [places[i] for i in job.after if i in places]
+        if is_download := job.stage.name == "models":
+            after, line = [*after, *line], [len(work)]
+        places[number] = len(work)
+        needs_worker = job.stage.on_gpu or (on_cpu and not is_download)
+        took = seconds.get((job.stage.name, job.name), 0.0)
+        work.append(Work(job.stage.name, job.model, took, tuple(after), needs_worker))
+    return work

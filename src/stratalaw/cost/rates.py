@@ -17,10 +17,11 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 
-from stratalaw.cost.workload import Work
-from stratalaw.shapes import Shapes
+from stratalaw.cost.workload import Workload
+from stratalaw.errors import StratalawError
+from stratalaw.models.shapes import Shapes
 
-OURS, PLAIN = "ours", "plain"
+OURS, REFERENCE = "ours", "reference"  # this pipeline, and gptqmodel with lm-eval's hf model
 CPU = "cpu"
 # What the seconds of each part are made of; the names are columns of rates.csv.
 TERMS: Mapping[str, Callable[[Mapping], list]] = {
@@ -33,7 +34,7 @@ TERMS: Mapping[str, Callable[[Mapping], list]] = {
     # Dense weights on the device, from a checkpoint.
     "load": lambda m: [1, m["n_params"]],
     # Element-wise kernels; matrix products.
-    "score": lambda m: [1, m["n_layers"] * m["hidden_size"] * m["tokens"], m["n_quantized"] * m["tokens"]],
+    "log_likelihoods": lambda m: [1, m["n_layers"] * m["hidden_size"] * m["tokens"], m["n_quantized"] * m["tokens"]],
     # Kernels of a step; reading the weights in each step; the prompts.
     "generate": lambda m: [m["n_layers"] * m["steps"], m["n_params"] * m["steps"], m["n_quantized"] * m["tokens"]],
     # On CPUs whatever the device: lm-eval's requests, calibration samples, lm-eval's metrics, laws and figures.
@@ -45,7 +46,7 @@ TERMS: Mapping[str, Callable[[Mapping], list]] = {
 ON_CPU = ("requests", "calibration", "scores", "analysis")
 
 
-class RatesError(ValueError):
+class RatesError(StratalawError):
     """A device without rates; the message is one line."""
 
 
@@ -53,32 +54,40 @@ class RatesError(ValueError):
 class Rates:
     """Seconds on a device.
 
-    ``coefficients``: of the terms of each part, by the way (``ours`` or ``plain``) and the part.
+    ``coefficients``: of the terms of each part, by the toolchain (``ours`` or ``reference``) and the part.
     """
 
     device: str
     coefficients: Mapping[tuple[str, str], np.ndarray]
 
-    def seconds(self, part: str, way: str = OURS, **amounts: float) -> float:
+    def seconds(self, part: str, toolchain: str = OURS, **amounts: float) -> float:
         """Seconds of a part; ``amounts``: what its terms name."""
-        return float(np.dot(self.coefficients[way, part], TERMS[part](amounts)))
+        return float(np.dot(self.coefficients[toolchain, part], TERMS[part](amounts)))
 
-    def quantization(self, shapes: Shapes, calibration_tokens: float, way: str = OURS) -> float:
+    def checkpoint(self, shapes: Shapes, calibration_tokens: float, toolchain: str = OURS) -> float:
+        """Seconds of the job that makes a checkpoint."""
+        return self.before_quantization(shapes, toolchain) + self.quantization(shapes, calibration_tokens, toolchain)
+
+    def quantization(self, shapes: Shapes, calibration_tokens: float, toolchain: str = OURS) -> float:
         """Seconds to load, quantize and save a model: what a checkpoint's audit calls ``seconds``."""
-        return self.seconds("quantize", way, **amounts_of(shapes), calibration_tokens=calibration_tokens)
+        return self.seconds("quantize", toolchain, **amounts_of(shapes), calibration_tokens=calibration_tokens)
 
-    def before_quantization(self, shapes: Shapes, way: str = OURS) -> float:
+    def before_quantization(self, shapes: Shapes, toolchain: str = OURS) -> float:
         """Seconds of the same job before that: libraries, and this pipeline's check of the model's hashes."""
-        verify = self.seconds("verify", way, **amounts_of(shapes)) if way == OURS else 0.0
-        return self.seconds("start", way) + verify
+        verify = self.seconds("verify", toolchain, **amounts_of(shapes)) if toolchain == OURS else 0.0
+        return self.seconds("start", toolchain) + verify
 
-    def evaluation(self, shapes: Shapes, work: Work, way: str = OURS) -> float:
+    def answers(self, shapes: Shapes, work: Workload, toolchain: str = OURS) -> float:
         """Seconds of the job that answers what a variant is asked."""
         about = amounts_of(shapes)
-        tokens, steps = (work.tokens, work.steps) if way == OURS else (work.plain_tokens, work.plain_steps)
-        scored = self.seconds("score", way, **about, tokens=tokens) if tokens else 0.0
-        generated = self.seconds("generate", way, **about, tokens=work.prompt_tokens, steps=steps) if steps else 0.0
-        return self.seconds("start", way) + self.seconds("load", way, **about) + scored + generated
+        tokens, steps = (
+            (work.tokens, work.steps) if toolchain == OURS else (work.reference_tokens, work.reference_steps)
+        )
+        run = self.seconds("log_likelihoods", toolchain, **about, tokens=tokens) if tokens else 0.0
+        generated = (
+            self.seconds("generate", toolchain, **about, tokens=work.prompt_tokens, steps=steps) if steps else 0.0
+        )
+        return self.seconds("start", toolchain) + self.seconds("load", toolchain, **about) + run + generated
 
 
 def amounts_of(shapes: Shapes) -> dict[str, int]:
@@ -112,10 +121,12 @@ def fitted(device: str, measured: pd.DataFrame) -> Rates:
     """Coefficients of every part on a device."""
     coefficients: dict[tuple[str, str], np.ndarray] = {}
     for part in TERMS:
-        rows = measured[(measured.device == (CPU if part in ON_CPU else device)) & (measured.stage == part)]
-        coefficients[OURS, part] = fit(part, rows[rows.way == OURS])
-        plain, ours = rows[rows.way == PLAIN], coefficients[OURS, part]
-        coefficients[PLAIN, part] = fit(part, plain) if len(plain) >= len(ours) else ours * ratio(part, plain, ours)
+        rows = measured[(measured.device == (CPU if part in ON_CPU else device)) & (measured.part == part)]
+        coefficients[OURS, part] = fit(part, rows[rows.toolchain == OURS])
+        reference, ours = rows[rows.toolchain == REFERENCE], coefficients[OURS, part]
+        coefficients[REFERENCE, part] = (
+            fit(part, reference) if len(reference) >= len(ours) else ours * ratio(part, reference, ours)
+        )
     return Rates(device, coefficients)
 
 

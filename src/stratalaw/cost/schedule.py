@@ -10,8 +10,8 @@ WORTHWHILE = 0.75  # twice as many workers must take less than this share of the
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job of a study.
+class Work:
+    """What a job of a study asks of a worker.
 
     Attributes:
         stage: what it does.
@@ -53,7 +53,7 @@ class Schedule:
         return self.busy_seconds / (self.workers * self.makespan) if self.makespan else 0.0
 
 
-def simulate(jobs: Sequence[Job], workers: int) -> Schedule:
+def simulate(jobs: Sequence[Work], workers: int) -> Schedule:
     """Give each job that is ready to a free worker, in the order in which they became ready (then of the list)."""
     waits_for = [len(job.after) for job in jobs]
     followers: list[list[int]] = [[] for _ in jobs]
@@ -86,7 +86,7 @@ def simulate(jobs: Sequence[Job], workers: int) -> Schedule:
     return Schedule(workers, ends, sum(job.seconds for job in jobs if job.needs_worker))
 
 
-def longest_chain(jobs: Sequence[Job]) -> float:
+def longest_chain(jobs: Sequence[Work]) -> float:
     """Seconds that jobs take which wait for one another: no number of workers is faster."""
     ends: list[float] = []
     for job in jobs:
@@ -94,7 +94,7 @@ def longest_chain(jobs: Sequence[Job]) -> float:
     return max(ends, default=0.0)
 
 
-def most_worthwhile(jobs: Sequence[Job]) -> int:
+def most_worthwhile(jobs: Sequence[Work]) -> int:
     """The number of workers, a power of two, beyond which twice as many help little."""
     workers, makespan = 1, simulate(jobs, 1).makespan
     while (doubled := simulate(jobs, 2 * workers).makespan) < WORTHWHILE * makespan:

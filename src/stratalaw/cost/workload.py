@@ -1,6 +1,6 @@
 """How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's own model.
 
-Once requests are recorded, their plan says it exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (a
+Once requests are recorded, it is counted exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (a
 published number), the tokens of a question, of an example in the prompt and of a choice (rough averages of ours), and
 the tokens after which the longest generation of a batch ends.
 """
@@ -16,60 +16,63 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stratalaw.layout import Results
 from stratalaw.study import Benchmark, Evaluation
 
 OTHER = "other"  # the row of tasks that the table does not have
-PLAIN_BATCH = 32  # rows of a batch of lm-eval's hf model
+REFERENCE_BATCH = 32  # rows of a batch of lm-eval's hf model
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What a variant is asked, all benchmarks together.
 
     Attributes:
         requests: answers.
         tokens: that run for log-likelihoods, each shared one once.
-        plain_tokens: that lm-eval's ``hf`` model runs for them, padding not counted.
+        reference_tokens: that lm-eval's ``hf`` model runs for them, padding not counted.
         prompt_tokens: of the prompts of generations.
         steps: of generation, summed over batches.
-        plain_steps: the same in batches of 32.
+        reference_steps: the same in batches of 32.
         is_estimated: whether the requests were not recorded yet.
     """
 
     requests: float
     tokens: float
-    plain_tokens: float
+    reference_tokens: float
     prompt_tokens: float
     steps: float
-    plain_steps: float
+    reference_steps: float
     is_estimated: bool
 
-    def __add__(self, other: Work) -> Work:
+    def __add__(self, other: Workload) -> Workload:
         sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
-        return Work(**sums | {"is_estimated": self.is_estimated or other.is_estimated})
+        return Workload(**sums | {"is_estimated": self.is_estimated or other.is_estimated})
 
 
-NOTHING = Work(0, 0, 0, 0, 0, 0, False)
+NOTHING = Workload(0, 0, 0, 0, 0, 0, False)
 
 
-def work_of(evaluation: Evaluation, requests_folder: Path | None = None) -> Work:
+def work_of(evaluation: Evaluation, model: str = "", results: Results | None = None) -> Workload:
     """What a variant of a model is asked.
 
     Args:
         evaluation: of the study.
-        requests_folder: where the model's requests and their plans are, as far as they are recorded.
+        model: name of the model.
+        results: where its requests and how they are batched are, as far as they are recorded; estimated if not given.
     """
     total = NOTHING
     for stratum, benchmarks in evaluation.strata.items():
-        if requests_folder is not None and (requests_folder / f"{stratum}.plan.safetensors").exists():
-            total += recorded_work(requests_folder, stratum, evaluation.tokens_a_batch)
+        if results is not None and results.batches(model, stratum).exists():
+            files = results.requests(model, stratum), results.batches(model, stratum)
+            total += recorded_work(*files, evaluation.tokens_per_batch)
         else:
             for benchmark in benchmarks:
                 total += estimated_work(benchmark, evaluation)
     return total
 
 
-def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Work:
+def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Workload:
     """What a benchmark asks, from the table of benchmarks."""
     table = known_benchmarks()
     about = table.loc[benchmark.task if benchmark.task in table.index else OTHER]
@@ -77,33 +80,33 @@ def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Work:
     shots = (benchmark.shots or 0) * about.shot_tokens
     prompt = about.prompt_tokens + shots
     if not about.choices:
-        batch = max(1, evaluation.tokens_a_batch // (prompt + about.new_tokens))
-        steps = [np.ceil(items / rows) * about.new_tokens for rows in (batch, PLAIN_BATCH)]
-        return Work(items, 0, 0, items * prompt, *steps, is_estimated=True)
+        batch = max(1, evaluation.tokens_per_batch // (prompt + about.new_tokens))
+        steps = [np.ceil(items / rows) * about.new_tokens for rows in (batch, REFERENCE_BATCH)]
+        return Workload(items, 0, 0, items * prompt, *steps, is_estimated=True)
     own = about.prompt_tokens + about.choices * about.answer_tokens
     # Choices of one token are answered from one row.
     rows = about.choices if about.answer_tokens else 1
-    return Work(
+    return Workload(
         requests=items * about.choices,
         tokens=items * own + shots * (about.subtasks if about.same_shots else items),
-        plain_tokens=items * rows * (prompt + about.answer_tokens),
+        reference_tokens=items * rows * (prompt + about.answer_tokens),
         prompt_tokens=0,
         steps=0,
-        plain_steps=0,
+        reference_steps=0,
         is_estimated=True,
     )
 
 
-def recorded_work(folder: Path, stratum: str, tokens_a_batch: int) -> Work:
-    """What a stratum asks, from its recorded requests and their plan."""
+def recorded_work(requests_file: Path, batching_file: Path, tokens_per_batch: int) -> Workload:
+    """What a stratum asks, from its recorded requests and how they are batched."""
     from safetensors import safe_open
 
-    from stratalaw.evaluation import NO_GENERATION
-    from stratalaw.scoring.plain import batches_by_length
+    from stratalaw.engine.plain import batches_by_length
+    from stratalaw.evaluation.answers import NO_GENERATION
 
-    with safe_open(folder / f"{stratum}.plan.safetensors", "np") as plan:
-        tokens = int(plan.metadata()["tokens"])
-    requests = pd.read_parquet(folder / f"{stratum}.parquet", columns=["task", "context", "continuation", "generation"])
+    with safe_open(batching_file, "np") as batching:
+        tokens = int(batching.metadata()["tokens"])
+    requests = pd.read_parquet(requests_file, columns=["task", "context", "continuation", "generation"])
     is_scored = requests.generation == NO_GENERATION
     scored, generated = requests[is_scored], requests[~is_scored]
     # The last token of a continuation is predicted, not run.
@@ -111,19 +114,19 @@ def recorded_work(folder: Path, stratum: str, tokens_a_batch: int) -> Work:
         np.concatenate(row)[:-1].astype(np.int32).tobytes()
         for row in zip(scored.context, scored.continuation, strict=True)
     }
-    steps = plain_steps = 0
+    steps = reference_steps = 0
     for (task, options), rows in generated.groupby(["task", "generation"]):
         new = longest_generation(task, json.loads(options)["max_new_tokens"])
         lengths = rows.context.map(len).to_numpy() + json.loads(options)["max_new_tokens"]
-        steps += new * sum(1 for _ in batches_by_length(lengths, tokens_a_batch))
-        plain_steps += new * int(np.ceil(len(rows) / PLAIN_BATCH))
-    return Work(
+        steps += new * sum(1 for _ in batches_by_length(lengths, tokens_per_batch))
+        reference_steps += new * int(np.ceil(len(rows) / REFERENCE_BATCH))
+    return Workload(
         requests=len(requests),
         tokens=tokens,
-        plain_tokens=sum(map(len, inputs)) // np.dtype(np.int32).itemsize,
+        reference_tokens=sum(map(len, inputs)) // np.dtype(np.int32).itemsize,
         prompt_tokens=int(generated.context.map(len).sum()),
         steps=steps,
-        plain_steps=plain_steps,
+        reference_steps=reference_steps,
         is_estimated=False,
     )
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from stratalaw.laws import published
+from stratalaw.errors import StratalawError
+from stratalaw.files import write_json
 from stratalaw.laws.fit import FitError, LawFit, fit_law, with_cluster_covariance
-from stratalaw.laws.forms import FORMS, PAPER_LAW, Form
+from stratalaw.laws.forms import FORMS, PAPER_LAW, Form, form_named
 from stratalaw.laws.holdout import EACH_SIZE, compare, predict_held_out
 from stratalaw.laws.resampling import (
     FEW_MODELS,
+    RESAMPLES,
     binomial_draws,
     item_draws,
     model_weights,
@@ -23,12 +27,25 @@ from stratalaw.laws.resampling import (
     profile_interval,
     refit,
 )
-from stratalaw.laws.rows import GENERAL, Rows, reasons_to_leave_out, rows_of, stratum_accuracies
-from stratalaw.laws.verdicts import APPLICATION, FEWEST_MODELS, REASONING, UTILIZATION, Draws, judge
-from stratalaw.resamples import RESAMPLES
+from stratalaw.laws.rows import (
+    GENERAL,
+    Rows,
+    TableError,
+    read_observations,
+    reasons_to_leave_out,
+    rows_of,
+    stratum_accuracies,
+)
+from stratalaw.laws.verdicts import APPLICATION, MIN_MODELS, REASONING, UTILIZATION, Draws, judge
 
+FORMAT = 1  # of laws.json; a change that older readers would misread raises it
+HOW_TO_FIT = "make it with the workflow or with `stratalaw fit TABLE --out FOLDER`"
 WORKERS = 2
 BOTH = "models and items resampled"
+
+
+class LawsError(StratalawError):
+    """A file that does not hold laws; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,31 @@ class Analysis:
     profiles: pd.DataFrame
     held_out: pd.DataFrame
     notes: list[str]
+
+    @classmethod
+    def read(cls, path: Path) -> Analysis:
+        """The analysis in a ``laws.json``.
+
+        Raises:
+            LawsError: the file is not there, not JSON, or not laws in the format of this version.
+        """
+        try:
+            content = json.loads(path.read_text())
+        except OSError as error:
+            raise LawsError(f"{path}: {error.strerror}") from None
+        except ValueError as error:  # neither text nor JSON
+            raise LawsError(f"{path}: not JSON ({error}); {HOW_TO_FIT}") from None
+        found = content.get("format") if isinstance(content, dict) else None
+        if found != FORMAT:
+            what = "no laws" if found is None else f"laws in format {found}, and this version reads format {FORMAT}"
+            raise LawsError(f"{path}: {what}; {HOW_TO_FIT}")
+        try:
+            return cls.from_dict(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LawsError(f"{path}: damaged ({type(error).__name__}: {error}); {HOW_TO_FIT}") from None
+
+    def write(self, path: Path) -> None:
+        write_json({"format": FORMAT} | self.to_dict(), path)
 
     def to_dict(self) -> dict:
         """Everything that a file can hold."""
@@ -355,7 +397,7 @@ def _notes(accuracies: pd.DataFrame, items: pd.DataFrame | None, laws: Sequence[
     if models < FEW_MODELS:
         notes.append(
             f"{models} models were fitted: intervals from resampled models are too narrow when they are so few"
-            + (f"; with fewer than {FEWEST_MODELS} no claim is decided" if models < FEWEST_MODELS else "")
+            + (f"; with fewer than {MIN_MODELS} no claim is decided" if models < MIN_MODELS else "")
         )
     if table.calibration_seed.nunique() < 2:
         notes.append("one draw of the calibration set: the variance between draws is not in any interval")
@@ -366,32 +408,28 @@ def _notes(accuracies: pd.DataFrame, items: pd.DataFrame | None, laws: Sequence[
     return notes
 
 
-def exponents_table(analysis: Analysis) -> pd.DataFrame:
-    """One row for each stratum and exponent of the paper's law, with its intervals and what the paper publishes.
+def fit_table(
+    path: Path, forms: Sequence[str], held_out: Sequence[str], items: Path | None, resamples: int
+) -> tuple[pd.DataFrame, Analysis]:
+    """Read observations and analyse them; returns both.
 
-    Columns: stratum, exponent, factor, value, low and high (regression), bootstrap_low and bootstrap_high (models and
-    items resampled), published (missing for strata that the paper does not have).
+    Args:
+        path: CSV or parquet.
+        forms: names of the forms to compare; all if empty.
+        held_out: models to leave out of the fit, besides those that the table marks.
+        items: scores of items.
+        resamples: of the bootstrap.
+
+    Raises:
+        TableError, FitError, LookupError: one line that says what is wrong.
     """
-    factors = {p.name: p.factor for p in PAPER_LAW.parameters if p.factor}
-    names = {"N": "n_params", "B": "bits", "G": "group_size", "C": "calibration_size"}
-    own = analysis.intervals[analysis.intervals.form == PAPER_LAW.name]
-    indexed = own.set_index(["stratum", "parameter", "method"])
-    rows = []
-    for law in analysis.laws:
-        for name in law.params.index.intersection(list(factors)):
-            regression = indexed.loc[law.stratum, name, "regression (HC3)"]
-            both = indexed.loc[law.stratum, name, BOTH]
-            rows.append(
-                {
-                    "stratum": law.stratum,
-                    "exponent": name,
-                    "factor": names[factors[name]],
-                    "value": law.params[name],
-                    "low": regression.low,
-                    "high": regression.high,
-                    "bootstrap_low": both.low,
-                    "bootstrap_high": both.high,
-                    "published": published.EXPONENTS.get(law.stratum, {}).get(name),
-                }
-            )
-    return pd.DataFrame(rows)
+    chosen = [form_named(name) for name in forms] or FORMS
+    observations = read_observations(path)
+    unknown = sorted(set(held_out) - set(observations.model))
+    if unknown:
+        names = ", ".join(observations.model.unique())
+        raise TableError(f"{path}: there is no model {unknown[0]} to hold out; there are {names}")
+    observations["held_out"] = observations.held_out.astype(bool) | observations.model.isin(held_out)
+    observations = one_family_fitted(observations)
+    scores = None if items is None else pd.read_parquet(items)
+    return observations, analyse(observations, chosen, scores, resamples)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stratalaw.laws.rows import stratum_accuracies
-from stratalaw.variants import BASELINE_BITS
+from stratalaw.study.variants import BASELINE_BITS
 
 SAME = ["stratum", "model", "bits", "group_size", "calibration_size"]
 

@@ -17,6 +17,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy import stats
 
+from stratalaw.errors import StratalawError
 from stratalaw.laws import beta_binomial
 from stratalaw.laws.forms import FACTORS, PAPER_LAW, Form, form_named
 from stratalaw.laws.gauss_newton import solve
@@ -29,7 +30,7 @@ SMALLEST_SCALE = 0.01  # of adjusted accuracy
 ILL_CONDITIONED = 30  # Belsley, Kuh and Welsch, Regression Diagnostics
 
 
-class FitError(ValueError):
+class FitError(StratalawError):
     """A fit that cannot be made; the message says why in one line."""
 
 

@@ -19,6 +19,8 @@ from functools import cached_property
 import numpy as np
 import sympy
 
+from stratalaw.errors import StratalawError
+
 FACTORS = {
     "N": "n_params",
     "B": "bits",
@@ -26,6 +28,10 @@ FACTORS = {
     "G": "group_size",
     "C": "calibration_size",
 }
+
+
+class FormError(StratalawError):
+    """There is no such form of the law; the message is one line that names those that there are."""
 
 
 @dataclass(frozen=True)
@@ -266,9 +272,9 @@ def form_named(name: str) -> Form:
     """The form of a name.
 
     Raises:
-        LookupError: there is none; names those that there are.
+        FormError: there is none; names those that there are.
     """
     for form in FORMS:
         if form.name == name:
             return form
-    raise LookupError(f"there is no form {name}; there are {', '.join(form.name for form in FORMS)}")
+    raise FormError(f"there is no form {name}; there are {', '.join(form.name for form in FORMS)}")

@@ -63,6 +63,13 @@ class Baseline:
 
 
 BASELINES = (Baseline("mean", "the mean"), Baseline("size-bits-table", "a table of size and bits"))
+HOW_COMPARED = (
+    "Forms of the law on the same rows (3 bits and more, collapsed variants included), fitted in accuracy space and "
+    "compared by what they predict for sizes and bit-widths that they were not fitted to (held-out models take part "
+    "here). Errors are mean absolute errors in adjusted accuracy; the table also has the largest error and the "
+    f"coverage of {LEVEL:.0%} prediction intervals. Baselines that a law must beat: "
+    f"{' and '.join(baseline.title for baseline in BASELINES)}."
+)
 
 
 def compare(rows: Rows, forms: Sequence[Form] = FORMS, own: np.ndarray | None = None) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from stratalaw.laws import beta_binomial
 from stratalaw.laws.fit import LawFit, robust_scale
 from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows
-from stratalaw.resamples import RESAMPLES
 
+RESAMPLES = 1000
 FEW_MODELS = 10
 
 

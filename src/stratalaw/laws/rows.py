@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stratalaw.errors import StratalawError
 from stratalaw.laws.forms import FACTORS
-from stratalaw.variants import BASELINE_BITS
+from stratalaw.study.variants import BASELINE_BITS
 
 GENERAL = "general"
 PHASE_TRANSITION_BITS = 2
@@ -27,7 +28,7 @@ ABOUT = (
 )
 
 
-class TableError(ValueError):
+class TableError(StratalawError):
     """An observations table that cannot be used; the message is one line that names the row and the column."""
 
 

@@ -20,7 +20,7 @@ from scipy import stats
 MEMORIZATION, APPLICATION, REASONING = "memorization", "application", "reasoning"
 UTILIZATION = "utilization"  # application and reasoning pooled, as in the paper's first version
 LEVEL, POWER = 0.05, 0.8
-FEWEST_MODELS = 5
+MIN_MODELS = 5
 NEAR_CHANCE, SATURATED = 0.25, 0.9  # of the baseline's adjusted accuracy
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
 
@@ -187,6 +187,16 @@ CLAIMS = (
     ),
 )
 STRATA_DIFFER = "the exponents of the strata differ at all"
+HOW_JUDGED = (
+    "The paper's claims as hypotheses. ``probability``: one minus the one-sided p-value of the claim, by Student's t "
+    "with one degree of freedom fewer than models, on the standard error of a bootstrap over models and items; of "
+    f"“{STRATA_DIFFER}” one minus the p-value of Hotelling's test. A claim is ``supported`` or ``contradicted`` at a "
+    f"two-sided level of {LEVEL:g} divided by the number of claims ({len(CLAIMS) + 1}), otherwise ``not decidable``; "
+    f"with fewer than {MIN_MODELS} models nothing is decided. ``estimate``, ``low`` and ``high``: median and 95 % of "
+    f"the resamples. ``smallest_effect``: what this study would have found with {POWER:.0%} power. 2 bits are a phase "
+    f"of their own where the adjusted accuracy at 2 bits is below {NEAR_CHANCE:g} of the baseline's, more is recovered "
+    f"from 2 to 3 bits than from 3 to 4, and 4 bits keep at least {SATURATED:g} of it."
+)
 
 
 def judge(draws: Draws) -> pd.DataFrame:
@@ -200,7 +210,7 @@ def judge(draws: Draws) -> pd.DataFrame:
     n_claims = len(CLAIMS) + 1
     records = [_judge_claim(claim, draws, n_claims) for claim in CLAIMS]
     judged = pd.DataFrame([*records, _strata_differ(draws, n_claims)])
-    if draws.models < FEWEST_MODELS:
+    if draws.models < MIN_MODELS:
         judged["verdict"] = UNDECIDED
     return judged
 

@@ -7,17 +7,18 @@ from pathlib import Path
 import yaml
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
+from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.rows import GENERAL
+from stratalaw.models.shapes import shapes_of
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import predict
-from stratalaw.shapes import shapes_of
 from stratalaw.study import Name, Section, Study, describe
 
 MEAN_LEVEL = 0.95
 
 
-class DemandError(ValueError):
+class DemandError(StratalawError):
     """A demand that cannot be read; the message is one line that names the file and the key."""
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import pulp
 
-from stratalaw.files import readable_bytes
+from stratalaw.errors import StratalawError
+from stratalaw.units import readable_bytes
 
 TOLERANCE = 1e-7
 
@@ -55,7 +56,7 @@ class Plan:
     shortfall: float
 
 
-class Infeasible(ValueError):
+class Infeasible(StratalawError):
     """No plan meets every constraint; the message names those that bind, and ``nearest`` is the nearest plan."""
 
     def __init__(self, message: str, nearest: Plan | None) -> None:

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.fit import LawFit
-from stratalaw.variants import Quantization
+from stratalaw.study.variants import Quantization
 
 BITS_OF_A_SCALE = 16
 SAME_SIZE = 0.01  # relative difference below which a size counts as one that was fitted
 
 
-class PredictionError(ValueError):
+class PredictionError(StratalawError):
     """A prediction that cannot be made; the message says why in one line."""
 
 

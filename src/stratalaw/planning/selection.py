@@ -16,6 +16,7 @@ import pandas as pd
 import pulp
 from scipy import stats
 
+from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.fit import LawFit
 from stratalaw.laws.rows import rows_of
@@ -25,6 +26,10 @@ from stratalaw.study import Study
 # Keeps the first determinants from being zero; in units of a row's information it is nothing.
 RIDGE = 1e-6
 EXTREME = 0.02  # adjusted accuracies are taken to be no nearer to 0 and 1
+
+
+class SelectionError(StratalawError):
+    """Variants cannot be chosen; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,12 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
     Columns: model, variant, n_params, bits, effective_bits, group_size, calibration_size, seconds.
 
     Raises:
-        ValueError: a variant has no cost, or a model no size.
+        SelectionError: a variant has no cost, or a model no size.
     """
     cost = pd.read_csv(seconds_file)
     missing = {"model", "variant", "seconds", "n_params"} - set(cost.columns)
     if missing:
-        raise ValueError(f"{seconds_file}: the column {sorted(missing)[0]} is missing")
+        raise SelectionError(f"{seconds_file}: the column {sorted(missing)[0]} is missing")
     cost = cost.set_index(["model", "variant"])
     fitted_bits = analysis.laws[0].levels["bits"]
     tables = []
@@ -83,7 +88,7 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
         names = pd.MultiIndex.from_tuples([(model.name, q.name) for q in quantizations])
         unknown = names.difference(cost.index)
         if len(unknown):
-            raise ValueError(f"{seconds_file}: no seconds of {unknown[0][0]}/{unknown[0][1]}")
+            raise SelectionError(f"{seconds_file}: no seconds of {unknown[0][0]}/{unknown[0][1]}")
         own = cost.loc[names]
         about = {"model": model.name, "variant": names.get_level_values(1), "seconds": own.seconds.to_numpy()}
         tables.append(points_of(own.n_params.iloc[0], quantizations).assign(**about))
@@ -116,11 +121,11 @@ def select(designs: Designs, cost: np.ndarray, budget: float) -> np.ndarray:
         budget: in the same unit.
 
     Raises:
-        ValueError: the budget does not buy as many candidates as there are parameters.
+        SelectionError: the budget does not buy as many candidates as there are parameters.
     """
     n_needed = designs.rows.shape[2]
     if np.sort(cost)[:n_needed].sum() > budget:
-        raise ValueError(
+        raise SelectionError(
             f"a budget of {budget:.4g} does not buy {n_needed} variants, as many as the law has parameters; "
             f"the {n_needed} cheapest cost {np.sort(cost)[:n_needed].sum():.4g}"
         )

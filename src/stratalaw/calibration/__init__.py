@@ -1,0 +1,1 @@
+"""Calibration sets: which texts GPTQ sees."""

@@ -1,0 +1,99 @@
+"""Steps that a model takes in several passes over memory, taken in one on a GPU.
+
+transformers computes norms, rotations and gates one elementary operation after the other; on a GPU each reads and
+writes all activations. Within ``fused_steps`` the modules of a model that compute exactly these use one kernel each.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from unittest.mock import patch
+
+import torch
+
+ROTATION = "apply_rotary_pos_emb"  # as modules of transformers call it
+TRIED_TOKENS = 3
+
+
+@contextmanager
+def fused_steps(model) -> Iterator[None]:
+    """Within this context a model on a GPU takes its norms, rotations and gates in one pass each.
+
+    A step is replaced where the kernel gives the same for random activations; the others stay as they are.
+    """
+    if model.device.type != "cuda":
+        yield
+        return
+    with ExitStack() as replaced:
+        for owner, name, step in _fused(model):
+            replaced.enter_context(patch.object(owner, name, step))
+        yield
+
+
+def _fused(model) -> Iterator[tuple[object, str, Callable]]:
+    """What is replaced (owner, attribute) and by what."""
+    from stratalaw.engine import kernels
+
+    # Seeded: what is replaced must not differ between runs.
+    generator = torch.Generator(model.device).manual_seed(0)
+    draw = partial(torch.randn, generator=generator, dtype=model.dtype, device=model.device)
+    verdicts: dict[type, bool] = {}
+    rotations = set()
+    for module in model.modules():
+        if {"weight", "variance_epsilon"} <= vars(module).keys() | module._parameters.keys():
+            step = _norm(module, kernels.rms_norm)
+        elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+            step = _gated(module, kernels.silu_product)
+        else:
+            if hasattr(sys.modules[type(module).__module__], ROTATION):
+                rotations.add(type(module).__module__)
+            continue
+        kind = type(module)
+        if kind not in verdicts:
+            width = (module.gate_proj if hasattr(module, "gate_proj") else module).weight.shape[-1]
+            x = draw(1, TRIED_TOKENS, width)
+            verdicts[kind] = _agree(module.forward, step, x)
+        if verdicts[kind]:
+            yield module, "forward", step
+    for name in sorted(rotations):
+        former = getattr(sys.modules[name], ROTATION)
+        step = _rotation(former, kernels.rotate)
+        query, key, cos, sin = draw(4, 1, 2, TRIED_TOKENS, 8)
+        if _agree(former, step, query, key, cos[:, 0], sin[:, 0]):
+            yield sys.modules[name], ROTATION, step
+
+
+def _norm(module, kernel: Callable) -> Callable:
+    return lambda x: kernel(x, module.weight, module.variance_epsilon)
+
+
+def _gated(module, kernel: Callable) -> Callable:
+    return lambda x: module.down_proj(kernel(module.gate_proj(x), module.up_proj(x)))
+
+
+def _rotation(former: Callable, kernel: Callable) -> Callable:
+    def rotate(query, key, cos, sin, unsqueeze_dim: int = 1):
+        if unsqueeze_dim != 1 or len(query) != 1 or query.shape[-1] != cos.shape[-1]:
+            return former(query, key, cos, sin, unsqueeze_dim=unsqueeze_dim)
+        return kernel(query, cos, sin), kernel(key, cos, sin)
+
+    return rotate
+
+
+def _agree(former: Callable, step: Callable, *arguments: torch.Tensor) -> bool:
+    """Whether two steps give the same, to the rounding of the data type."""
+    try:
+        expected, found = (
+            _flat(function(*(argument.clone() for argument in arguments))) for function in (former, step)
+        )
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return bool((found - expected).norm() <= expected.norm() * torch.finfo(expected.dtype).eps)
+
+
+def _flat(found: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    parts = found if isinstance(found, tuple) else (found,)
+    return torch.cat([part.flatten() for part in parts])

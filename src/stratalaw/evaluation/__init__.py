@@ -1,0 +1,1 @@
+"""lm-eval's tasks: requests recorded once, answered by every variant, and scored."""

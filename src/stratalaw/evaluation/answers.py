@@ -1,0 +1,86 @@
+"""The answers of one variant to recorded requests, on dense bf16 weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stratalaw.engine import Batching, generate, log_likelihoods, make_batching
+from stratalaw.models.folder import CONFIG, ModelError, verify_model
+from stratalaw.quantization.gptq import AUDIT, verify_checkpoint
+
+NO_GENERATION = json.dumps({})  # the options of a request for a log-likelihood
+
+
+def load_dense(weights_folder: Path, device: str):
+    """A causal language model with bf16 weights, from a model's folder or from a packed checkpoint.
+
+    The weights are on the device once: the model is made without any, and takes those that were read.
+
+    Raises:
+        ModelError: a file is not what it was when the folder was made, or weights of the model are missing in it.
+    """
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME
+
+    from stratalaw.quantization.unpacking import dense_weights
+
+    (verify_checkpoint if (weights_folder / AUDIT).exists() else verify_model)(weights_folder)
+    config = AutoConfig.from_pretrained(weights_folder, trust_remote_code=False)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    model.load_state_dict(dense_weights(weights_folder, device), strict=False, assign=True)
+    model.tie_weights()
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if missing:
+        raise ModelError(f"{weights_folder}: no weights for {missing[0]} ({len(missing)} missing)")
+    if (weights_folder / GENERATION_CONFIG_NAME).exists():
+        model.generation_config = GenerationConfig.from_pretrained(weights_folder)
+    return model.to(device).eval()
+
+
+def context_length(model_folder: Path) -> int:
+    """Tokens that a model can take at once, from its configuration."""
+    return json.loads((model_folder / CONFIG).read_text())["max_position_embeddings"]
+
+
+def load_tokenizer(weights_folder: Path):
+    """The tokenizer beside a variant's weights."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(weights_folder, trust_remote_code=False)
+
+
+def batch_requests(requests: pd.DataFrame, max_length: int, tokens_per_batch: int) -> Batching:
+    """How the log-likelihoods among recorded requests are scored, the same for every variant."""
+    scored = requests[requests.generation == NO_GENERATION]
+    contexts, continuations = scored.context.tolist(), scored.continuation.tolist()
+    return make_batching(contexts, continuations, tokens_per_batch=tokens_per_batch, max_length=max_length)
+
+
+def answer(model, tokenizer, requests: pd.DataFrame, batching: Batching, tokens_per_batch: int) -> pd.DataFrame:
+    """A variant's answers, in the order of the requests (see ``harness.record_requests``).
+
+    ``batching``: what ``batch_requests`` made of the same requests, context length and ``tokens_per_batch``.
+
+    Columns: ``log_likelihood`` of the continuation (nats; missing for generations), ``is_greedy`` (False for them), and
+    ``text`` (missing for all but generations).
+    """
+    limits = {"tokens_per_batch": tokens_per_batch, "max_length": model.config.max_position_embeddings}
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": None}, index=requests.index)
+    for options, rows in requests.groupby("generation", sort=False):
+        contexts = rows.context.tolist()
+        if options := json.loads(options):
+            answers.loc[rows.index, "text"] = generate(model, tokenizer, contexts, **options, **limits)
+        else:
+            found = log_likelihoods(model, contexts, rows.continuation.tolist(), batching=batching, **limits)
+            answers.loc[rows.index, "log_likelihood"] = found.total
+            answers.loc[rows.index, "is_greedy"] = found.is_greedy
+    return answers

@@ -1,0 +1,156 @@
+"""The tasks of lm-eval that a study names."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Set
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+import lm_eval.tasks
+from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from stratalaw.study import StudyError, Task, Tasks
+
+LISTED = 12
+DEFINITION = re.compile(rb"^(?:task|group|tag): *[\"']?([\w.-]+)[\"']? *$", re.MULTILINE)
+
+
+def task_manager(evaluation: Tasks) -> TaskManager:
+    """lm-eval's tasks: those of the study's folder, or all that are installed.
+
+    Raises:
+        StudyError: the study names a task that is not among them; the message names the key and what is allowed.
+    """
+    folder = evaluation.tasks_folder
+    if folder is None:
+        manager = installed_tasks(frozenset(b.task for benchmarks in evaluation.strata.values() for b in benchmarks))
+    else:
+        manager = TaskManager(include_path=folder, include_defaults=False)
+    known = manager.all_tasks
+    for stratum, benchmarks in evaluation.strata.items():
+        for benchmark in benchmarks:
+            key = f"evaluation.strata.{stratum}"
+            if benchmark.task not in known:
+                alike = get_close_matches(benchmark.task, known, n=3)
+                allowed = known if len(known) <= LISTED else alike
+                hint = f"; {'allowed' if len(known) <= LISTED else 'alike'}: {', '.join(allowed)}" if allowed else ""
+                place = f"the folder {folder}" if folder else "lm-eval"
+                raise StudyError(f"{key}: {place} has no task {benchmark.task}{hint}")
+    return manager
+
+
+def check_metrics(manager: TaskManager, evaluation: Tasks) -> None:
+    """Refuse metrics and filters that the study's tasks do not have.
+
+    Raises:
+        StudyError: the message names the key and what is allowed.
+    """
+    for stratum, benchmarks in evaluation.strata.items():
+        for benchmark in benchmarks:
+            for config in task_configs(manager, benchmark.task):
+                check_task(benchmark, config, f"evaluation.strata.{stratum}")
+
+
+@cache
+def installed_tasks(names: frozenset[str] = frozenset()) -> TaskManager:
+    """lm-eval's own tasks: at least those with some names if any are given, else all.
+
+    To find all, lm-eval takes some seconds to read fourteen thousand files.
+    """
+    folders = folders_of(names)
+    if not folders:
+        return TaskManager()
+    logging.getLogger("lm_eval.tasks._index").setLevel(logging.ERROR)  # of tags that several folders share
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    return manager if all(is_complete(manager, name) for name in names) else TaskManager()
+
+
+def is_complete(manager: TaskManager, name: str) -> bool:
+    """Whether all members of a group, if it is one, are among the tasks, by their names."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return False
+    config = entry.cfg or {}
+    if "group" not in config:
+        return True
+    return all(isinstance(member, str) and is_complete(manager, member) for member in config["task"])
+
+
+def folders_of(names: Set[str]) -> list[str]:
+    """The folders of lm-eval that define some tasks or groups; none unless each is defined exactly once."""
+    installed = Path(lm_eval.tasks.__file__).parent
+    places = [
+        (found[1].decode(), installed / path.relative_to(installed).parts[0])
+        for path in installed.rglob("*.yaml")
+        for found in DEFINITION.finditer(path.read_bytes())
+        if found[1].decode() in names
+    ]
+    return sorted({str(folder) for _, folder in places}) if sorted(name for name, _ in places) == sorted(names) else []
+
+
+def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping]:
+    """The configurations of a task, or of all tasks within a group or tag, as their YAML files have them."""
+    entry = manager.task_index[name]
+    config = entry.cfg or {}
+    if "group" not in config and config:
+        yield config
+        return
+    for member in config.get("task", sorted(entry.tags)):
+        if isinstance(member, str):
+            yield from task_configs(manager, member)
+
+
+def data_set_of(manager: TaskManager, name: str) -> str | None:
+    """The data set of the Hub that a task, or every task of a group, is made from; None if it is on this machine.
+
+    Raises:
+        StudyError: the tasks of a group are made from several, which one commit cannot pin.
+    """
+    paths = {data_set_path(manager, config) for config in task_configs(manager, name)}
+    found = sorted(path for path in paths if path is not None and is_on_the_hub(path))
+    if len(found) > 1:
+        raise StudyError(f"the tasks of {name} come from several data sets ({', '.join(found)}); name them one by one")
+    return found[0] if found else None
+
+
+def data_set_path(manager: TaskManager, config: Mapping) -> str | None:
+    """What a task hands to ``datasets.load_dataset``."""
+    if "class" not in config:
+        return config.get("dataset_path")
+    # Tasks written in Python name it in their code.
+    return load_yaml(manager.task_index[config["task"]].yaml_path, resolve_func=True)["class"].DATASET_PATH
+
+
+def is_on_the_hub(path: str) -> bool:
+    """Whether a data set is a repository (``owner/name``), and neither a format such as json nor a folder."""
+    return "/" in path and not Path(path).exists()
+
+
+def check_task(benchmark: Task, config: Mapping, key: str) -> None:
+    """Refuse a metric that a task does not compute, and a filter that it does not have or that is left open."""
+    if "class" in config:
+        return  # only its code knows
+    metrics = metrics_of(config)
+    if benchmark.metric not in metrics:
+        raise StudyError(
+            f"{key}: the task {config['task']} has no metric {benchmark.metric}; allowed: {', '.join(metrics)}"
+        )
+    filters = [entry["name"] for entry in config.get("filter_list") or ()]
+    if benchmark.filter is None and len(filters) > 1:
+        raise StudyError(f"{key}: the task {config['task']} needs a filter; allowed: {', '.join(filters)}")
+    if benchmark.filter is not None and benchmark.filter not in filters:
+        allowed = ", ".join(filters) or "none"
+        raise StudyError(f"{key}: the task {config['task']} has no filter {benchmark.filter}; allowed: {allowed}")
+
+
+def metrics_of(config: Mapping) -> list[str]:
+    """The metrics that a task computes for each item."""
+    if "metric_list" not in config:
+        return DEFAULT_METRIC_REGISTRY[config.get("output_type", "generate_until")]
+    # A metric that is a function goes by the function's name.
+    return [str(entry["metric"]).rpartition(".")[2] for entry in config["metric_list"]]

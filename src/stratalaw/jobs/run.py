@@ -1,0 +1,59 @@
+"""A job of the workflow: one call of one stage, on a GPU of its own where there are some."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from stratalaw.jobs.call import Call, perform
+
+
+def export_library() -> None:
+    """Let jobs that run in an environment of their own (conda) find this library, which is not installed there."""
+    path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+
+
+def run(job: Any, stage: str, **arguments: Any) -> None:
+    """Call a stage for a job of the workflow; if it fails, print one line and exit with status 1.
+
+    Args:
+        job: the object ``snakemake`` of a workflow's script; its log is used, its config's ``warm_worker``, and, if it
+            asks for a GPU, its config's ``gpus`` and ``jobs_per_gpu`` (see ``study.configuration`` and ``jobs.lease``).
+        stage: a function of ``jobs.stages``, which is imported where it runs, so that a script itself starts at once.
+        arguments: lists of files become lists of text.
+    """
+    from stratalaw.jobs.lease import LeaseError
+    from stratalaw.jobs.worker import ask_worker
+
+    plain = {name: _plain(value) for name, value in arguments.items()}
+    call = Call(f"stratalaw.jobs.stages:{stage}", str(job.log[0]), plain)
+    try:
+        with _gpu_for(job):
+            error = (ask_worker if job.config["warm_worker"] else perform)(call)
+    except LeaseError as refused:
+        error = str(refused)
+    if error:
+        sys.exit(error)
+
+
+def _gpu_for(job: Any) -> AbstractContextManager[object]:
+    """A GPU of the job's own, where the workflow's config says how many there are."""
+    from stratalaw.jobs.lease import leased_gpu
+    from stratalaw.jobs.worker import address
+
+    if job.config["gpus"] is None or not job.resources.get("gpu"):
+        return nullcontext()
+    return leased_gpu(address().parent, job.config["gpus"], job.config["jobs_per_gpu"])
+
+
+def _plain(value: Any) -> Any:
+    """Snakemake's own kinds of text and list, as Python's."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value

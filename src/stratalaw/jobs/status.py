@@ -1,0 +1,120 @@
+"""How far a study is: done, running, failed by cause, and remaining, for each stage; and how long the rest will take.
+
+Everything is read from the results folder and the logs, so any machine can ask, while a run goes on or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from stratalaw.jobs.call import is_written
+from stratalaw.jobs.failures import Failure, classify
+from stratalaw.layout import Results
+from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.models.sources import weights_folder
+from stratalaw.pipeline import STAGES, Job, Stage, jobs_of
+from stratalaw.quantization.unquantizable import why_unquantizable
+from stratalaw.study import Study
+
+CAPTION = (
+    "Jobs that failed when they last ran, with the cause, the line of the log that shows it, and what to do, as "
+    "``stratalaw status`` shows them; read when the observations were made. A variant whose Hessian cannot be inverted "
+    "stays here: it cannot be quantized, and the laws do without it."
+)
+MIN_FINISHED_JOBS = 3  # finished jobs
+PAUSE_SECONDS = 3600  # nothing finished for so long: the run stood still, and the rate is measured anew
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How far a stage is.
+
+    Attributes:
+        stage: which one.
+        done: jobs that succeeded.
+        failed: jobs that failed when they last ran, with the reason.
+        running: jobs.
+        remaining: jobs that have yet to start.
+        seconds_left: at the rate at which it finished jobs until now, weighted by the model's size; None when unknown.
+    """
+
+    stage: Stage
+    done: int
+    failed: tuple[tuple[Job, Failure], ...]
+    running: int
+    remaining: int
+    seconds_left: float | None
+
+
+def status_of(study: Study, results: Results = Results()) -> list[StageStatus]:
+    """How far the stages of a study are.
+
+    Raises:
+        ModelError: the folder of a model is damaged.
+    """
+    jobs = jobs_of(study, results)
+    places = {model.name: weights_folder(model, results) for model in study.models}
+    sizes = {name: shapes_of_weights(place).n_params for name, place in places.items() if place}
+    of_stages = [(stage, [job for job in jobs if job.stage == stage]) for stage in STAGES]
+    return [_status(stage, own, sizes) for stage, own in of_stages if own]
+
+
+def _status(stage: Stage, jobs: Sequence[Job], sizes: Mapping[str, int]) -> StageStatus:
+    done = [job for job in jobs if job.is_done()]
+    undone = [job for job in jobs if not job.is_done()]
+    running = {job for job in undone if is_written(job.log)}
+    # What is said of a running job is of an earlier try.
+    failed = [(job, failure) for job in jobs if job not in running and (failure := failure_of(job))]
+    failed_for_good = sum(job.is_done() for job, _ in failed)
+    remaining = len(undone) - len(running) - (len(failed) - failed_for_good)
+    left = seconds_left(done, undone, sizes)
+    return StageStatus(stage, len(done) - failed_for_good, tuple(failed), len(running), remaining, left)
+
+
+def failure_of(job: Job) -> Failure | None:
+    """Why a job failed the last time, or None if it did not; what Slurm says comes first.
+
+    A job that found its variant unquantizable is done and failed.
+    """
+    if reason := why_unquantizable(job.outputs[0]):
+        return classify(reason)
+    if job.is_done():
+        return None
+    from_slurm = sorted(job.slurm_logs.glob("*.log"), key=lambda path: path.stat().st_mtime)[-1:]
+    logs = [path for path in (*from_slurm, job.log) if path.exists()]
+    return classify("\n".join(path.read_text(errors="replace") for path in logs))
+
+
+def seconds_left(done: Sequence[Job], undone: Sequence[Job], sizes: Mapping[str, int]) -> float | None:
+    """Seconds that jobs will take at the rate at which others finished since the last pause; None when too few did.
+
+    ``sizes``: parameters of the models that are there; other jobs count as 1.
+    """
+    if not undone:
+        return 0.0
+    finished = sorted((finished_at(job), sizes.get(job.model, 1)) for job in done)
+    pauses = [i for i in range(1, len(finished)) if finished[i][0] - finished[i - 1][0] > PAUSE_SECONDS]
+    recent = finished[pauses[-1] if pauses else 0 :]
+    if len(recent) < MIN_FINISHED_JOBS:
+        return None
+    # The first job's end is where the clock starts, so its own size does not count.
+    worked = sum(size for _, size in recent[1:])
+    return (recent[-1][0] - recent[0][0]) / worked * sum(sizes.get(job.model, 1) for job in undone)
+
+
+def finished_at(job: Job) -> float:
+    """Seconds since the epoch."""
+    return max(output.stat().st_mtime for output in job.outputs)
+
+
+def failures_table(statuses: Sequence[StageStatus]) -> pd.DataFrame:
+    """One row for each job that failed: stage, job, cause, the line of the log that shows it, advice, and the log."""
+    rows = [
+        (status.stage.name, job.name, failure.cause.name, failure.line, failure.cause.advice, str(job.log))
+        for status in statuses
+        for job, failure in status.failed
+    ]
+    return pd.DataFrame(rows, columns=["stage", "job", "cause", "line", "advice", "log"])

@@ -1,0 +1,131 @@
+"""Where everything is under ``results/``, said once: for the rules that make files and the library that reads them.
+
+Names may be Snakemake's wildcards: ``Results().model("{model}")`` is ``results/models/{model}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stratalaw.study import Calibration
+from stratalaw.study.variants import BASELINE_NAME
+
+# By name, the chapter of the report's menu and the label of each figure of a study.
+FIGURES: Mapping[str, tuple[str, str]] = {
+    "accuracy": ("Accuracy", "accuracy by bits"),
+    "effects": ("Accuracy", "group and calibration size"),
+    "predicted": ("Laws", "predicted against observed"),
+    "residuals": ("Laws", "residuals against each factor"),
+    "exponents": ("Laws", "exponents beside the paper's"),
+    "intervals": ("Laws", "exponents by method"),
+    "profiles": ("Laws", "likelihood profiles of the exponents"),
+    "forms": ("Laws", "forms compared on held-out data"),
+    "held_out": ("Laws", "predicted against observed on held-out sizes"),
+}
+
+# What the report says of tables, figures and pages, by the stage that makes them; a table and a figure of one name
+# share what is said.
+CAPTIONS: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observations",),
+    "coverage": ("coverage", "failures"),
+    "laws": ("exponents", "forms", "verdicts"),
+    "figures": tuple(name for name in FIGURES if name not in ("exponents", "forms")),
+    "explorer": ("explorer",),
+}
+# The files of a study by the stage that makes them.
+OF_STUDY: Mapping[str, tuple[str, ...]] = {
+    "observations": ("observations.csv", "observations.parquet", "items.parquet"),
+    "coverage": ("coverage.csv", "failures.csv"),
+    "laws": ("laws.json", "exponents.csv", "forms.csv", "verdicts.csv"),
+    "figures": tuple(f"figures/{name}.{suffix}" for suffix in ("svg", "png") for name in FIGURES),
+    "explorer": ("explorer.html",),
+    "summary": ("summary.rst",),
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The folder of results; ``root``: where it is.
+
+    ```
+    models/MODEL/                              weights, tokenizer, manifest.json
+    corpus/DATASET@COMMIT/FILE                 calibration text from the Hub
+    requests/MODEL/STRATUM.parquet             what lm-eval asks, tokenized
+    requests/MODEL/STRATUM.batches.safetensors how the requests share their tokens
+    calibration/MODEL/sSEED.parquet            calibration samples
+    checkpoints/MODEL/VARIANT/                 packed weights, audit.json
+    answers/MODEL/VARIANT/STRATUM.parquet      log-likelihoods and generated texts
+    scores/MODEL/VARIANT/STRATUM.parquet       the score of each item
+    scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
+    studies/STUDY/                             tables, laws, figures, pages
+    logs/STAGE/…, timings/STAGE/…              what each job printed, and how long it took
+    ```
+    """
+
+    root: Path = Path("results")
+
+    def model(self, model: str) -> Path:
+        return self.root / "models" / model
+
+    @property
+    def downloads(self) -> Path:
+        """Files that have arrived of models that have not."""
+        return self.root / "downloads"
+
+    def corpus(self, calibration: Calibration) -> Path:
+        """Where the calibration text is, or will be once it is fetched; on this machine it stays where it is."""
+        if calibration.dataset is None:
+            return Path(calibration.corpus)
+        repository = f"{calibration.dataset.replace('/', '--')}@{calibration.revision}"
+        return self.root / "corpus" / repository / calibration.corpus
+
+    def requests(self, model: str, stratum: str) -> Path:
+        return self.root / "requests" / model / f"{stratum}.parquet"
+
+    def batches(self, model: str, stratum: str) -> Path:
+        return self.root / "requests" / model / f"{stratum}.batches.safetensors"
+
+    def calibration(self, model: str, seed: int | str) -> Path:
+        return self.root / "calibration" / model / f"s{seed}.parquet"
+
+    def checkpoint(self, model: str, variant: str) -> Path:
+        return self.root / "checkpoints" / model / variant
+
+    def weights(self, model: str, variant: str) -> Path:
+        """The folder with the weights of a variant: the model itself, or a checkpoint."""
+        return self.model(model) if variant == BASELINE_NAME else self.checkpoint(model, variant)
+
+    def answers(self, model: str, variant: str, stratum: str) -> Path:
+        return self.root / "answers" / model / variant / f"{stratum}.parquet"
+
+    def scores(self, model: str, variant: str, stratum: str) -> Path:
+        return self.root / "scores" / model / variant / f"{stratum}.parquet"
+
+    def accuracies(self, model: str, variant: str, stratum: str) -> Path:
+        return self.scores(model, variant, stratum).with_suffix(".json")
+
+    def of_study(self, study: str, file: str = "") -> Path:
+        """A file of a study such as ``laws.json``, or its folder."""
+        return self.root / "studies" / study / file
+
+    def files_of_study(self, study: str, stage: str) -> list[Path]:
+        """All that a stage makes for a study."""
+        return [self.of_study(study, file) for file in OF_STUDY[stage]] + self.captions(study, stage)
+
+    def captions(self, study: str, stage: str) -> list[Path]:
+        return [self.of_study(study, f"captions/{name}.rst") for name in CAPTIONS.get(stage, ())]
+
+    def log(self, stage: str, job: str) -> Path:
+        """What a job printed; ``job``: its name, such as ``MODEL/VARIANT``."""
+        return self.root / "logs" / stage / f"{job}.log"
+
+    def timing(self, stage: str, job: str) -> Path:
+        """How long a job took, by Snakemake."""
+        return self.root / "timings" / stage / f"{job}.tsv"
+
+    @property
+    def slurm_logs(self) -> Path:
+        """Logs of Slurm's own (profiles/slurm/config.yaml: slurm-logdir)."""
+        return self.root / "logs" / "slurm"

@@ -1,0 +1,296 @@
+"""What a study needs from the Hugging Face Hub: pinned by commit, checked by hash, fetched once.
+
+Each file is fetched by huggingface_hub, which waits when the Hub limits requests and goes on where a connection broke.
+What has arrived stays in the folder of downloads until all is there, so that a download that was killed goes on where
+it was. Nothing that could run as code is fetched: no pickled weights and no Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+    hf_raise_for_status,
+    http_backoff,
+)
+from huggingface_hub.utils.sha import git_hash
+
+from stratalaw.errors import StratalawError
+from stratalaw.files import appears_whole, move_whole, sha256
+from stratalaw.models.folder import (
+    CONFIG,
+    INDEX,
+    TOKENIZERS,
+    WEIGHTS,
+    check_model,
+    goes_with_weights,
+    weight_names,
+    write_manifest,
+)
+from stratalaw.units import readable_bytes
+
+LOG = logging.getLogger(__name__)
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SECONDS_FOR_AN_ANSWER = 30
+LIMITED, UNAUTHORIZED, FORBIDDEN = 429, 401, 403
+BAD_TOKEN = "Invalid credentials in Authorization header"
+KEPT = "what has arrived is kept"
+PARTIAL = ".partial"
+HOW_TO_GIVE_A_TOKEN = "set HF_TOKEN, or log in with: hf auth login"
+
+
+class DownloadError(StratalawError):
+    """Something could not be fetched from the Hub; the message is one line that names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model or a data set of the Hub, at one commit (40 hexadecimal digits) or, to be pinned, at its newest."""
+
+    name: str
+    kind: Literal["model", "dataset"] = "model"
+    commit: str | None = None
+
+    @property
+    def page(self) -> str:
+        """Where a reader finds it."""
+        return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository.
+
+    ``checksum``: its SHA-256 if it is stored as a large file, and else the hash that git gives its content.
+    """
+
+    name: str
+    size: int
+    checksum: str
+
+
+def download_model(repository: Repository, target: Path, downloads: Path) -> None:
+    """Fetch a model (configuration, tokenizer, safetensors) into a folder that appears whole or not at all.
+
+    Args:
+        repository: pinned by its commit.
+        target: the model's folder; gets a manifest of SHA-256 sums, as a copied model does.
+        downloads: where files wait until all are there; on the same disk as ``target``.
+
+    Raises:
+        DownloadError: the Hub cannot be reached, refuses, or sent something else than it announced.
+        ModelError: the model has no configuration, tokenizer or safetensors.
+    """
+    waiting = downloads / f"{repository.name.replace('/', '--')}@{repository.commit}"
+    with _online(repository):
+        listed = {file.name: file for file in list_files(repository)}
+        check_names(repository, listed.keys())
+        if WEIGHTS not in listed:
+            _fetch(repository, listed[INDEX], waiting)  # says which files hold the weights
+        beside = [name for name in listed if goes_with_weights(name)]
+        names = sorted([*beside, *weight_names(listed.keys(), waiting)])
+        check_disk(waiting, sum(listed[name].size for name in names) - bytes_in(waiting))
+        for name in names:
+            _fetch(repository, listed[name], waiting)
+    _keep_only(set(names), waiting)
+    check_model(waiting)
+    write_manifest(waiting)  # reads all of it; a job that is killed meanwhile must lose nothing
+    move_whole(waiting, target)
+
+
+def download_file(repository: Repository, name: str, target: Path) -> None:
+    """Fetch one file of a repository; it appears whole or not at all.
+
+    Raises:
+        DownloadError: the Hub cannot be reached, refuses, or sent something else than it announced.
+    """
+    waiting = target.with_name(f"{target.name}.download")
+    try:
+        with _online(repository):
+            url = _address(repository, name)
+            about = get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
+            check_disk(waiting, (about.size or 0) - bytes_in(waiting))
+            _fetch(repository, HubFile(name, about.size or 0, about.etag or ""), waiting)
+        with appears_whole(target) as unfinished:
+            shutil.move(waiting / name, unfinished)
+    finally:
+        if not bytes_in(waiting):
+            shutil.rmtree(waiting, ignore_errors=True)
+
+
+def newest_commit(repository: Repository) -> str:
+    """The commit that a repository's main branch has now.
+
+    Raises:
+        DownloadError: the Hub cannot be reached, or has no such repository.
+    """
+    with _online(repository):
+        return _ask(f"{repository.kind}s/{repository.name}").json()["sha"]
+
+
+def list_files(repository: Repository) -> list[HubFile]:
+    """The files at the top of a repository, in the order of their names."""
+    page = _ask(f"{repository.kind}s/{repository.name}/tree/{repository.commit}")
+    entries = page.json()
+    while "next" in page.links:
+        page = _get(page.links["next"]["url"])
+        entries += page.json()
+    files = [entry for entry in entries if entry["type"] == "file"]
+    found = [HubFile(file["path"], file["size"], (file.get("lfs") or file)["oid"]) for file in files]
+    return sorted(found, key=lambda file: file.name)
+
+
+def check_names(repository: Repository, names: Collection[str]) -> None:
+    """Refuse a repository that is no model, before anything of it is fetched."""
+    if CONFIG not in names:
+        raise DownloadError(f"{repository.page} has no {CONFIG}: it is not a model of transformers")
+    if not any(name in names for name in TOKENIZERS):
+        raise DownloadError(f"{repository.page} has no tokenizer ({' or '.join(TOKENIZERS)})")
+    if WEIGHTS not in names and INDEX not in names:
+        raise DownloadError(
+            f"{repository.page} has no safetensors; weights in pickle formats can run code: not fetched"
+        )
+
+
+def check_disk(place: Path, needed: int) -> None:
+    """Refuse to fetch what the disk cannot hold (``needed``: bytes)."""
+    existing = next(parent for parent in [place.absolute(), *place.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise DownloadError(
+            f"{place}: the download needs {readable_bytes(needed)}, and {readable_bytes(free)} are free"
+        )
+
+
+def bytes_in(folder: Path) -> int:
+    """Size of all files in a folder; 0 if there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def endpoint() -> str:
+    """The Hub's address."""
+    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+
+
+def _ask(path: str) -> httpx.Response:
+    return _get(f"{endpoint()}/api/{path}")
+
+
+def _get(url: str) -> httpx.Response:
+    # HfApi asks once and gives up at a 429; huggingface_hub's own back-off waits as long as the Hub says.
+    response = http_backoff("GET", url, headers=build_hf_headers(), timeout=SECONDS_FOR_AN_ANSWER)
+    hf_raise_for_status(response)
+    return response
+
+
+def _fetch(repository: Repository, file: HubFile, folder: Path) -> None:
+    """Fetch a file into a folder unless it is there, and check it against its hash."""
+    path = folder / file.name
+    if not path.exists():
+        _download(repository, file, path)
+    found = sha256(path) if SHA256.fullmatch(file.checksum) else git_hash(path.read_bytes())
+    if found != file.checksum:
+        # The next run must not take it for whole; the other files stay.
+        path.unlink()
+        raise DownloadError(
+            f"{repository.page}: {file.name} has the hash {found}, the Hub says {file.checksum}; it was thrown away: "
+            "run again, and if it happens again, report it to the repository's owner"
+        )
+    LOG.info("%s at %s: %s, %d bytes, %s", repository.name, repository.commit, file.name, file.size, found)
+
+
+def _download(repository: Repository, file: HubFile, path: Path) -> None:
+    """Fetch a file; what arrives before an error or a kill stays beside it, and the next call goes on from there."""
+    # hf_hub_download throws away what has arrived.
+    partial = path.with_name(f"{path.name}{PARTIAL}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}  # a place in a compressed answer is none in the file
+    try:
+        with partial.open("ab") as content:
+            http_get(
+                _address(repository, file.name),
+                content,
+                resume_size=content.tell(),
+                headers=headers,
+                expected_size=file.size,
+            )
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DownloadError(f"{path}: the disk is full; make room and run again: {KEPT}") from error
+    partial.rename(path)
+
+
+def _keep_only(names: Set[str], folder: Path) -> None:
+    """Remove what is no file of the model, such as the manifest of a job that was killed before the model appeared."""
+    for path in folder.iterdir():
+        if path.name not in names:
+            path.unlink()
+
+
+def _address(repository: Repository, name: str) -> str:
+    return hf_hub_url(repository.name, name, repo_type=repository.kind, revision=repository.commit, endpoint=endpoint())
+
+
+@contextmanager
+def _online(repository: Repository) -> Iterator[None]:
+    """Let huggingface_hub use the network, silently, and say in one line what went wrong."""
+    offline, silent = constants.HF_HUB_OFFLINE, are_progress_bars_disabled()
+    constants.HF_HUB_OFFLINE = False  # jobs run offline but for the download
+    disable_progress_bars()
+    try:
+        yield
+    except (HfHubHTTPError, httpx.HTTPError) as error:
+        raise DownloadError(describe(error, repository)) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        if not silent:
+            enable_progress_bars()
+
+
+def describe(error: Exception, repository: Repository) -> str:
+    """What went wrong with a repository and what to do, in one line."""
+    page, kind = repository.page, {"model": "model", "dataset": "data set"}[repository.kind]
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status == UNAUTHORIZED and response.headers.get("X-Error-Message") == BAD_TOKEN:
+        return f"{page}: the Hub does not know the token that was sent; {HOW_TO_GIVE_A_TOKEN}"
+    if isinstance(error, GatedRepoError):
+        return f"{page} is gated: accept its terms on that page, then {HOW_TO_GIVE_A_TOKEN} (a token that may read it)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{page} has no commit {repository.commit}; correct the revision, or delete it and run stratalaw pin"
+    if isinstance(error, RemoteEntryNotFoundError):
+        return f"{page} has no file {str(response.url).rpartition('/')[2]} at commit {repository.commit}"
+    if isinstance(error, RepositoryNotFoundError) or status == UNAUTHORIZED:
+        return f"{page}: the Hub has no such {kind}, or it is private; for a private one {HOW_TO_GIVE_A_TOKEN}"
+    if status == FORBIDDEN:
+        return f"{page}: the token may not read it; {HOW_TO_GIVE_A_TOKEN}"
+    if status == LIMITED:
+        return f"{page}: the Hub still limits requests after several waits; run again later: {KEPT}"
+    if status is not None:
+        return f"{page}: the Hub answered with status {status}; run again later: {KEPT}"
+    return f"{endpoint()} cannot be reached ({error}); run again with a network: {KEPT}"

@@ -1,0 +1,173 @@
+"""What a model is made of: matrices that are quantized, the rest, and the cache of keys.
+
+Nothing is downloaded and no weights are made: transformers builds the model of a configuration on the meta device.
+Where there are weights, the headers of their files say the same within milliseconds, without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, tensor_shapes
+from stratalaw.study.variants import BASELINE_BITS, Quantization
+
+BYTES_OF_16_BITS = 2
+BYTES_OF_32_BITS = 4
+BITS_OF_A_SCALE = 16
+BYTES_OF_A_GROUP_INDEX = 4
+MATRIX_OF_A_LAYER = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix that GPTQ quantizes."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+    def groups(self, group_size: int) -> int:
+        """Groups of a row; the last one is short where the group size does not divide the input features."""
+        return 1 if group_size < 0 else math.ceil(self.in_features / group_size)
+
+    def is_ragged(self, group_size: int) -> bool:
+        return group_size > 0 and self.in_features % group_size != 0
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of a model.
+
+    Attributes:
+        matrices: those that GPTQ quantizes: the linear maps of the layers.
+        n_other: parameters that stay in 16 bits: embeddings, norms, biases, an untied output embedding.
+        n_embedding: those of them that are embeddings.
+        n_layers: decoder layers.
+        cache_width: numbers that the cache of keys and values takes for each token, over all layers.
+        max_length: tokens that the model can take.
+        hidden_size: width of the activations between layers.
+    """
+
+    matrices: tuple[Matrix, ...]
+    n_other: int
+    n_embedding: int
+    n_layers: int
+    cache_width: int
+    max_length: int
+    hidden_size: int
+
+    @cached_property
+    def n_quantized(self) -> int:
+        """Parameters that GPTQ quantizes."""
+        return sum(matrix.in_features * matrix.out_features for matrix in self.matrices)
+
+    @property
+    def widest(self) -> int:
+        """The largest number of input or output features of a matrix."""
+        return max(max(matrix.in_features, matrix.out_features) for matrix in self.matrices)
+
+    @property
+    def n_params(self) -> int:
+        return self.n_quantized + self.n_other
+
+    def weight_bytes(self, quantization: Quantization | None) -> int:
+        """Bytes of the weights as gptqmodel packs them (codes, scales, zero points, group indices), or in bf16."""
+        rest = self.n_other * BYTES_OF_16_BITS
+        if quantization is None:
+            return rest + self.n_quantized * BASELINE_BITS // 8
+        bits = quantization.bits
+        packed = 0
+        for matrix in self.matrices:
+            groups = matrix.groups(quantization.group_size)
+            codes = matrix.in_features * matrix.out_features * bits
+            packed += (codes + groups * matrix.out_features * (BITS_OF_A_SCALE + bits)) // 8
+            packed += matrix.in_features * BYTES_OF_A_GROUP_INDEX
+        return rest + packed
+
+    def cache_bytes(self, context: int) -> int:
+        """Bytes of the keys and values of ``context`` tokens in 16 bits."""
+        return context * self.cache_width * BYTES_OF_16_BITS
+
+    def memory_bytes(self, quantization: Quantization | None, context: int) -> int:
+        """Bytes that a user needs: weights, and keys and values of ``context`` tokens."""
+        return self.weight_bytes(quantization) + self.cache_bytes(context)
+
+
+def shapes_of(config_folder: Path) -> Shapes:
+    """The shapes of a causal language model of transformers.
+
+    Args:
+        config_folder: a folder with the model's ``config.json``; nothing else in it is read.
+
+    Raises:
+        ModelError: there is no configuration, or transformers does not know the architecture.
+    """
+    for talkative in ("torchao", "torch.utils._pytree"):  # of extensions that nothing here needs
+        logging.getLogger(talkative).setLevel(logging.ERROR)
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if not (config_folder / CONFIG).exists():
+        raise ModelError(f"{config_folder}: no {CONFIG}")
+    try:
+        config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
+    outputs = model.get_output_embeddings()
+    matrices = tuple(
+        Matrix(name, module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not outputs
+    )
+    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    embeddings = {id(module.weight): module.weight.numel() for module in (model.get_input_embeddings(), outputs)}
+    return Shapes(
+        matrices=matrices,
+        n_other=model.num_parameters() - quantized,
+        n_embedding=sum(embeddings.values()),
+        n_layers=config.num_hidden_layers,
+        cache_width=2 * config.num_hidden_layers * heads * head_size,
+        max_length=config.max_position_embeddings,
+        hidden_size=config.hidden_size,
+    )
+
+
+def shapes_of_weights(folder: Path) -> Shapes:
+    """The shapes of a model of the Llama kind (layers of linear maps) from its folder, without torch.
+
+    Raises:
+        ModelError: a file is damaged, or there are no matrices named as in a model of the Llama kind.
+    """
+    config = json.loads((folder / CONFIG).read_text())
+    stored = tensor_shapes(folder)
+    if config.get("tie_word_embeddings"):
+        stored.pop("lm_head.weight", None)
+    matrices = tuple(
+        Matrix(found[1], in_features=shape[1], out_features=shape[0])
+        for name, shape in stored.items()
+        if len(shape) == 2 and (found := MATRIX_OF_A_LAYER.fullmatch(name))
+    )
+    if not matrices:
+        raise ModelError(f"{folder}: no matrix is named like model.layers.0.mlp.up_proj.weight")
+    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
+    heads = config.get("num_key_value_heads") or config["num_attention_heads"]
+    head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return Shapes(
+        matrices=matrices,
+        n_other=sum(map(math.prod, stored.values())) - quantized,
+        n_embedding=sum(math.prod(shape) for name, shape in stored.items() if name.endswith(EMBEDDINGS)),
+        n_layers=config["num_hidden_layers"],
+        cache_width=2 * config["num_hidden_layers"] * heads * head_size,
+        max_length=config["max_position_embeddings"],
+        hidden_size=config["hidden_size"],
+    )

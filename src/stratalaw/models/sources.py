@@ -1,0 +1,83 @@
+"""Where a study's models come from: a folder on this machine, or a repository of the Hub."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from stratalaw.layout import Results
+from stratalaw.models.folder import CONFIG, ModelError, model_files
+from stratalaw.study import Model, StudyError
+
+REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
+
+
+def check_is_pinned(model: Model, key: str, study_file: str) -> None:
+    """Refuse a model that can only be a repository of the Hub, and has no revision."""
+    if is_unpinned(model):
+        raise StudyError(
+            f"{key}: there is no folder {model.source}, and for a repository of the Hub the revision is missing; "
+            f"run: stratalaw pin {study_file}"
+        )
+
+
+def check_architecture(folder: Path) -> None:
+    """Raise ModelError unless gptqmodel can quantize the model of a folder, without code of its own."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise ModelError(f"{folder}: no {CONFIG}")
+    config = json.loads(path.read_text())
+    if "quantization_config" in config:
+        raise ModelError(f"{path}: its weights are quantized already (quantization_config); give the original model")
+    architecture = config.get("model_type")
+    if architecture not in known_architectures():
+        raise ModelError(f"{path}: gptqmodel cannot quantize models of the type {architecture}")
+    if architecture not in own_architectures_of_transformers():
+        raise ModelError(
+            f"{path}: transformers has no models of the type {architecture}; code that comes with a model is not run"
+        )
+
+
+@cache
+def known_architectures() -> frozenset[str]:
+    """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
+    (package,) = find_spec("gptqmodel").submodule_search_locations
+    found: set[str] = set()
+    for statement in ast.walk(ast.parse((Path(package) / "models" / "auto.py").read_text())):
+        match statement:
+            case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
+                found |= {key.value for key in keys}
+            case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
+                found.add(key)
+    return frozenset(found)
+
+
+@cache
+def own_architectures_of_transformers() -> frozenset[str]:
+    """The types of models that transformers knows by itself; this part of it loads without torch."""
+    from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
+
+    return frozenset(CONFIG_MAPPING_NAMES)
+
+
+def is_unpinned(model: Model) -> bool:
+    """Whether a model's source can only be a repository of the Hub, and its commit is not given."""
+    names_repository = REPOSITORY_NAME.fullmatch(model.source) is not None
+    return model.revision is None and names_repository and not Path(model.source).is_dir()
+
+
+def files_of(model: Model) -> list[Path]:
+    """The files on this machine that a model is made of; none for one that comes from the Hub."""
+    return model_files(Path(model.source)) if model.revision is None else []
+
+
+def weights_folder(model: Model, results: Results) -> Path | None:
+    """Where the weights of a model are; None as long as they have not been fetched."""
+    places = [results.model(model.name)]
+    if model.revision is None:
+        places.append(Path(model.source))
+    return next((place for place in places if place.is_dir()), None)

@@ -1,0 +1,118 @@
+"""The observations table: accuracy of each variant of each model on each benchmark.
+
+It is the contract between measuring and fitting; see ``COLUMNS`` for what its columns mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from stratalaw.models.folder import ModelSize
+from stratalaw.study import Study
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
+
+COLUMNS = {
+    "model": "name of the model",
+    "family": "models of one family differ in size only",
+    "held_out": "left out of the fit",
+    "n_params": "parameters of the model",
+    "n_params_nonembedding": "parameters without the input embedding and an untied output embedding",
+    "variant": "bf16 or w{bits}-g{group}-c{samples}-s{seed}",
+    "bits": "nominal bits of a weight",
+    "group_size": "input features that share a scale and a zero point; missing for the baseline",
+    "calibration_size": "calibration samples; missing for the baseline",
+    "calibration_tokens": "calibration tokens; missing for the baseline",
+    "calibration_seed": "draw of the calibration set; missing for the baseline",
+    "effective_bits": "stored bits of a quantized weight, scales and zero points included",
+    "stratum": "memorization, application or reasoning",
+    "benchmark": "task of lm-eval",
+    "accuracy": "share of right answers",
+    "chance": "accuracy of guessing",
+    "n_items": "items of the benchmark",
+    "stderr": "standard error of the accuracy over items",
+    "accuracy_adjusted": "(accuracy - chance) / (1 - chance)",
+    "paired_difference": "accuracy minus that of the baseline on the same items",
+    "paired_stderr": "standard error of the paired difference",
+}
+
+CAPTION = (
+    "One row for each variant of each model on each benchmark: accuracy with its standard error over items, the "
+    "accuracy adjusted for chance, and the difference to bf16 on the same items. Effective bits count scales and zero "
+    "points."
+)
+
+
+def observe(
+    study: Study, sizes: Mapping[str, ModelSize], audits: Mapping[tuple[str, str], Mapping], items: pd.DataFrame
+) -> pd.DataFrame:
+    """Build the observations table.
+
+    Args:
+        study: names the models, variants and benchmarks.
+        sizes: of each model.
+        audits: of each quantized (model, variant); ``effective_bits`` and ``calibration_tokens`` are used.
+        items: one row for each item: model, variant, stratum, task, document, score.
+
+    Raises:
+        ValueError: a benchmark was answered on other items than by the baseline.
+    """
+    scores = items.pivot(index=["stratum", "task", "document"], columns=["model", "variant"], values="score")
+    benchmarks = [(stratum, benchmark) for stratum, members in study.evaluation.strata.items() for benchmark in members]
+    rows = []
+    for variant in study.variants().itertuples():
+        if (variant.model, variant.variant) not in scores:
+            continue
+        is_baseline = variant.variant == BASELINE_NAME
+        audit = {} if is_baseline else audits[variant.model, variant.variant]
+        about = {
+            "model": variant.model,
+            "family": variant.family,
+            "held_out": variant.held_out,
+            **vars(sizes[variant.model]),
+            "variant": variant.variant,
+            "bits": BASELINE_BITS if is_baseline else variant.bits,
+            "group_size": variant.group_size,
+            "calibration_size": variant.calibration_size,
+            "calibration_tokens": audit.get("calibration_tokens"),
+            "calibration_seed": variant.calibration_seed,
+            "effective_bits": audit.get("effective_bits", float(BASELINE_BITS)),
+        }
+        for stratum, benchmark in benchmarks:
+            of_task = scores.loc[stratum, benchmark.task]
+            own, baseline = of_task[variant.model, variant.variant], of_task[variant.model, BASELINE_NAME]
+            rows.append(
+                {**about, "stratum": stratum, "benchmark": benchmark.task, "chance": benchmark.chance}
+                | accuracy_of(own, benchmark.chance)
+                | paired_with(own, baseline, f"{variant.model}/{variant.variant}: {benchmark.task}")
+            )
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    integers = ("bits", "group_size", "calibration_size", "calibration_tokens", "calibration_seed")
+    return table.astype(dict.fromkeys(integers, "Int64"))
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean of independent values; not a number for a single one."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+def accuracy_of(scores: pd.Series, chance: float) -> dict[str, float]:
+    """Accuracy over items, its standard error, and the accuracy adjusted for chance."""
+    answered = scores.dropna().to_numpy()
+    accuracy = float(answered.mean())
+    return {
+        "accuracy": accuracy,
+        "n_items": len(answered),
+        "stderr": standard_error(answered),
+        "accuracy_adjusted": (accuracy - chance) / (1 - chance),
+    }
+
+
+def paired_with(scores: pd.Series, baseline: pd.Series, name: str) -> dict[str, float]:
+    """Mean difference to the baseline on the same items, and its standard error."""
+    if (scores.isna() != baseline.isna()).any():
+        raise ValueError(f"{name}: not the same items as the baseline's")
+    difference = (scores - baseline).dropna().to_numpy()
+    return {"paired_difference": float(difference.mean()), "paired_stderr": standard_error(difference)}

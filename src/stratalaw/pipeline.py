@@ -1,0 +1,134 @@
+"""The stages of the workflow and the jobs of a study, for all that must know them: rules, status and cost.
+
+A stage has one name: that of its rule, of its file in ``workflow/rules/``, of its folders in ``results/``,
+``results/logs/`` and ``results/timings/``, and of its row or column wherever stages are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stratalaw.layout import Results
+from stratalaw.study import Study
+from stratalaw.study.variants import BASELINE_NAME, Quantization
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the workflow.
+
+    Attributes:
+        name: of its rule.
+        makes: what one job of it makes, in words.
+        of: what it makes that for: the ``study``, each ``model``, each ``draw`` of a model's calibration set, or each
+            ``variant`` of a model.
+        on_gpu: whether its jobs use a GPU where there is one.
+    """
+
+    name: str
+    makes: str
+    of: str
+    on_gpu: bool = False
+
+
+# In the order of the data. calibration comes after requests, whose texts its samples must not contain.
+STAGES = (
+    Stage("models", "a model's folder, whole and checked", of="model"),
+    Stage("corpus", "the calibration text", of="study"),
+    Stage("requests", "every request that lm-eval makes, tokenized", of="model"),
+    Stage("calibration", "a draw of calibration samples", of="draw"),
+    Stage("checkpoints", "a GPTQ checkpoint with its audit", of="variant", on_gpu=True),
+    Stage("answers", "a variant's answers to the requests", of="variant", on_gpu=True),
+    Stage("scores", "the score of each item by lm-eval's metrics", of="variant"),
+    Stage("observations", "the accuracy of every variant on every benchmark", of="study"),
+    Stage("coverage", "what was observed of what the study names", of="study"),
+    Stage("laws", "the fitted laws", of="study"),
+    Stage("figures", "the figures", of="study"),
+    Stage("explorer", "the interactive page", of="study"),
+    Stage("summary", "the report's landing page", of="study"),
+)
+STAGE = {stage.name: stage for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a study.
+
+    Attributes:
+        stage: which stage it belongs to.
+        name: what it makes that for, as its log is named: ``STUDY``, ``MODEL``, ``MODEL/sSEED`` or ``MODEL/VARIANT``.
+        model: the model; empty for a job of the whole study.
+        variant: the variant's name; empty for other jobs.
+        outputs: what it makes.
+        log: what it printed.
+        slurm_logs: the folder of Slurm's logs of it.
+        after: places, in the list of all jobs, of those that must have ended.
+    """
+
+    stage: Stage
+    name: str
+    model: str
+    variant: str
+    outputs: tuple[Path, ...]
+    log: Path
+    slurm_logs: Path
+    after: tuple[int, ...]
+
+    def is_done(self) -> bool:
+        return all(output.exists() for output in self.outputs)
+
+
+def jobs_of(study: Study, results: Results) -> list[Job]:
+    """All jobs of a study, each after those that it waits for."""
+    jobs: list[Job] = []
+    places: dict[tuple[str, str], int] = {}
+    strata, calibration = list(study.evaluation.strata), study.calibration
+    models = [model.name for model in study.models]
+    variants = [(str(row.model), str(row.variant)) for row in study.variants().itertuples()]
+    quantized = [(model, variant) for model, variant in variants if variant != BASELINE_NAME]
+
+    def add(
+        stage: str, outputs: Iterable[Path], after: Iterable[tuple[str, str]] = (), model: str = "", part: str = ""
+    ) -> None:
+        name = "/".join(filter(None, (model or study.name, part)))
+        wildcards = [model, part.removeprefix("s") if stage == "calibration" else part]
+        slurm = results.slurm_logs / f"rule_{stage}" / "_".join(filter(None, wildcards))
+        places[stage, name] = len(jobs)
+        variant = part if STAGE[stage].of == "variant" else ""
+        waits_for = tuple(places[key] for key in after)
+        jobs.append(Job(STAGE[stage], name, model, variant, tuple(outputs), results.log(stage, name), slurm, waits_for))
+
+    for model in models:
+        add("models", [results.model(model)], model=model)
+    if calibration.dataset is not None:
+        add("corpus", [results.corpus(calibration)])
+    for model in models:
+        recorded = [file(model, stratum) for stratum in strata for file in (results.requests, results.batches)]
+        add("requests", recorded, [("models", model)], model)
+    text = [] if calibration.dataset is None else [("corpus", study.name)]
+    draws = {(model, Quantization.from_name(variant).calibration_seed) for model, variant in quantized}
+    for model, seed in sorted(draws, key=lambda draw: (models.index(draw[0]), draw[1])):
+        asked = [("requests", model)] if calibration.overlap_words else []
+        add("calibration", [results.calibration(model, seed)], [("models", model), *text, *asked], model, f"s{seed}")
+    for model, variant in quantized:
+        drawn = ("calibration", f"{model}/s{Quantization.from_name(variant).calibration_seed}")
+        add("checkpoints", [results.checkpoint(model, variant)], [("models", model), drawn], model, variant)
+    for model, variant in variants:
+        weights = ("models", model) if variant == BASELINE_NAME else ("checkpoints", f"{model}/{variant}")
+        answered = [results.answers(model, variant, stratum) for stratum in strata]
+        add("answers", answered, [weights, ("requests", model)], model, variant)
+    for model, variant in variants:
+        scored = [file(model, variant, stratum) for stratum in strata for file in (results.scores, results.accuracies)]
+        add("scores", scored, [("requests", model), ("answers", f"{model}/{variant}")], model, variant)
+    measured = [("models", model) for model in models]
+    measured += [("checkpoints", f"{model}/{variant}") for model, variant in quantized]
+    measured += [("scores", f"{model}/{variant}") for model, variant in variants]
+    add("observations", results.files_of_study(study.name, "observations"), measured)
+    observed = ("observations", study.name)
+    add("coverage", results.files_of_study(study.name, "coverage"), [observed])
+    add("laws", results.files_of_study(study.name, "laws"), [observed, ("coverage", study.name)])
+    for stage in ("figures", "explorer", "summary"):
+        add(stage, results.files_of_study(study.name, stage), [observed, ("laws", study.name)])
+    return jobs

@@ -1,0 +1,58 @@
+"""Which of gptqmodel's kernels a user would run a checkpoint on; the fastest that supports every matrix.
+
+This project scores dense weights, so that the kernel is the same for every variant; a user does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stratalaw.models.shapes import Matrix
+from stratalaw.study.variants import Quantization
+
+ALL_GROUP_SIZES = frozenset({-1, 16, 32, 64, 128, 256, 512, 1024})
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel of gptqmodel supports.
+
+    ``divides``: the features of a matrix are multiples of it; ``takes_ragged_groups``: the last group may be short;
+    ``takes_asymmetric``: zero points may differ from the middle.
+    """
+
+    name: str
+    bits: frozenset[int]
+    group_sizes: frozenset[int]
+    divides: int = 1
+    takes_ragged_groups: bool = True
+    takes_asymmetric: bool = True
+
+    def supports(self, quantization: Quantization, symmetric: bool, matrix: Matrix) -> bool:
+        return (
+            quantization.bits in self.bits
+            and quantization.group_size in self.group_sizes
+            and (symmetric or self.takes_asymmetric)
+            and matrix.in_features % self.divides == 0
+            and matrix.out_features % self.divides == 0
+            and (self.takes_ragged_groups or not matrix.is_ragged(quantization.group_size))
+        )
+
+
+# From the fastest, as gptqmodel 7.6 chooses on an NVIDIA GPU since Ampere; some GPUs have still faster ones for the
+# same checkpoints as Marlin (Machete on Hopper).
+KERNELS = (
+    Kernel("Marlin", frozenset({4, 8}), frozenset({-1, 32, 64, 128}), 1, False, False),
+    Kernel("ExLlamaV2", frozenset({4}), frozenset({-1, 32, 64, 128}), 32, False),
+    Kernel("Triton", frozenset({2, 4, 8}), ALL_GROUP_SIZES, 32),
+    Kernel("Torch", frozenset({2, 3, 4, 8}), ALL_GROUP_SIZES),
+)
+
+
+def kernel_of(quantization: Quantization, symmetric: bool, matrices: Iterable[Matrix]) -> str:
+    """The fastest kernel that takes every matrix of a checkpoint."""
+    shapes = set(matrices)
+    return next(
+        kernel.name for kernel in KERNELS if all(kernel.supports(quantization, symmetric, matrix) for matrix in shapes)
+    )

@@ -1,0 +1,157 @@
+"""Whether a study can run, before it does: from the models' configurations alone, without weights and without a GPU."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from stratalaw.cost.rates import rates_of
+from stratalaw.cost.resources import BYTES_OF_A_MEGABYTE, resources_of_answers, resources_of_checkpoint
+from stratalaw.cost.workload import work_of
+from stratalaw.layout import Results
+from stratalaw.models.known_shapes import shapes_of_study
+from stratalaw.models.shapes import Shapes
+from stratalaw.preparation.inference_kernels import kernel_of
+from stratalaw.study import Study, StudyError
+from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.units import readable_bytes
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of a variant before it is made.
+
+    Attributes:
+        model: name of the model.
+        quantization: which variant of it.
+        weight_bytes: of the packed checkpoint.
+        gpu_bytes: GPU memory that its jobs ask for, the first time.
+        ragged: row lengths that the group size does not divide, with the matrices that have them.
+        kernel: what a user would run it on.
+        gpu_seconds: that its jobs take on the GPU whose rates were measured.
+    """
+
+    model: str
+    quantization: Quantization
+    weight_bytes: int
+    gpu_bytes: int
+    ragged: dict[int, list[str]]
+    kernel: str
+    gpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A study as it would run.
+
+    Attributes:
+        checkpoints: every quantized variant.
+        disk_bytes: what models and checkpoints that are not there yet will take.
+        free_bytes: what the disk has.
+        problems: why it cannot run, one line each.
+    """
+
+    checkpoints: list[Checkpoint]
+    disk_bytes: int
+    free_bytes: int
+    problems: list[str]
+
+
+def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results = Results()) -> Preflight:
+    """Look at every variant of a study.
+
+    Args:
+        study: a model on the Hub must be pinned; only its configuration is fetched.
+        study_file: for messages.
+        gpu_bytes: memory of one GPU.
+        results: where models and checkpoints are, as far as they are made.
+
+    Raises:
+        StudyError: a model is not pinned, is not there, or cannot be quantized.
+        DownloadError: the configuration of a model cannot be fetched.
+    """
+    shapes = shapes_of_study(study, study_file, results)
+    checkpoints = list(checkpoints_of(study, shapes))
+    disk = disk_bytes(shapes, checkpoints, results)
+    existing = results.root if results.root.exists() else Path()
+    free = shutil.disk_usage(existing).free
+    problems = [
+        f"{model}: its jobs ask for {readable_bytes(needed)} of GPU memory, and a GPU has {readable_bytes(gpu_bytes)}"
+        for model in shapes
+        if (needed := max((c.gpu_bytes for c in checkpoints if c.model == model), default=0)) > gpu_bytes
+    ]
+    if disk > free:
+        needed, has = readable_bytes(disk), readable_bytes(free)
+        problems.append(f"{existing.resolve()}: models and checkpoints need {needed}, and {has} are free")
+    return Preflight(checkpoints, disk, free, problems)
+
+
+def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs_run_here: bool) -> None:
+    """Look at every variant of some models of a study before any of their jobs runs.
+
+    GPU memory is checked only where jobs run on this machine: what a cluster's nodes have is not known here.
+
+    Raises:
+        StudyError: it cannot run; one line says why.
+        DownloadError: the configuration of a model cannot be fetched.
+    """
+    wanted = [model for model in study.models if model.name in models]
+    if not wanted:
+        return
+    gpu_bytes = smallest_gpu_bytes() if jobs_run_here else math.inf
+    problems = preflight(study.model_copy(update={"models": wanted}), study_file, gpu_bytes).problems
+    if problems:
+        raise StudyError(f"{study_file}: {'; '.join(problems)}")
+
+
+def smallest_gpu_bytes() -> float:
+    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none, or none that tells."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return math.inf
+    # A GPU that shares the memory of the machine has none of its own to tell: [N/A].
+    return min((int(mebibytes) * 2**20 for mebibytes in listed.split() if mebibytes.isdecimal()), default=math.inf)
+
+
+def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Checkpoint]:
+    """Every quantized variant of a study."""
+    variants, rates, workload = study.variants(), rates_of(), work_of(study.evaluation)
+    answers = {name: rates.answers(model, workload) for name, model in shapes.items()}
+    gpu_mb = {name: resources_of_answers(model, study.evaluation).gpu_mem_mb for name, model in shapes.items()}
+    tokens, batch_size = study.calibration.tokens, study.gptq.batch_size
+    for row in variants[variants.variant != BASELINE_NAME].itertuples():
+        quantization, model = Quantization.from_name(row.variant), shapes[row.model]
+        ragged: dict[int, list[str]] = {}
+        for matrix in model.matrices:
+            kind = matrix.name.rpartition(".")[2]
+            if matrix.is_ragged(quantization.group_size) and kind not in ragged.setdefault(matrix.in_features, []):
+                ragged[matrix.in_features].append(kind)
+        asked = resources_of_checkpoint(model, quantization, tokens, batch_size)
+        yield Checkpoint(
+            model=row.model,
+            quantization=quantization,
+            weight_bytes=model.weight_bytes(quantization),
+            gpu_bytes=max(asked.gpu_mem_mb, gpu_mb[row.model]) * BYTES_OF_A_MEGABYTE,
+            ragged=ragged,
+            kernel=kernel_of(quantization, study.gptq.symmetric, model.matrices),
+            gpu_seconds=rates.checkpoint(model, quantization.calibration_size * tokens) + answers[row.model],
+        )
+
+
+def disk_bytes(shapes: dict[str, Shapes], checkpoints: list[Checkpoint], results: Results) -> int:
+    """What models and checkpoints that are not there yet will take."""
+    models = [model.weight_bytes(None) for name, model in shapes.items() if not results.model(name).exists()]
+    missing = [
+        checkpoint.weight_bytes
+        for checkpoint in checkpoints
+        if not results.checkpoint(checkpoint.model, checkpoint.quantization.name).exists()
+    ]
+    return sum(models) + sum(missing)

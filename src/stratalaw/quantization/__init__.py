@@ -1,0 +1,1 @@
+"""GPTQ checkpoints: how they are made, audited, and read again."""

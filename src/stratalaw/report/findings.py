@@ -1,0 +1,104 @@
+"""What a study found, in at most five sentences with numbers: what one would tell a colleague first."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from stratalaw.laws import stratum_accuracies
+from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.forms import PAPER_LAW
+from stratalaw.laws.holdout import BASELINES, EACH_SIZE
+from stratalaw.laws.rows import GENERAL
+from stratalaw.study.variants import BASELINE_BITS
+
+NEXT_TO_NOTHING = 0.02  # of adjusted accuracy: what is left of it means nothing
+
+
+def findings(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
+    """The sentences; one that the study cannot support is left out."""
+    accuracies = stratum_accuracies(observations)
+    sentences = [
+        what_bits_leave(accuracies),
+        what_loses_most(accuracies),
+        what_groups_and_calibration_do(accuracies),
+        how_laws_predict(analysis),
+        what_claims_survive(analysis),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def shares_kept(accuracies: pd.DataFrame, by: str) -> pd.Series:
+    """Mean adjusted accuracy of the quantized variants over that of their models' baselines, by a column.
+
+    A ratio of means, not a mean of ratios: a model that knows next to nothing unquantized would outweigh all others.
+    """
+    is_baseline = accuracies.bits >= BASELINE_BITS
+    baseline = accuracies[is_baseline].set_index(["model", "stratum"]).accuracy_adjusted
+    quantized = accuracies[~is_baseline]
+    own = pd.MultiIndex.from_frame(quantized[["model", "stratum"]])
+    means = quantized.assign(baseline=baseline.reindex(own).to_numpy()).dropna(subset="baseline").groupby(by)
+    kept = means.accuracy_adjusted.mean() / means.baseline.mean()
+    return kept[means.baseline.mean() > NEXT_TO_NOTHING]
+
+
+def overall(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """The rows in general, or those of the only stratum."""
+    return accuracies[accuracies.stratum == GENERAL] if (accuracies.stratum == GENERAL).any() else accuracies
+
+
+def what_bits_leave(accuracies: pd.DataFrame) -> str:
+    kept = shares_kept(overall(accuracies), "bits")
+    if kept.empty:
+        return ""
+    parts = [f"{100 * share:.0f} % at {bits:g} bits" for bits, share in kept.sort_index(ascending=False).items()]
+    return f"Of what the unquantized models know beyond guessing, {', '.join(parts)} is left on average."
+
+
+def what_loses_most(accuracies: pd.DataFrame) -> str:
+    strata = accuracies[accuracies.stratum != GENERAL]
+    widths = sorted(strata[strata.bits < BASELINE_BITS].bits.unique())
+    bits = next((width for width in widths if width > 2), next(iter(widths), None))
+    share = 100 * shares_kept(strata[strata.bits.isin([bits, BASELINE_BITS])], "stratum").sort_values()
+    if len(share) < 2:
+        return ""
+    others = ", ".join(f"{name} {value:.0f} %" for name, value in share.iloc[1:].items())
+    return f"At {bits:g} bits {share.index[0]} suffers most: {share.iloc[0]:.0f} % is left, of {others}."
+
+
+def what_groups_and_calibration_do(accuracies: pd.DataFrame) -> str:
+    rows = overall(accuracies)
+    rows = rows[rows.bits < BASELINE_BITS]
+    widths = [width for width in sorted(rows.bits.unique()) if width > 2]
+    if not widths:
+        return ""
+    rows, parts = rows[(rows.bits == widths[0]) & ~(rows.group_size <= 0)], []
+    for column, what in (("group_size", "groups of"), ("calibration_size", "calibration samples:")):
+        means = 100 * rows.groupby(column).accuracy_adjusted.mean()
+        if len(means) > 1:
+            low, high = means.index[0], means.index[-1]
+            parts.append(f"{what} {high:g} instead of {low:g} change it by {means[high] - means[low]:+.1f} points")
+    return f"There the adjusted accuracy also follows the rest: {', and '.join(parts)}." if parts else ""
+
+
+def how_laws_predict(analysis: Analysis) -> str:
+    column = f"{EACH_SIZE} mae"
+    if column not in analysis.forms:
+        return ""
+    table = analysis.forms[analysis.forms.stratum == overall(analysis.forms).stratum.iloc[0]]
+    error = 100 * table.set_index("form")[column]
+    baselines = [baseline.name for baseline in BASELINES]
+    best = error.drop(baselines, errors="ignore").idxmin()
+    paper = f"within {error[PAPER_LAW.name]:.1f} points of adjusted accuracy on average by the paper's law"
+    rival = "the best of all forms" if best == PAPER_LAW.name else f"within {error[best]:.1f} by the best form ({best})"
+    baseline = f"within {error[baselines].min():.1f} by the better baseline"
+    return f"A size that was not fitted is predicted {paper}, {rival}, and {baseline}."
+
+
+def what_claims_survive(analysis: Analysis) -> str:
+    counts = analysis.verdicts.verdict.value_counts()
+    parts = [
+        f"{counts[verdict]} {verdict}"
+        for verdict in ("supported", "contradicted", "not decidable")
+        if verdict in counts
+    ]
+    return f"Of {len(analysis.verdicts)} claims of the paper, {', '.join(parts)}."

@@ -1,0 +1,268 @@
+"""Figures of the laws: what they predict, what they miss, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import chi2
+
+from stratalaw.laws.analysis import Analysis, fitted_rows
+from stratalaw.laws.fit import LawFit
+from stratalaw.laws.forms import PAPER_LAW
+from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE, LARGEST
+from stratalaw.laws.rows import GENERAL, stratum_accuracies
+from stratalaw.laws.tables import exponents_table
+from stratalaw.study.variants import BASELINE_BITS
+from stratalaw.units import readable_count
+
+STRATUM_COLORS = {
+    "memorization": "#3b6fb6",
+    "application": "#d1862c",
+    "reasoning": "#4f9a57",
+    GENERAL: "#555555",
+}
+BITS_COLORS = {2: "#b2182b", 3: "#e0862f", 4: "#4393c3", 8: "#2d3e6e"}
+ERROR_TICKS = (1, 2, 5, 10, 20, 50)  # points
+LEVEL = 0.95
+LAW_CAPTIONS = {
+    "predicted": (
+        "Adjusted accuracy as the paper's law predicts it against what was observed, for every variant. Filled: rows "
+        "that the law was fitted to. Open: held-out models (diamonds) and 2 bits, which the fit leaves out. The "
+        "adjusted R² is that of the regression on the logarithms, not of the points shown."
+    ),
+    "residuals": (
+        "Observed minus predicted adjusted accuracy of the paper's law against each factor, for the rows that it was "
+        "fitted to. A trend shows what the form misses."
+    ),
+    "intervals": (
+        "Exponents of the paper's law with 95 % intervals by method: the regression's own (robust to unequal "
+        "variances), models resampled, items resampled (jointly over variants), both, least squares in accuracy space, "
+        "and the profile likelihood, which keeps 2 bits and collapsed variants and therefore answers another question."
+    ),
+    "profiles": (
+        "Profile likelihood of each exponent of the paper's law (beta-binomial error, floor at chance, 2 bits and "
+        "collapsed variants included): what fixing an exponent at a value costs when all other parameters are fitted "
+        f"anew. Below the dashed line lies the {LEVEL:.0%} interval."
+    ),
+    "held_out": (
+        "Each model as it is predicted by a fit to the other sizes, against what was observed: the paper's law above, "
+        "its rival with the lowest such error below (3 bits and more)."
+    ),
+}
+EXPONENT_NAMES = {
+    "alpha": "α (model size)",
+    "beta": "β (log2 bits)",
+    "gamma": "γ (log2 calibration samples)",
+    "delta": "δ (group size)",
+}
+FACTOR_LABELS = {
+    "n_params": "parameters",
+    "bits": "bits",
+    "group_size": "group size",
+    "calibration_size": "calibration samples",
+}
+
+
+def row_of_panels(names: Sequence[str], height: float = 3.6, **options) -> tuple[Figure, np.ndarray]:
+    """A figure with one panel for each name, side by side."""
+    figure, panels = plt.subplots(1, len(names), figsize=(3.7 * len(names), height), squeeze=False, **options)
+    for panel, name in zip(panels[0], names, strict=True):
+        panel.set_title(name)
+    return figure, panels[0]
+
+
+def predicted_against_observed(observations: pd.DataFrame, laws: Sequence[LawFit]) -> Figure:
+    """What each law predicts against what was observed, in adjusted accuracy; open: rows not fitted."""
+    accuracies = stratum_accuracies(observations)
+    quantized = accuracies[accuracies.bits < BASELINE_BITS]
+    figure, panels = row_of_panels([law.stratum for law in laws], sharex=True, sharey=True)
+    for panel, law in zip(panels, laws, strict=True):
+        rows = quantized[quantized.stratum == law.stratum]
+        predicted = law.predict(rows)
+        for marker, held_out in (("o", False), ("D", True)):
+            for bits in sorted(rows.bits.unique()):
+                of_bits = (rows.bits == bits) & (rows.held_out == held_out)
+                fitted = not held_out and bits > 2
+                panel.scatter(
+                    100 * rows[of_bits].accuracy_adjusted,
+                    100 * predicted[of_bits],
+                    s=18,
+                    marker=marker,
+                    edgecolors=BITS_COLORS.get(bits, "black"),
+                    facecolors=BITS_COLORS.get(bits, "black") if fitted else "none",
+                    linewidths=0.9,
+                    alpha=0.8,
+                    label=f"{bits:g} bits" + (", held-out model" if held_out else "" if fitted else ", not fitted"),
+                )
+        panel.axline((0, 0), slope=1, color="grey", lw=0.8, ls="--")
+        panel.set(xlabel="observed, %", title=f"{law.stratum}\nadj. R² {law.adjusted_r_squared:.3f} (log space)")
+    panels[0].set_ylabel("predicted, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def sentence(text: str) -> Figure:
+    """A figure that says why there is nothing to plot."""
+    figure = plt.figure(figsize=(6, 1))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
+def residuals_against_factors(observations: pd.DataFrame, laws: Sequence[LawFit]) -> Figure:
+    """Observed minus predicted adjusted accuracy (points) against each factor, for the fitted rows of each law."""
+    accuracies = stratum_accuracies(observations)
+    figure, panels = plt.subplots(
+        len(laws), len(FACTOR_LABELS), figsize=(3.1 * len(FACTOR_LABELS), 2.1 * len(laws)), sharey=True, squeeze=False
+    )
+    for panel, label in zip(panels[-1], FACTOR_LABELS.values(), strict=True):
+        panel.set_xlabel(label)
+    for row, law in zip(panels, laws, strict=True):
+        table, _ = fitted_rows(accuracies, law.stratum)
+        residual = 100 * (table.accuracy_adjusted - law.predict(table))
+        for panel, factor in zip(row, FACTOR_LABELS, strict=True):
+            levels = sorted(table[factor].dropna().unique())
+            place = table[factor].map({level: i for i, level in enumerate(levels)})
+            jitter = np.linspace(-0.18, 0.18, len(table))
+            panel.scatter(place + jitter, residual, s=5, alpha=0.5, color=STRATUM_COLORS.get(law.stratum, "black"))
+            means = residual.groupby(place).mean()
+            panel.plot(means.index, means, "_", ms=16, mew=2, color="black")
+            panel.axhline(0, color="grey", lw=0.8, ls="--")
+            names = [readable_count(level) if factor == "n_params" else f"{level:g}" for level in levels]
+            panel.set_xticks(range(len(levels)), names, fontsize=7.5)
+        row[0].set_ylabel(f"{law.stratum}\nresidual, points")
+    return figure
+
+
+def exponents_beside_published(analysis: Analysis) -> Figure:
+    """Each exponent by stratum, with models and items resampled (95 %); diamonds are the paper's values."""
+    table = exponents_table(analysis)
+    names = [name for name in EXPONENT_NAMES if name in set(table.exponent)]
+    strata = list(dict.fromkeys(table.stratum))
+    places = {stratum: -place for place, stratum in enumerate(strata)}
+    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=2.9, sharey=True)
+    for panel, name in zip(panels, names, strict=True):
+        for row in table[table.exponent == name].itertuples():
+            plot_interval(panel, row.value, row.bootstrap_low, row.bootstrap_high, places[row.stratum], row.stratum)
+            if not pd.isna(row.published):
+                panel.plot(row.published, places[row.stratum] - 0.22, "D", ms=5, mfc="none", mec="black", mew=0.9)
+        panel.axvline(0, color="grey", lw=0.8, ls=":")
+        panel.set_yticks(list(places.values()), strata)
+        panel.set_ylim(min(places.values()) - 0.5, 0.4)
+    ours = plt.Line2D([], [], color="grey", marker="o", label="this study, 95 % (models and items resampled)")
+    paper = plt.Line2D([], [], ls="", marker="D", mfc="none", mec="black", label="paper (arXiv 2508.18609)")
+    figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2)
+    return figure
+
+
+def plot_interval(panel, value: float, low: float, high: float, place: float, stratum: str) -> None:
+    color = STRATUM_COLORS.get(stratum, "black")
+    panel.plot([low, high], [place, place], color=color, lw=1.6, solid_capstyle="butt")
+    panel.plot(value, place, "o", color=color, ms=5)
+
+
+def intervals_by_method(analysis: Analysis) -> Figure:
+    """Intervals (95 %) of each exponent of the paper's law by method and stratum."""
+    table = analysis.intervals[analysis.intervals.form == PAPER_LAW.name]
+    names = [name for name in EXPONENT_NAMES if name in set(table.parameter)]
+    methods = list(dict.fromkeys(table.method))
+    strata = list(dict.fromkeys(table.stratum))
+    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=4.4, sharey=True)
+    for panel, name in zip(panels, names, strict=True):
+        for row in table[table.parameter == name].itertuples():
+            place = -methods.index(row.method) - 0.16 * (strata.index(row.stratum) - (len(strata) - 1) / 2)
+            plot_interval(panel, row.value, row.low, row.high, place, row.stratum)
+        panel.axvline(0, color="grey", lw=0.8, ls=":")
+        panel.set_yticks([-place for place in range(len(methods))], methods)
+    handles = [
+        plt.Line2D([], [], color=STRATUM_COLORS.get(stratum, "black"), marker="o", label=stratum) for stratum in strata
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def likelihood_profiles(analysis: Analysis) -> Figure:
+    """Twice the log-likelihood that fixing an exponent costs, by stratum; below the line lies the 95 % interval."""
+    table = analysis.profiles
+    if table.empty:
+        return sentence("There is no likelihood without n_items or stderr.")
+    names = [name for name in EXPONENT_NAMES if name in set(table.parameter)]
+    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=3.2, sharey=True)
+    for panel, name in zip(panels, names, strict=True):
+        for stratum, curve in table[table.parameter == name].groupby("stratum", sort=False):
+            panel.plot(curve.value, curve.lost, color=STRATUM_COLORS.get(stratum, "black"), lw=1.5, label=stratum)
+        panel.axhline(chi2.ppf(LEVEL, 1), color="grey", ls="--", lw=0.8)
+        panel.set_ylim(0, 9)
+    panels[0].set_ylabel("loss of 2 log-likelihood")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def held_out_parity(analysis: Analysis) -> Figure:
+    """Each size as a fit to the others predicts it, against what was observed: the paper's law and its best rival."""
+    table = analysis.held_out
+    if table.empty:
+        return sentence("Holding out each size needs three sizes or more.")
+    strata = list(dict.fromkeys(table.stratum))
+    figure, panels = plt.subplots(
+        2, len(strata), figsize=(3.4 * len(strata), 6.2), sharex=True, sharey=True, squeeze=False
+    )
+    for column, stratum in enumerate(strata):
+        rows = table[table.stratum == stratum]
+        best = next((name for name in rows.form.unique() if name != PAPER_LAW.name), PAPER_LAW.name)
+        for panel, form in zip(panels[:, column], (PAPER_LAW.name, best), strict=True):
+            part = rows[rows.form == form]
+            for bits, points in part.groupby("bits"):
+                panel.scatter(
+                    100 * points.observed,
+                    100 * points.predicted,
+                    s=10,
+                    alpha=0.7,
+                    color=BITS_COLORS.get(int(bits), "black"),
+                    label=f"{bits:g} bits",
+                )
+            error = 100 * (part.predicted - part.observed).abs().mean()
+            panel.set_title(f"{stratum}: {form}\nmean absolute error {error:.1f} points", fontsize=9.5)
+            panel.axline((0, 0), slope=1, color="grey", lw=0.8, ls="--")
+    for panel in panels[-1]:
+        panel.set_xlabel("observed, %")
+    for panel in panels[:, 0]:
+        panel.set_ylabel("predicted, %")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def forms_compared(analysis: Analysis) -> Figure:
+    """Mean absolute error (points of adjusted accuracy) of every form on what it has not seen, by stratum."""
+    table = analysis.forms
+    schemes = {LARGEST: "s", EACH_SIZE: "o", EACH_BITS: "^"}
+    strata = list(dict.fromkeys(table.stratum))
+    order = list(table.groupby("form").mae.mean().sort_values().index)
+    baselines = {baseline.name for baseline in BASELINES}
+    figure, panels = row_of_panels(strata, height=4.2, sharey=True, sharex=True)
+    for panel, stratum in zip(panels, strata, strict=True):
+        rows = table[table.stratum == stratum].set_index("form").reindex(order)
+        places = -np.arange(len(order))
+        panel.plot(100 * rows.mae, places, "|", color="grey", ms=11, mew=1.6, label="fitted rows")
+        for scheme, marker in schemes.items():
+            if f"{scheme} mae" in rows:
+                panel.plot(
+                    100 * rows[f"{scheme} mae"],
+                    places,
+                    marker,
+                    ms=5,
+                    mfc="none",
+                    mec=STRATUM_COLORS.get(stratum, "black"),
+                    label=f"{scheme} held out",
+                )
+        panel.set_yticks(places, [f"{name} *" if name in baselines else name for name in order])
+        panel.set_xscale("log")
+        panel.set_xticks(ERROR_TICKS, [f"{tick:g}" for tick in ERROR_TICKS])
+        panel.minorticks_off()
+        panel.set_xlabel("mean absolute error, points")
+        panel.grid(axis="y", lw=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="* baseline")
+    return figure

@@ -1,0 +1,70 @@
+"""What a study publishes, so that a stranger can check it: tables, figures, what is covered, and what it took."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from stratalaw.cost.runs import TIMED, runs_of
+from stratalaw.errors import StratalawError
+from stratalaw.files import appears_whole
+from stratalaw.laws.draws import draw_spread
+from stratalaw.layout import Results
+from stratalaw.observations.coverage import coverage
+from stratalaw.study import Study
+
+TIMED_STAGES = ("checkpoints", *TIMED)
+TABLES = ("exponents.csv", "forms.csv", "verdicts.csv")
+SIGNIFICANT = "%.6g"  # accuracies are shares of a thousand items
+
+
+class PublicationError(StratalawError):
+    """A study that cannot be published; the message is one line."""
+
+
+def publish(study: Study, results: Results, folder: Path) -> None:
+    """Write a study's tables and figures to a folder, which appears whole or not at all.
+
+    ``observations.csv``, ``exponents.csv``, ``forms.csv``, ``verdicts.csv``, ``figures/*.svg``; ``coverage.csv``: for
+    each model and stratum the variants that the study names and those that were observed; ``seconds.csv``: for each
+    variant the seconds of its jobs and the model's parameters; ``draws.csv``: the spread between draws of the
+    calibration set, where there are several. A ``README.md`` in the folder is kept.
+
+    Raises:
+        PublicationError: the study has not been run.
+    """
+    source = results.of_study(study.name)
+    if not (source / "observations.parquet").exists():
+        raise PublicationError(f"{source}: no observations; run the study first (snakemake --configfile …)")
+    observations = pd.read_parquet(source / "observations.parquet")
+    with appears_whole(folder) as unfinished:
+        unfinished.mkdir()
+        observations.to_csv(unfinished / "observations.csv", index=False, float_format=SIGNIFICANT)
+        coverage(study, observations).to_csv(unfinished / "coverage.csv", index=False)
+        seconds(study, observations, results).to_csv(unfinished / "seconds.csv", index=False)
+        if not (spread := draw_spread(observations)).empty:
+            spread.to_csv(unfinished / "draws.csv", index=False, float_format=SIGNIFICANT)
+        for name in TABLES:
+            shutil.copy(source / name, unfinished)
+        (unfinished / "figures").mkdir()
+        for path in sorted((source / "figures").glob("*.svg")):
+            shutil.copy(path, unfinished / "figures")
+        if (folder / "README.md").exists():
+            shutil.copy(folder / "README.md", unfinished)
+
+
+def seconds(study: Study, observations: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """For each observed variant: model, variant, n_params, seconds of checkpoint, answers, scores, and their sum."""
+    sizes = observations.groupby("model").n_params.first()
+    observed = set(zip(observations.model, observations.variant, strict=True))
+    measured = runs_of(study, results).seconds
+    rows = [
+        {"model": row.model, "variant": row.variant, "n_params": sizes[row.model]}
+        | {stage: round(measured.get((stage, row.model, row.variant), 0.0), 3) for stage in TIMED_STAGES}
+        for row in study.variants().itertuples()
+        if (row.model, row.variant) in observed
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(seconds=table[list(TIMED_STAGES)].sum(axis=1).round(3))

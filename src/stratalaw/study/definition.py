@@ -1,0 +1,347 @@
+"""A study: which models, which variants, which benchmarks; the single source of every choice a run depends on.
+
+The YAML files in ``config/`` are read into :class:`Study`, which refuses unknown keys and impossible values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stratalaw.errors import StratalawError
+from stratalaw.study.variants import BASELINE_NAME, Quantization
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+# Paths of inputs stand in the commands that a scheduler gets: nothing in them may mean something to a shell.
+PathText = Annotated[str, Field(pattern=r"^[\w./@+=:,~ -]+$")]
+
+
+class StudyError(StratalawError):
+    """A study that cannot be run; the message is one line that names the file, the key and what is allowed."""
+
+
+class Section(BaseModel):
+    """A part of a study: unknown keys are refused, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+SectionKind = TypeVar("SectionKind", bound=Section)
+
+
+class Model(Section):
+    """A model of the study."""
+
+    name: Name
+    """Short name, used in paths and figures."""
+    source: PathText
+    """A folder with config, tokenizer and safetensors, or a repository of the Hugging Face Hub."""
+    revision: Commit | None = None
+    """Commit of the Hub repository (40 hexadecimal digits; ``stratalaw pin`` fills it in); none for a folder."""
+    family: Name
+    """Models of one family differ in size only; laws are fitted within a family."""
+    held_out: bool = False
+    """Left out of the fit, to test what the law predicts for it."""
+
+
+class Grid(Section):
+    """All combinations of the listed values, for some of the models."""
+
+    bits: list[Literal[2, 3, 4, 8]] = Field(min_length=1)
+    """Nominal bits of a weight."""
+    group_size: list[Literal[-1, 16, 32, 64, 128, 256, 512, 1024]] = Field(min_length=1)
+    """Input features that share a scale and a zero point; -1 is a whole row."""
+    calibration_size: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    """Number of calibration samples."""
+    calibration_seed: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    """Draws of the calibration set; each is a replicate of the whole grid."""
+    models: Literal["all", "fitted"] | list[Name] = "all"
+    """Which models: all, those that are not held out, or the ones named."""
+
+    @field_validator("bits", "group_size", "calibration_size", "calibration_seed")
+    @classmethod
+    def _no_value_twice(cls, values: list[int]) -> list[int]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"duplicate value in {values}")
+        return values
+
+    def quantizations(self) -> Iterator[Quantization]:
+        for values in product(self.bits, self.group_size, self.calibration_size, self.calibration_seed):
+            yield Quantization(*values)
+
+
+class Gptq(Section):
+    """Options of GPTQ that change the weights; every default of gptqmodel that matters is stated here."""
+
+    damping: float = Field(default=0.01, gt=0, lt=1)
+    """Share of the mean diagonal of the Hessian that is added to the diagonal."""
+    symmetric: bool = True
+    """Quantization levels lie symmetrically around zero."""
+    activation_order: bool = False
+    """Quantize columns in the order of their activation's size (desc_act)."""
+    sequential_within_layer: bool = True
+    """Matrices of a layer are quantized one after the other, each on the outputs of the quantized ones before it."""
+    batch_size: int = Field(default=8, ge=1)
+    """Calibration samples in one forward pass."""
+    threads: int = Field(default=2, ge=1)
+    """CPU threads; another number sums in another order and gives other weights in the last digits."""
+
+
+class Calibration(Section):
+    """The text that GPTQ sees."""
+
+    corpus: PathText
+    """A JSON Lines file with a ``text`` in each line, gzipped or not: on this machine, or in the data set."""
+    dataset: RepositoryName | None = None
+    """Data set of the Hugging Face Hub that holds the corpus; none for a file on this machine."""
+    revision: Commit | None = None
+    """Commit of the data set (40 hexadecimal digits; ``stratalaw pin`` fills it in)."""
+    tokens: int = Field(ge=16)
+    """Tokens of each sample."""
+    overlap_words: int | None = Field(default=None, ge=2)
+    """Skip texts that share this many consecutive words with a benchmark item; omit to keep all."""
+
+    @model_validator(mode="after")
+    def _a_revision_is_of_a_data_set(self) -> Calibration:
+        if self.revision and not self.dataset:
+            raise ValueError("`revision` is set without `dataset`")
+        return self
+
+    @model_validator(mode="after")
+    def _a_file_of_a_data_set_is_within_it(self) -> Calibration:
+        # It is written to results/corpora under its name.
+        if self.dataset and (".." in Path(self.corpus).parts or Path(self.corpus).is_absolute()):
+            raise ValueError(f"the corpus {self.corpus} is not within the data set {self.dataset}")
+        return self
+
+
+# What laws are fitted to besides the strata: means over all of them, and over all but memorization.
+COMPOSITES = {"general", "utilization"}
+
+
+class Task(Section):
+    """A task of lm-eval."""
+
+    task: Name
+    """Name of the task in lm-eval."""
+    revision: Commit | None = None
+    """Commit of the task's data set on the Hub (40 hexadecimal digits; ``stratalaw pin`` fills it in)."""
+    metric: Name = "acc"
+    """The task's metric that is the accuracy."""
+    filter: Name | None = None
+    """The task's filter of answers whose metric counts; needed only where a task has several."""
+    shots: int | None = Field(default=None, ge=0)
+    """Examples in the prompt; the task's own number if not given."""
+
+
+class Benchmark(Task):
+    """A task of lm-eval whose accuracy is observed."""
+
+    chance: float = Field(ge=0, lt=1)
+    """Accuracy of guessing."""
+
+
+class Tasks(Section):
+    """What the variants are asked."""
+
+    strata: dict[Name, Annotated[list[Task], Field(min_length=1)]] = Field(min_length=1)
+    """Tasks of each stratum of knowledge."""
+    tasks_folder: PathText | None = None
+    """A folder of lm-eval tasks; lm-eval's own registry if not given."""
+    items: int | None = Field(default=None, ge=1)
+    """Only the first items of each benchmark; all if not given."""
+    tokens_per_batch: int = Field(default=16_384, ge=256)
+    """Tokens in one forward pass."""
+
+    @model_validator(mode="after")
+    def _each_task_once(self) -> Tasks:
+        tasks = [benchmark.task for benchmarks in self.strata.values() for benchmark in benchmarks]
+        twice = sorted({task for task in tasks if tasks.count(task) > 1})
+        if twice:
+            raise ValueError(f"task {twice[0]} occurs twice")
+        return self
+
+    @model_validator(mode="after")
+    def _no_stratum_is_named_like_a_composite(self) -> Tasks:
+        if taken := sorted(COMPOSITES & self.strata.keys()):
+            raise ValueError(f"stratum {taken[0]}: the name is reserved for a mean over strata")
+        return self
+
+
+class Evaluation(Tasks):
+    """What the variants are asked, and what guessing would score."""
+
+    strata: dict[Name, Annotated[list[Benchmark], Field(min_length=1)]] = Field(min_length=1)
+    """Benchmarks of each stratum of knowledge."""
+
+    def for_requests(self) -> dict:
+        """The values of ``Tasks`` that requests depend on: others can be corrected without a forward pass."""
+        return self.model_dump(exclude=of_benchmarks("chance", "metric", "filter"))
+
+    def for_scores(self) -> dict:
+        """The values of ``Tasks`` that the scores of answers depend on."""
+        return self.model_dump(exclude=of_benchmarks("chance") | {"tokens_per_batch": True})
+
+
+def of_benchmarks(*fields: str) -> dict:
+    """Fields of every benchmark of an evaluation, as pydantic names them."""
+    return {"strata": {"__all__": {"__all__": set(fields)}}}
+
+
+class Study(Section):
+    """A whole study."""
+
+    name: Name
+    """Short name, used in titles."""
+    models: list[Model] = Field(min_length=1)
+    grids: list[Grid] = Field(min_length=1)
+    gptq: Gptq = Gptq()
+    calibration: Calibration
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _names_are_known_and_unique(self) -> Study:
+        names = [model.name for model in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"duplicate model name: {name}")
+        for i, grid in enumerate(self.grids):
+            for name in grid.models if isinstance(grid.models, list) else ():
+                if name not in names:
+                    raise ValueError(f"grids.{i}.models: {name} is not one of {', '.join(names)}")
+        return self
+
+    def as_plain(self) -> dict[str, Any]:
+        """The study as plain values, from which it can be made again."""
+        return self.model_dump(mode="json")
+
+    def models_of(self, grid: Grid) -> list[Model]:
+        """The models that a grid applies to, in the order of the study."""
+        if grid.models == "all":
+            return self.models
+        if grid.models == "fitted":
+            return [model for model in self.models if not model.held_out]
+        return [model for model in self.models if model.name in grid.models]
+
+    def quantizations_of(self, model: Model) -> list[Quantization]:
+        """The quantized variants of a model, each once, in the order of bits, group size, calibration size and seed."""
+        found = {q for grid in self.grids if model in self.models_of(grid) for q in grid.quantizations()}
+        return sorted(found)
+
+    def variants(self) -> pd.DataFrame:
+        """One row for each variant of each model, baselines included.
+
+        Columns: model, family, held_out, variant, bits, group_size, calibration_size, calibration_seed; the last four
+        are missing for a baseline. A variant that several grids name occurs once.
+        """
+        rows = []
+        for model in self.models:
+            about = {"model": model.name, "family": model.family, "held_out": model.held_out}
+            rows.append(about | {"variant": BASELINE_NAME})
+            rows += [about | {"variant": q.name} | vars(q) for q in self.quantizations_of(model)]
+        columns = ["bits", "group_size", "calibration_size", "calibration_seed"]
+        table = pd.DataFrame(rows, columns=[*about, "variant", *columns])
+        return table.astype(dict.fromkeys(columns, "Int64"))
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a study.
+
+    Relative paths of its inputs are looked for in the working directory, then beside the file and in the folders above.
+
+    Raises:
+        StudyError: the file is not YAML or not a study; one line names the file, the key and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise StudyError(f"{path}: there is no such file") from None
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f"line {place.line + 1}: " if place else ""
+        raise StudyError(f"{path}: {where}not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(content, dict):
+        raise StudyError(f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}")
+    return located(validated(content, Study, str(path)), [Path(), *path.resolve().parents])
+
+
+def validated(content: Mapping[str, Any], kind: type[SectionKind], origin: str) -> SectionKind:
+    """A section from plain values.
+
+    Args:
+        content: the values.
+        kind: which section.
+        origin: where they come from, for messages.
+
+    Raises:
+        StudyError: one line names the origin, the key and what is allowed.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(f"{origin}: {' '.join(describe(error, kind).split())}") from None  # keys may hold line breaks
+
+
+def located(study: Study, folders: Sequence[Path]) -> Study:
+    """The study with the paths of its inputs in the first of some folders that has them.
+
+    A path that none of them has stays as it is, for a message that names it as the study does.
+    """
+
+    def find(path: str) -> str:
+        return next((str(folder / path) for folder in folders if (folder / path).exists()), path)
+
+    models = [
+        model if model.revision else model.model_copy(update={"source": find(model.source)}) for model in study.models
+    ]
+    calibration, evaluation = study.calibration, study.evaluation
+    if calibration.dataset is None:
+        calibration = calibration.model_copy(update={"corpus": find(calibration.corpus)})
+    if evaluation.tasks_folder is not None:
+        evaluation = evaluation.model_copy(update={"tasks_folder": find(evaluation.tasks_folder)})
+    return study.model_copy(update={"models": models, "calibration": calibration, "evaluation": evaluation})
+
+
+def describe(error: ValidationError, root: type[Section] = Study) -> str:
+    """The first thing that is wrong with a ``root``, as ``key: value is not one of …``."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("literal[", "list[")))
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key; allowed here: {', '.join(allowed_keys(first['loc'][:-1], root))}"
+    if first["type"] == "missing":
+        return f"{key}: this key is missing"
+    if first["type"] == "literal_error":
+        allowed = first["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
+        reason = " (gptqmodel's kernels)" if "group_size" in key else ""
+        return f"{key}: {first['input']} is not one of {allowed}{reason}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def allowed_keys(location: tuple[int | str, ...], root: type[Section]) -> list[str]:
+    """The keys that a ``root`` may have at a location such as ("grids", 0)."""
+    section = root
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = section_within(section.model_fields[part].annotation) or section
+    return list(section.model_fields)
+
+
+def section_within(annotation: object) -> type[Section] | None:
+    """The section that an annotation such as ``list[Model]`` holds, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        if (found := section_within(part)) is not None:
+            return found
+    return None

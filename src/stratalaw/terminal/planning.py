@@ -1,0 +1,65 @@
+"""Predictions, plans and selections as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from stratalaw.planning.portfolio import TOLERANCE, Candidate, Plan, Workload, reason
+from stratalaw.planning.selection import Designs
+from stratalaw.terminal.base import new_table
+from stratalaw.units import readable_bytes
+
+
+def show_predictions(predictions: pd.DataFrame, title: str, level: float) -> None:
+    """Print the predicted accuracy of each stratum with its interval."""
+    table = new_table(title, "stratum", "accuracy", f"{100 * level:g} % interval", "form", "outside the fitted range")
+    for row in predictions.itertuples():
+        style = "yellow" if row.outside else ""
+        interval = f"{row.low:.3f} to {row.high:.3f}"
+        table.add_row(row.stratum, f"{row.accuracy:.3f}", interval, row.form, row.outside or "no", style=style)
+    Console().print(table)
+
+
+def show_plan(
+    plan: Plan, workloads: Sequence[Workload], candidates: Sequence[Candidate], memory: int | None, title: str
+) -> None:
+    """Print which variant serves each workload, what it takes and reaches, and why it was chosen."""
+    console, strata = Console(), list(candidates[0].accuracy)
+    table = new_table(title, "workload", "variant", "memory", *strata)
+    for workload in workloads:
+        chosen = plan.choices[workload.name]
+        cells = []
+        for stratum in strata:
+            missed = chosen.accuracy[stratum] < workload.floors.get(stratum, 0) - TOLERANCE
+            cells.append(f"[red]{chosen.accuracy[stratum]:.3f}[/]" if missed else f"{chosen.accuracy[stratum]:.3f}")
+        table.add_row(workload.name, chosen.name, readable_bytes(chosen.memory), *cells)
+    console.print(table)
+    limit = "" if memory is None else f" of {readable_bytes(memory)}"
+    console.print(f"Memory {readable_bytes(plan.memory)}{limit}; mean accuracy by shares and weights {plan.value:.3f}.")
+    for workload in workloads:
+        chosen = plan.choices[workload.name]
+        if plan.shortfall <= TOLERANCE:
+            console.print(f"{workload.name}: {reason(workload, plan, candidates, memory)}.")
+        if chosen.note:
+            console.print(f"Note: {chosen.name} is {chosen.note}.")
+
+
+def show_selection(designs: Designs, candidates: pd.DataFrame, chosen: np.ndarray, strata: Sequence[str]) -> None:
+    """Print what is chosen of which model and bits, its cost, and how wide the intervals will be."""
+    console = Console()
+    counts = candidates[chosen].groupby(["model", "bits"], sort=False).size().unstack(fill_value=0)
+    table = new_table("Variants to measure", "model", *(f"{bits:g} bits" for bits in counts))
+    for model, row in counts.iterrows():
+        table.add_row(model, *map(str, row))
+    console.print(table)
+    hours = candidates.seconds[chosen].sum() / 3600, candidates.seconds.sum() / 3600
+    console.print(f"{chosen.sum()} of {len(chosen)} variants, {hours[0]:.3g} of {hours[1]:.3g} hours.")
+    table = new_table("Expected widths of the 95 % intervals: chosen (all)", "stratum", *designs.names[1:])
+    some, everything = designs.widths(chosen), designs.widths(np.ones_like(chosen))
+    for stratum, few, all_of_them in zip(strata, some[:, 1:], everything[:, 1:], strict=True):
+        table.add_row(stratum, *(f"{a:.3f} ({b:.3f})" for a, b in zip(few, all_of_them, strict=True)))
+    console.print(table)

@@ -1,0 +1,84 @@
+"""What was pinned and what a study needs, on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from stratalaw.cost.rates import rates_of
+from stratalaw.preparation.pin import Pinned
+from stratalaw.preparation.preflight import Checkpoint, Preflight
+from stratalaw.terminal.base import new_table
+from stratalaw.units import readable_bytes
+
+
+def show_pinned(study: Path, pinned: list[Pinned]) -> None:
+    """Print the commits that were written into a study's file."""
+    if not pinned:
+        print(f"{study}: nothing to pin")
+        return
+    table = new_table(f"Pinned in {study}", "key", "page", "commit")
+    for one in pinned:
+        table.add_row(one.key, one.repository.page, one.repository.commit)
+    Console().print(table)
+
+
+def show_preflight(found: Preflight) -> None:
+    """Print what a study needs, its ragged groups, and why it cannot run."""
+    console = Console()
+    console.print(table_of_checkpoints(found.checkpoints))
+    models = {checkpoint.model for checkpoint in found.checkpoints}
+    console.print(f"{len(found.checkpoints)} quantized variants of {len(models)} models.")
+    console.print(
+        f"Disk: {readable_bytes(found.disk_bytes)} for models and checkpoints; "
+        f"{readable_bytes(found.free_bytes)} are free.",
+        highlight=False,
+    )
+    for (model, group_size), ragged in ragged_groups(found.checkpoints).items():
+        rows = ", ".join(f"{length} ({', '.join(kinds)})" for length, kinds in sorted(ragged.items()))
+        console.print(
+            f"Ragged groups: {model}, group size {group_size}: the last group of rows of {rows} is short. "
+            "It runs, and each checkpoint's audit records it."
+        )
+    for problem in found.problems:
+        console.print(f"[red]Problem:[/] {problem}.", highlight=False)
+
+
+def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
+    """Sizes, minutes of a GPU and kernels by model, bits and group size; memory at least, for the most samples."""
+    table = new_table(
+        f"Variants by model, bits and group size; minutes on one {rates_of().device}",
+        *("model", "bits", "group", "variants", "GB", "GPU, GB", "minutes", "kernel", "ragged"),
+    )
+    previous = None
+    for (model, bits, group_size), alike in grouped(checkpoints).items():
+        if previous not in (None, model):
+            table.add_section()
+        size = f"{alike[0].weight_bytes / 1e9:.2f}"
+        memory = f"{max(checkpoint.gpu_bytes for checkpoint in alike) / 1e9:.1f}"
+        minutes = [round(checkpoint.gpu_seconds / 60, 1) for checkpoint in alike]
+        taken = f"{min(minutes)}" if min(minutes) == max(minutes) else f"{min(minutes)}-{max(minutes)}"
+        ragged = ", ".join(map(str, sorted(alike[0].ragged)))
+        name, previous = "" if model == previous else model, model
+        table.add_row(name, str(bits), str(group_size), str(len(alike)), size, memory, taken, alike[0].kernel, ragged)
+    return table
+
+
+def grouped(checkpoints: list[Checkpoint]) -> dict[tuple[str, int, int], list[Checkpoint]]:
+    """Variants that differ in their calibration only."""
+    groups: dict[tuple[str, int, int], list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        key = (checkpoint.model, checkpoint.quantization.bits, checkpoint.quantization.group_size)
+        groups.setdefault(key, []).append(checkpoint)
+    return groups
+
+
+def ragged_groups(checkpoints: list[Checkpoint]) -> dict[tuple[str, int], dict[int, list[str]]]:
+    """Row lengths that a group size does not divide, by model and group size."""
+    return {
+        (checkpoint.model, checkpoint.quantization.group_size): checkpoint.ragged
+        for checkpoint in checkpoints
+        if checkpoint.ragged
+    }

@@ -1,0 +1,32 @@
+"""How far a study is, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from stratalaw.jobs.status import StageStatus, failures_table
+
+
+def show_status(statuses: Sequence[StageStatus]) -> None:
+    """Print the stages as a table, the causes of failures with advice, and the time that the rest will take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("stage", "done", "running", "failed", "remaining", "left")
+    for status in statuses:
+        left = "?" if status.seconds_left is None else str(timedelta(seconds=round(status.seconds_left)))
+        counts = (status.done, status.running, len(status.failed), status.remaining)
+        table.add_row(status.stage.name, *map(str, counts), left)
+    console.print(table)
+    for (stage, cause), alike in failures_table(statuses).groupby(["stage", "cause"], sort=False):
+        first, plural = alike.iloc[0], f"{len(alike)} job" + ("s" if len(alike) > 1 else "")
+        console.print(f"{stage}: {plural}: {cause}: {first.advice}", soft_wrap=True, markup=False)
+        console.print(f"    {first.job}: {first.line} ({first.log})", soft_wrap=True, markup=False)
+    known = [status.seconds_left for status in statuses if status.seconds_left is not None]
+    beyond = "" if len(known) == len(statuses) else ", and stages of which too little is done to tell"
+    # Stages overlap: a variant is answered while others are still quantized.
+    console.print(
+        f"At most about {timedelta(seconds=round(sum(known)))} left at the rates so far{beyond}.", soft_wrap=True
+    )

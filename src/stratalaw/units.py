@@ -1,0 +1,21 @@
+"""Numbers as people write them."""
+
+from __future__ import annotations
+
+
+def readable_bytes(n_bytes: float) -> str:
+    """Bytes as text with three digits that count, in the unit that suits them."""
+    rounded = float(f"{n_bytes:.3g}")  # first, since 999.6 GB are 1 TB
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if rounded >= size:
+            amount = rounded / size
+            return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
+    return f"{rounded:.0f} B"
+
+
+def readable_count(parameters: float) -> str:
+    """A number of parameters as people write it, such as 0.23M or 14B."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if parameters >= size:
+            return f"{parameters / size:.3g}{unit}"
+    return str(int(parameters))

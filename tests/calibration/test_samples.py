@@ -1,0 +1,76 @@
+import gzip
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stratalaw.calibration.samples import read_corpus, sample
+
+
+def tokenize(text: str) -> list[int]:
+    return [int(word) for word in text.split()]
+
+
+TEXTS = [" ".join(str(100 * i + j) for j in range(5 + i % 7)) for i in range(60)]
+LONG_ENOUGH = [i for i, text in enumerate(TEXTS) if len(text.split()) >= 8]
+
+
+@given(st.integers(1, len(LONG_ENOUGH)), st.integers(1, len(LONG_ENOUGH)), st.integers(0, 1000))
+def test_a_smaller_set_is_a_prefix_of_a_larger_one(a, b, seed):
+    small, large = (sample(TEXTS, tokenize, samples=n, tokens=8, seed=seed) for n in sorted((a, b)))
+    assert small.equals(large[: len(small)])
+
+
+def test_every_sample_has_exactly_the_tokens_of_its_text():
+    drawn = sample(TEXTS, tokenize, samples=len(LONG_ENOUGH), tokens=8, seed=0)
+    assert sorted(drawn.text) == LONG_ENOUGH
+    for row in drawn.itertuples():
+        assert row.tokens == tokenize(TEXTS[row.text])[:8]
+
+
+def test_seeds_draw_different_sets():
+    first, second = (sample(TEXTS, tokenize, samples=10, tokens=8, seed=seed) for seed in range(2))
+    assert set(first.text) != set(second.text)
+
+
+def test_too_short_a_corpus_is_refused():
+    expected = f"only {len(LONG_ENOUGH)} of 60 texts have 8 tokens and may be used; 50 samples are needed"
+    with pytest.raises(ValueError, match=expected):
+        sample(TEXTS, tokenize, samples=50, tokens=8, seed=0)
+
+
+def test_a_corpus_is_read(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"text": "one", "url": "x"}\n{"text": "two"}\n')
+    assert read_corpus(path) == ["one", "two"]
+
+
+def test_a_gzipped_corpus_is_read(tmp_path):
+    path = tmp_path / "corpus.json.gz"
+    path.write_bytes(gzip.compress('{"text": "eins ≠ zwei"}\n{"text": "two"}\n'.encode()))
+    assert read_corpus(path) == ["eins ≠ zwei", "two"]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-12], lambda content: b"text"])
+def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+    path = tmp_path / "corpus.json.gz"
+    path.write_bytes(damage(gzip.compress(b'{"text": "one"}\n' * 100)))
+    with pytest.raises(ValueError, match=r"corpus.json.gz: not a gzip file, or cut short"):
+        read_corpus(path)
+
+
+@pytest.mark.parametrize("line", ["no json", '{"words": "one"}', '["text"]'])
+def test_a_line_that_is_no_text_is_named(tmp_path, line):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(f'{{"text": "one"}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"corpus.jsonl: line 2 is not a JSON object with the key \"text\""):
+        read_corpus(path)
+
+
+def test_texts_that_are_not_allowed_are_passed_over_and_the_order_of_the_others_stays():
+    everything = sample(TEXTS, tokenize, samples=len(LONG_ENOUGH), tokens=8, seed=0)
+    forbidden = set(everything.text[:5])
+    allowed = sample(
+        TEXTS, tokenize, samples=10, tokens=8, seed=0, is_allowed=lambda t: TEXTS.index(t) not in forbidden
+    )
+    assert allowed.text.tolist() == everything.text[5:15].tolist()

@@ -1,0 +1,339 @@
+"""Recorded and replayed, lm-eval says what it says of its own model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset, DatasetDict
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stratalaw.evaluation.answers import answer, batch_requests
+from stratalaw.evaluation.harness import GENERATION, ROLLING, ReplayingModel, item_scores, record_requests
+from stratalaw.study import Evaluation, read_study
+
+ITEMS, MAX_LENGTH = 40, 256
+EVALUATION = read_study(Path("config/ladder.yaml")).evaluation.model_copy(update={"items": ITEMS})
+
+
+@pytest.fixture(scope="module")
+def tokenizer(small_model_folder):
+    return AutoTokenizer.from_pretrained(small_model_folder)
+
+
+@pytest.fixture(scope="module")
+def requests(tokenizer) -> pd.DataFrame:
+    return record_requests(tokenizer, MAX_LENGTH, EVALUATION, "reasoning")
+
+
+def answers_of(requests: pd.DataFrame, folder: Path, dtype: str) -> pd.DataFrame:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    return answer(
+        model,
+        AutoTokenizer.from_pretrained(folder),
+        requests,
+        batch_requests(requests, 256, 8192),
+        tokens_per_batch=8192,
+    )
+
+
+def run_lm_eval(folder: Path, dtype: str, batch_size: int) -> tuple[np.ndarray, dict[str, float]]:
+    """Log-likelihoods (in the order of the requests) and accuracies by lm-eval's own model."""
+    results = simple_evaluate(
+        model=HFLM(pretrained=str(folder), device="cpu", dtype=dtype, softmax_dtype="float32", batch_size=batch_size),
+        tasks=[benchmark.task for benchmark in EVALUATION.strata["reasoning"]],
+        task_manager=TaskManager(include_path=EVALUATION.tasks_folder, include_defaults=False),
+        limit=ITEMS,
+        bootstrap_iters=0,
+    )
+    log_likelihoods = [
+        log_likelihood
+        for samples in results["samples"].values()
+        for sample in samples
+        for log_likelihood, _ in sample["filtered_resps"]
+    ]
+    return np.array(log_likelihoods), {task: scores["acc,none"] for task, scores in results["results"].items()}
+
+
+def accuracies(requests: pd.DataFrame, answers: pd.DataFrame) -> dict[str, float]:
+    return item_scores(requests, answers, EVALUATION, "reasoning").groupby("task").score.mean().to_dict()
+
+
+def test_float32_scores_equal_those_of_lm_evals_own_model(small_model_folder, requests):
+    answers = answers_of(requests, small_model_folder, "float32")
+    log_likelihoods, expected = run_lm_eval(small_model_folder, "float32", batch_size=1)
+    np.testing.assert_allclose(answers.log_likelihood, log_likelihoods, atol=1e-4)
+    assert accuracies(requests, answers) == expected
+
+
+def test_bfloat16_scores_differ_from_lm_evals_own_model_by_rounding_only(small_model_folder, requests):
+    """Logits from 8 to 16 are multiples of 1/16 in bf16, and sums in another order move them by such steps."""
+    answers = answers_of(requests, small_model_folder, "bfloat16")
+    log_likelihoods, expected = run_lm_eval(small_model_folder, "bfloat16", batch_size=1)
+    assert np.median(np.abs(answers.log_likelihood - log_likelihoods)) < 1e-2
+    exact = answers_of(requests, small_model_folder, "float32").log_likelihood
+    own_error, lm_evals_error = (np.abs(found - exact).mean() for found in (answers.log_likelihood, log_likelihoods))
+    assert own_error < 1.1 * lm_evals_error
+    for task, accuracy in accuracies(requests, answers).items():
+        assert accuracy == pytest.approx(expected[task], abs=1 / ITEMS)
+
+
+def test_every_item_has_a_score(requests):
+    answers = pd.DataFrame({"log_likelihood": np.arange(len(requests), dtype=float), "is_greedy": False})
+    items = item_scores(requests, answers, EVALUATION, "reasoning")
+    assert items.groupby("task").document.apply(sorted).tolist() == [list(range(ITEMS))] * 2
+    # The last choice always has the highest log-likelihood here.
+    labels = [json.loads(line)["label"] for line in Path("ladder/benchmarks/paths.jsonl").read_text().splitlines()]
+    paths = items[items.task == "ladder_paths"].sort_values("document")
+    assert paths.score.tolist() == [float(label == 3) for label in labels[:ITEMS]]
+
+
+def test_an_answer_that_is_missing_or_no_number_refuses_the_stratum(requests):
+    answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
+    with pytest.raises(ValueError, match="reasoning: 319 answers to 320 requests"):
+        item_scores(requests, answers[:-1], EVALUATION, "reasoning")
+    answers.loc[5, "log_likelihood"] = np.nan
+    with pytest.raises(ValueError, match="ladder_arithmetic: document 1: the log-likelihood is not a number"):
+        item_scores(requests, answers, EVALUATION, "reasoning")
+
+
+def test_tasks_that_changed_since_recording_are_noticed(requests):
+    renamed = requests.assign(arguments=requests.arguments.str.replace("start", "begin"))
+    answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
+    with pytest.raises(LookupError, match="ladder_arithmetic: document 0, request 0 has no answer"):
+        item_scores(renamed, answers, EVALUATION, "reasoning")
+
+
+def test_an_unknown_task_is_named(tokenizer):
+    evaluation = Evaluation(
+        strata={"reasoning": [{"task": "ladder_riddles", "chance": 0.25}]}, tasks_folder="ladder/benchmarks"
+    )
+    with pytest.raises(LookupError, match="the folder ladder/benchmarks has no task ladder_riddles"):
+        record_requests(tokenizer, MAX_LENGTH, evaluation, "reasoning")
+
+
+@pytest.fixture
+def other_kinds(tmp_path) -> Evaluation:
+    """A task that generates text (stratum ``sums``) and one that scores whole texts (``text``)."""
+    rows = [{"question": f"{a} + {b} =", "answer": " ".join(str(a + b))} for a, b in ((1, 2), (7, 8), (3, 3))]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\ntest_split: test\n"
+    (tmp_path / "sums.yaml").write_text(
+        f"task: sums\n{common}output_type: generate_until\ndoc_to_text: question\ndoc_to_target: answer\n"
+        "generation_kwargs: {until: [','], max_gen_toks: 4}\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    (tmp_path / "text.yaml").write_text(
+        f"task: text\n{common}output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: question\n"
+        "metric_list: [{metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}]\n"
+    )
+    return Evaluation(
+        tasks_folder=str(tmp_path),
+        strata={
+            "sums": [{"task": "sums", "metric": "exact_match", "chance": 0}],
+            "text": [{"task": "text", "metric": "word_perplexity", "chance": 0}],
+        },
+    )
+
+
+def test_generations_and_rolling_requests_are_recorded_and_replayed(tokenizer, other_kinds):
+    generations = record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
+    assert set(generations.kind) == {GENERATION}
+    assert [tokenizer.decode(context) for context in generations.context] == ["1 + 2 =", "7 + 8 =", "3 + 3 ="]
+    assert json.loads(generations.generation[0]) == {"stop": [",", "<end>"], "max_new_tokens": 4}
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3", "1 5", "7"]})
+    assert item_scores(generations, answers, other_kinds, "sums").score.tolist() == [1, 1, 0]
+
+    rolling = record_requests(tokenizer, 2, other_kinds, "text")
+    assert set(rolling.kind) == {ROLLING}
+    windows = rolling[rolling.document == 0].continuation.tolist()
+    assert tokenizer.decode(np.concatenate(windows)) == "1 + 2 ="
+
+
+def test_windows_of_a_rolling_request_are_summed_over_one_document(tokenizer, other_kinds):
+    rolling = record_requests(tokenizer, 2, other_kinds, "text")
+    again = rolling[rolling.document == 0].assign(document=3)  # a fourth document with the text of the first
+    requests = pd.concat([rolling, again], ignore_index=True)
+    answers = pd.DataFrame({"log_likelihood": -1.0, "is_greedy": False}, index=requests.index)
+    instances = [Instance(ROLLING, {}, (text,), 0) for text in ("1 + 2 =", "7 + 8 =", "1 + 2 =")]
+    windows = (rolling.document == 0).sum()
+    assert ReplayingModel(requests, answers).loglikelihood_rolling(instances) == [-windows] * 3
+
+
+def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, tokenizer, other_kinds):
+    requests = record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
+    answers = answers_of(requests, small_model_folder, "float32")
+    results = simple_evaluate(
+        model=HFLM(pretrained=str(small_model_folder), device="cpu", dtype="float32", batch_size=1),
+        tasks=["sums"],
+        task_manager=TaskManager(include_path=other_kinds.tasks_folder, include_defaults=False),
+        bootstrap_iters=0,
+    )
+    samples = results["samples"]["sums"]
+    assert answers.text.tolist() == [sample["resps"][0][0] for sample in samples]
+    expected = [sample["exact_match"] for sample in samples]
+    assert item_scores(requests, answers, other_kinds, "sums").score.tolist() == expected
+
+
+def test_a_task_that_samples_is_refused(tokenizer, other_kinds):
+    task = Path(other_kinds.tasks_folder) / "sums.yaml"
+    task.write_text(task.read_text().replace("max_gen_toks: 4", "max_gen_toks: 4, do_sample: true, temperature: 0.7"))
+    with pytest.raises(ValueError, match="sums: it asks for sampling"):
+        record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
+
+
+def test_a_label_that_is_no_choice_is_refused(tokenizer, tmp_path):
+    (tmp_path / "items.jsonl").write_text(
+        "".join(json.dumps({"context": "3 + 4 =", "choices": ["7", "8"], "label": label}) + "\n" for label in (1, 2))
+    )
+    (tmp_path / "riddles.yaml").write_text(
+        f"task: riddles\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/items.jsonl}}}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: context\ndoc_to_choice: choices\n"
+        "doc_to_target: label\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"riddles": [{"task": "riddles", "chance": 0.5}]})
+    with pytest.raises(
+        ValueError, match=r"riddles: document 1: its label is 2, and its choices are 0 to 1.*items\.jsonl"
+    ):
+        record_requests(tokenizer, MAX_LENGTH, evaluation, "riddles")
+
+
+@pytest.mark.parametrize(("chosen", "scores"), [("strict-match", [1, 0, 0]), ("flexible-extract", [1, 1, 0])])
+def test_of_a_task_with_two_filters_the_one_that_the_study_names_counts(tokenizer, tmp_path, chosen, scores):
+    """As gsm8k has them: lm-eval lists each item once for each filter."""
+    rows = [{"question": f"{a} + {b} =", "answer": str(a + b)} for a, b in ((1, 2), (2, 3), (3, 3))]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    patterns = {"strict-match": "#### ([0-9]+)", "flexible-extract": "([0-9]+)"}
+    filters = [
+        {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern}, {"function": "take_first"}]}
+        for name, pattern in patterns.items()
+    ]
+    (tmp_path / "sums.yaml").write_text(
+        f"task: sums\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\n"
+        "test_split: test\noutput_type: generate_until\ndoc_to_text: question\ndoc_to_target: answer\n"
+        "generation_kwargs: {until: [','], max_gen_toks: 4}\n"
+        f"metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]\nfilter_list: {filters}\n"
+    )
+    benchmark = {"task": "sums", "metric": "exact_match", "filter": chosen, "chance": 0}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"sums": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
+    texts = ["so it is\n#### 3", "the answer is 5", "I do not know"]
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": texts})
+    items = item_scores(requests, answers, evaluation, "sums")
+    assert items.document.tolist() == [0, 1, 2]
+    assert items.score.tolist() == scores
+
+
+def test_of_several_accepted_answers_one_must_be_what_the_model_would_write(tokenizer, tmp_path):
+    """As webqs has them: every choice is right, and exact_match asks whether one of them is greedy."""
+    rows = [{"question": "who ?", "answers": ["b", "c"]}, {"question": "where ?", "answers": ["d"]}]
+    (tmp_path / "who.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "who.yaml").write_text(
+        f"task: who\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/who.jsonl}}}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: question\n"
+        "doc_to_target: '{{range(answers|length)|list}}'\ndoc_to_choice: '{{answers}}'\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    benchmark = {"task": "who", "metric": "exact_match", "chance": 0}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"who": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "who")
+    assert requests.document.tolist() == [0, 0, 1]
+    answers = pd.DataFrame({"log_likelihood": -1.0, "is_greedy": [False, True, False]})
+    assert item_scores(requests, answers, evaluation, "who").score.tolist() == [1, 0]
+
+
+def test_a_task_written_in_python_is_recorded_and_scored(tokenizer, monkeypatch):
+    """squad_completion, with sentences of ours instead of its data set."""
+    sentences = [{"text": "The sky is", "value": "blue"}, {"text": "Grass is", "value": "green"}]
+    found = DatasetDict({"validation": Dataset.from_list(sentences)})
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: found)
+    benchmark = {"task": "squad_completion", "metric": "contains", "shots": 0, "chance": 0}
+    evaluation = Evaluation(strata={"memorization": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "memorization")
+    assert set(requests.kind) == {GENERATION} and len(requests) == 2
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": [" Blue, mostly", " red"]})
+    assert item_scores(requests, answers, evaluation, "memorization").score.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["sums", "arithmetic"], ids=["task", "group"])
+@pytest.mark.parametrize("shots", [0, 2])
+def test_the_prompt_has_as_many_examples_as_the_study_says(tokenizer, tmp_path, name, shots):
+    rows = [{"question": f"{a} + 1 =", "answer": str(a + 1)} for a in range(1, 7)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "sums.yaml").write_text(
+        f"task: sums\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\n"
+        "test_split: test\nfewshot_split: test\noutput_type: multiple_choice\ndoc_to_text: question\n"
+        "doc_to_target: '{{answer|int - 2}}'\ndoc_to_choice: ['2', '3', '4', '5', '6', '7']\nnum_fewshot: 1\n"
+        "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    (tmp_path / "group.yaml").write_text("group: arithmetic\ntask: [sums]\n")
+    benchmark = {"task": name, "shots": shots, "chance": 0.2}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"reasoning": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "reasoning")
+    assert len(requests) == 36 and set(requests.task) == {"sums"}
+    contexts = [json.loads(arguments)[0] for arguments in requests.arguments]
+    assert {context.count("+") for context in contexts} == {shots + 1}
+    answers = pd.DataFrame({"log_likelihood": np.arange(36.0), "is_greedy": False})
+    assert len(item_scores(requests, answers, evaluation, "reasoning")) == 6
+
+
+def test_the_items_of_a_group_are_told_apart(tokenizer, tmp_path):
+    """As mmlu has them: every task of a group counts its documents from 0, and groups hold groups."""
+    for task, items in (("geography", 3), ("anatomy", 2)):
+        rows = [{"question": f"{a} + 1 =", "answer": a % 2} for a in range(items)]
+        (tmp_path / f"{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / f"{task}.yaml").write_text(
+            f"task: {task}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/{task}.jsonl}}}}\n"
+            "test_split: test\noutput_type: multiple_choice\ndoc_to_text: question\ndoc_to_target: answer\n"
+            "doc_to_choice: ['2', '3']\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+        )
+    (tmp_path / "inner.yaml").write_text("group: stem\ntask: [anatomy]\n")
+    (tmp_path / "outer.yaml").write_text("group: knowledge\ntask: [geography, stem]\n")
+    benchmark = {"task": "knowledge", "chance": 0.5}
+    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"memorization": [benchmark]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "memorization")
+    assert len(requests) == 2 * 5
+    # The first choice is the likelier one: every even document is right.
+    answers = pd.DataFrame({"log_likelihood": -1.0 - requests.choice, "is_greedy": False})
+    items = item_scores(requests, answers, evaluation, "memorization")
+    assert items.document.tolist() == [0, 1, 2, 3, 4] and set(items.task) == {"knowledge"}
+    assert items.score.tolist() == [1, 0, 1, 0, 1]  # anatomy, then geography
+
+
+@pytest.fixture
+def loads(monkeypatch) -> list[tuple[str, dict]]:
+    """Data sets that lm-eval loads, with the options; one of the Hub is made up."""
+    import datasets
+
+    seen, load = [], datasets.load_dataset
+
+    def load_dataset(path, name=None, **options):
+        seen.append((path, options))
+        if path == "someone/questions":
+            return DatasetDict(test=Dataset.from_list([{"question": "1 + 2 =", "answer": "3"}]))
+        return load(path, name, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return seen
+
+
+@pytest.mark.parametrize("path", ["someone/questions", "json"])
+def test_data_sets_of_the_hub_are_those_of_the_commit(tokenizer, other_kinds, loads, path):
+    task = Path(other_kinds.tasks_folder) / "sums.yaml"
+    if path != "json":
+        lines = task.read_text().splitlines(keepends=True)
+        lines = [line for line in lines if not line.startswith("dataset_kwargs")]
+        task.write_text("".join(lines).replace("dataset_path: json", f"dataset_path: {path}"))
+    commit = "c" * 40
+    pinned = {"task": "sums", "metric": "exact_match", "chance": 0, "revision": commit}
+    evaluation = Evaluation(tasks_folder=other_kinds.tasks_folder, strata={"sums": [pinned]})
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3"] * len(requests)})
+    item_scores(requests, answers, evaluation, "sums")
+    assert len(loads) == 2  # recorded, and replayed
+    assert [options.get("revision") for _, options in loads] == [commit if path != "json" else None] * 2

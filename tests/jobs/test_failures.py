@@ -1,0 +1,113 @@
+"""Logs of real failures are told apart, each with one line and advice."""
+
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+
+from stratalaw.jobs.failures import CAUSES, classify
+from stratalaw.models.folder import check_model
+from stratalaw.quantization.gptq import audit_of_module
+
+# Written by Slurm 22.05 when these things happened to jobs.
+TIME_LIMIT = """\
+slurmstepd-n1: error: *** JOB 38 ON n1 CANCELLED AT 2026-11-24T03:30:18 DUE TO TIME LIMIT ***
+slurmstepd-n1: error: *** STEP 38.0 ON n1 CANCELLED AT 2026-11-24T03:30:18 DUE TO TIME LIMIT ***
+srun: Job step aborted: Waiting up to 7 seconds for job step to finish.
+srun: got SIGCONT
+srun: error: n1: task 0: Terminated
+"""
+CANCELLED = """\
+srun: Job step aborted: Waiting up to 7 seconds for job step to finish.
+srun: got SIGCONT
+slurmstepd-n1: error: *** JOB 48 ON n1 CANCELLED AT 2026-11-24T03:30:54 ***
+srun: forcing job termination
+slurmstepd-n1: error: *** STEP 48.0 ON n1 CANCELLED AT 2026-11-24T03:30:54 ***
+srun: error: n1: task 0: Terminated
+"""
+# Left by snakemake on a node when the process of a script was killed.
+KILLED = """\
+RuleException:
+CalledProcessError in file "workflow/rules/checkpoints.smk", line 21:
+Command 'set -euo pipefail;  python .snakemake/scripts/tmpyjhmroll.quantize.py' died with <Signals.SIGKILL: 9>.
+Exiting because a job execution failed. Look above for error messages
+WorkflowError:
+At least one job did not complete successfully.
+srun: error: n1: task 0: Exited with exit code 1
+"""
+# Not seen here; as Slurm and PyTorch document and write them.
+OUT_OF_MEMORY = (
+    "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed."
+)
+NODE_FAILURE = "slurmstepd: error: *** JOB 7 ON n3 CANCELLED AT 2026-11-24T03:30:54 DUE TO NODE FAILURE ***"
+OUT_OF_GPU_MEMORY = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "line"),
+    [
+        (TIME_LIMIT, "time limit", "STEP 38.0"),
+        (CANCELLED, "cancelled", "STEP 48.0"),
+        (KILLED, "out of memory, or killed", "SIGKILL"),
+        (OUT_OF_MEMORY, "out of memory, or killed", "oom_kill"),
+        (NODE_FAILURE, "node failure", "NODE FAILURE"),
+        (OUT_OF_GPU_MEMORY, "out of GPU memory", "Tried to allocate"),
+    ],
+)
+def test_what_slurm_and_snakemake_leave(text, cause, line):
+    failure = classify(text)
+    assert failure.cause.name == cause and line in failure.line
+
+
+def truncated_model(folder):
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"\x10")
+    check_model(folder)
+
+
+def from_the_hub(folder):
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained("stratalaw/not-in-the-cache")
+
+
+@pytest.mark.parametrize(
+    ("fail", "cause"),
+    [
+        (lambda folder: torch.empty(10**15), "out of memory, or killed"),
+        (lambda folder: bytearray(10**16), "out of memory, or killed"),
+        (lambda folder: Path("/dev/full").write_text("x"), "no space"),
+        (lambda folder: torch.linalg.cholesky(torch.zeros(3, 3)), "uninvertible Hessian"),
+        (
+            lambda folder: audit_of_module(
+                {"layer": 0, "module": "down", "loss": "999999999", "samples": 1, "damp": 1}, {}
+            ),
+            "uninvertible Hessian",
+        ),
+        (truncated_model, "corrupt input"),
+        (from_the_hub, "network"),
+        (lambda folder: {}["missing"], "bug"),
+    ],
+    ids=["tensor", "bytes", "disk", "cholesky", "hessian", "model", "hub", "bug"],
+)
+def test_errors_that_are_raised(fail, cause, tmp_path):
+    try:
+        fail(tmp_path)
+    except Exception:
+        failure = classify(traceback.format_exc())
+    assert failure.cause.name == cause
+    assert "\n" not in failure.line and failure.line
+
+
+def test_a_job_that_only_printed_did_not_fail():
+    assert classify("INFO layer 3: loss 0.01\nTruncation was not explicitly activated\n") is None
+    assert classify("") is None
+
+
+def test_every_cause_has_advice():
+    assert len({cause.name for cause in CAUSES}) == len(CAUSES) == 10
+    assert all(cause.advice for cause in CAUSES)

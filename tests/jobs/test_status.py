@@ -1,0 +1,118 @@
+"""Status counts what is there, says why the rest failed, and extrapolates from what was measured."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stratalaw.jobs.status import SLURM_LOGS, failures_table, jobs_of, status_of
+from stratalaw.quantization.unquantizable import record_unquantizable
+from stratalaw.study import read_study
+
+ROOT = Path(__file__).parents[2]
+MODELS = ("r2", "r4", "r6")
+
+
+@pytest.fixture
+def study(tmp_path):
+    content = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+    for model in content["models"]:
+        model["source"] = str(ROOT / model["source"])
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    return read_study(tmp_path / "study.yaml")
+
+
+def finish(job, at: float = 0) -> None:
+    for output in job.outputs:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.touch()
+        os.utime(output, (at, at))
+
+
+def stage(study, folder, name):
+    return next(status for status in status_of(study, folder) if status.stage == name)
+
+
+def test_the_jobs_are_those_of_the_workflow(study, tmp_path):
+    counts = {status.stage: status.remaining for status in status_of(study, tmp_path)}
+    assert counts == {
+        **{"models": 3, "calibration": 3, "requests": 3, "checkpoints": 39, "answers": 42, "scores": 42},
+        **{"observations": 1, "coverage": 1, "laws": 1, "figures": 1, "summary": 1},
+    }
+
+
+def test_done_failed_and_remaining_are_told_apart(study, tmp_path):
+    jobs = [job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints"]
+    finish(jobs[0])
+    jobs[1].log.parent.mkdir(parents=True)
+    jobs[1].log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n")
+    jobs[2].log.write_text("INFO still at work\n")
+    status = stage(study, tmp_path, "checkpoints")
+    assert (status.done, len(status.failed), status.remaining) == (1, 1, 37)
+    assert [failure.cause.name for _, failure in status.failed] == ["out of GPU memory"]
+
+
+def test_a_job_runs_as_long_as_its_process_lives_whatever_came_of_it_before(study, tmp_path):
+    def counts() -> tuple[int, int, int]:
+        status = stage(study, tmp_path, "checkpoints")
+        return status.running, len(status.failed), status.remaining
+
+    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
+    job.slurm_logs.mkdir(parents=True)
+    (job.slurm_logs / "9.log").write_text(
+        "slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n"
+    )
+    assert counts() == (0, 1, 38)
+    waits = f"from stratalaw.jobs.run import *; perform(Call('builtins:input', {str(job.log)!r}))"
+    with subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE) as process:
+        give_up = time.monotonic() + 60
+        while counts() != (1, 0, 38):
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        process.kill()
+    assert counts() == (0, 1, 38)
+
+
+def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(study, tmp_path):
+    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
+    record_unquantizable(job.outputs[0], RuntimeError("layer 0.down: its Hessian cannot be inverted"))
+    status = stage(study, tmp_path, "checkpoints")
+    assert (status.done, len(status.failed), status.remaining) == (0, 1, 38)
+    (failure,) = failures_table([status]).itertuples()
+    assert (failure.job, failure.cause) == (job.name, "uninvertible Hessian")
+    assert failure.line == "layer 0.down: its Hessian cannot be inverted"
+
+
+def test_the_newest_log_of_slurm_counts(study, tmp_path):
+    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
+    logs = tmp_path / SLURM_LOGS / "rule_quantize" / "r2_2_16_8_0"
+    logs.mkdir(parents=True)
+    (logs / "9.log").write_text("slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n")
+    os.utime(logs / "9.log", (1, 1))
+    assert job.failure().cause.name == "time limit"
+    (logs / "10.log").write_text("Execute 1 jobs...\n")
+    assert job.failure() is None
+
+
+def test_the_time_left_follows_from_sizes_and_rates(study, tmp_path):
+    jobs = [job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints"]
+    assert stage(study, tmp_path, "checkpoints").seconds_left is None
+    of_model = {name: [job for job in jobs if job.name.startswith(f"{name}/")] for name in MODELS}
+    for i, job in enumerate(of_model["r2"]):
+        finish(job, at=1000 + 10 * i)
+    size = {name: jobs_of_it[0].size for name, jobs_of_it in of_model.items()}
+    expected = 10 / size["r2"] * 13 * (size["r4"] + size["r6"])
+    assert stage(study, tmp_path, "checkpoints").seconds_left == pytest.approx(expected)
+
+
+def test_a_pause_is_not_taken_for_work(study, tmp_path):
+    jobs = [job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints" and job.name.startswith("r2/")]
+    finish(jobs[0], at=0)
+    for i, job in enumerate(jobs[1:]):
+        finish(job, at=100_000 + 10 * i)
+    left = stage(study, tmp_path, "checkpoints").seconds_left
+    assert left < 10 * 39 * 20

@@ -1,0 +1,54 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from stratalaw.models.folder import ModelSize
+from stratalaw.observations.table import COLUMNS, observe
+from stratalaw.study import Study
+
+STUDY = Study.model_validate(
+    {
+        "name": "example",
+        "models": [{"name": "m", "source": "models/m", "family": "f"}],
+        "grids": [{"bits": [3], "group_size": [64], "calibration_size": [8]}],
+        "calibration": {"corpus": "text.jsonl", "tokens": 16},
+        "evaluation": {"strata": {"reasoning": [{"task": "chains", "chance": 0.25}]}},
+    }
+)
+SIZES = {"m": ModelSize(n_params=1000, n_params_nonembedding=600)}
+AUDITS = {("m", "w3-g64-c8-s0"): {"effective_bits": 3.3, "calibration_tokens": 128}}
+
+
+def items(baseline: list[float], quantized: list[float]) -> pd.DataFrame:
+    return pd.concat(
+        pd.DataFrame({"model": "m", "variant": variant, "stratum": "reasoning", "task": "chains", "score": scores})
+        .rename_axis("document")
+        .reset_index()
+        for variant, scores in (("bf16", baseline), ("w3-g64-c8-s0", quantized))
+    )
+
+
+def test_accuracies_and_paired_differences():
+    baseline, quantized = [1, 1, 1, 0, 1, 0, 1, 1], [1, 0, 1, 0, 0, 1, 1, 1]
+    table = observe(STUDY, SIZES, AUDITS, items(baseline, quantized))
+    assert list(table.columns) == list(COLUMNS)
+    table = table.set_index("variant")
+    row = table.loc["w3-g64-c8-s0"]
+    assert row.accuracy == pytest.approx(5 / 8)
+    assert row.stderr == pytest.approx(np.sqrt(5 / 8 * 3 / 8 / 7))
+    assert row.accuracy_adjusted == pytest.approx((5 / 8 - 1 / 4) / (3 / 4))
+    assert row.paired_difference == pytest.approx(-1 / 8)
+    assert row.paired_stderr == pytest.approx(np.std(np.subtract(quantized, baseline), ddof=1) / np.sqrt(8))
+    assert (row.bits, row.group_size, row.calibration_size, row.effective_bits) == (3, 64, 8, 3.3)
+    assert (row.n_items, row.n_params, row.calibration_tokens) == (8, 1000, 128)
+
+
+def test_the_baseline_has_sixteen_bits_and_no_calibration():
+    row = observe(STUDY, SIZES, AUDITS, items([1, 0], [1, 0])).set_index("variant").loc["bf16"]
+    assert (row.bits, row.effective_bits, row.paired_difference) == (16, 16, 0)
+    assert pd.isna(row.group_size) and pd.isna(row.calibration_size) and pd.isna(row.calibration_tokens)
+
+
+def test_other_items_than_the_baselines_are_refused():
+    with pytest.raises(ValueError, match="m/w3-g64-c8-s0: chains: not the same items as the baseline's"):
+        observe(STUDY, SIZES, AUDITS, items([1, 0, 1], [1, 0]))

@@ -1,0 +1,100 @@
+"""GPTQ by gptqmodel on a trained model of the ladder."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stratalaw.evaluation.answers import load_dense
+from stratalaw.files import sha256
+from stratalaw.quantization.gptq import AUDIT, quantize
+from stratalaw.study import Gptq
+from stratalaw.study.variants import Quantization
+
+VARIANT = Quantization(bits=3, group_size=64, calibration_size=8, calibration_seed=0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(small_model_folder, calibration, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("quantized") / VARIANT.name
+    quantize(small_model_folder, folder, VARIANT, calibration, Gptq())
+    return folder
+
+
+def test_the_audit_says_how_the_checkpoint_came_about(checkpoint):
+    audit = json.loads((checkpoint / AUDIT).read_text())
+    assert audit["variant"] == VARIANT.name
+    assert audit["calibration_tokens"] == 8 * 256
+    # 3 bits, and for each group of 64 weights a scale of 16 bits and a zero point of 3.
+    assert audit["effective_bits"] == pytest.approx(3 + (16 + 3) / 64)
+    assert audit["ragged_groups"] == []
+    assert audit["sha256"] == {"model.safetensors": sha256(checkpoint / "model.safetensors")}
+    names = [module["name"] for module in audit["modules"]]
+    assert len(names) == 2 * 7 and names == sorted(names)
+    for module in audit["modules"]:
+        assert module["loss"] > 0 and module["tokens"] == 8 * 256
+        assert module["damping"] == 0.01 and module["raised"] == 0
+
+
+def test_the_same_study_gives_the_same_weights(small_model_folder, calibration, checkpoint, tmp_path):
+    quantize(small_model_folder, tmp_path / "again", VARIANT, calibration, Gptq())
+    assert sha256(tmp_path / "again" / "model.safetensors") == sha256(checkpoint / "model.safetensors")
+
+
+def test_fewer_bits_hurt_more(small_model_folder, calibration, checkpoint, tmp_path):
+    def losses(folder: Path) -> dict[str, float]:
+        return {module["name"]: module["loss"] for module in json.loads((folder / AUDIT).read_text())["modules"]}
+
+    quantize(small_model_folder, tmp_path / "two", Quantization(2, 64, 8, 0), calibration, Gptq())
+    three, two = losses(checkpoint), losses(tmp_path / "two")
+    assert all(two[name] > three[name] for name in three)
+
+
+def test_damping_that_gptqmodel_adds_by_itself_is_recorded(small_model_folder, calibration, tmp_path, caplog):
+    # 16 tokens leave a Hessian of 128 x 128 without rank, and this damping is below the precision of float32.
+    few = [tokens[:16] for tokens in calibration[:1]]
+    with caplog.at_level("WARNING", "stratalaw"):
+        quantize(small_model_folder, tmp_path / "few", Quantization(3, 64, 1, 0), few, Gptq(damping=1e-9))
+    assert "14 Hessians had no Cholesky factor" in caplog.text
+    raised = {m["name"]: m["raised"] for m in json.loads((tmp_path / "few" / AUDIT).read_text())["modules"]}
+    assert all(1e-7 < share < 1 for share in raised.values()), raised
+    # These share their inputs, and so their Hessian.
+    assert raised["0.self_attn.q_proj"] == raised["0.self_attn.k_proj"] == raised["0.self_attn.v_proj"]
+
+
+def test_a_large_checkpoint_lies_in_several_files(small_model_folder, calibration, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("stratalaw.quantization.gptq.SHARD_SIZE", "100KB")
+    quantize(small_model_folder, tmp_path / "sharded", VARIANT, calibration, Gptq())
+    files = sorted((tmp_path / "sharded").glob("*.safetensors"))
+    audit = json.loads((tmp_path / "sharded" / AUDIT).read_text())
+    assert len(files) > 1 and audit["sha256"] == {path.name: sha256(path) for path in files}
+    whole, sharded = load_dense(checkpoint, "cpu").state_dict(), load_dense(tmp_path / "sharded", "cpu").state_dict()
+    assert whole.keys() == sharded.keys()
+    assert all(torch.equal(weight, sharded[name]) for name, weight in whole.items())
+
+
+def test_a_group_that_does_not_divide_a_matrix_is_recorded(small_model_folder, calibration, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(small_model_folder)
+    assert model.config.hidden_size == 128
+    quantize(small_model_folder, tmp_path / "wide", Quantization(4, 256, 8, 0), calibration, Gptq())
+    audit = json.loads((tmp_path / "wide" / AUDIT).read_text())
+    assert "model.layers.0.self_attn.q_proj" in audit["ragged_groups"]
+
+
+def test_a_calibration_set_of_another_size_is_refused(small_model_folder, calibration, tmp_path):
+    with pytest.raises(ValueError, match="7 calibration samples for w3-g64-c8-s0"):
+        quantize(small_model_folder, tmp_path / "out", VARIANT, calibration[:7], Gptq())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hessian_that_is_no_number_leaves_no_checkpoint(small_model_folder, calibration, tmp_path):
+    broken = tmp_path / "broken"
+    model = AutoModelForCausalLM.from_pretrained(small_model_folder)
+    model.model.layers[0].input_layernorm.weight.data.fill_(float("nan"))
+    model.save_pretrained(broken)
+    AutoTokenizer.from_pretrained(small_model_folder).save_pretrained(broken)
+    with pytest.raises((RuntimeError, ValueError)):
+        quantize(broken, tmp_path / "out", VARIANT, calibration, Gptq())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,49 @@
+"""The explorer predicts what the command predicts, and holds everything that it shows."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stratalaw.laws.analysis import analyse
+from stratalaw.laws.forms import FORMS, PAPER_LAW
+from stratalaw.laws.published import EXPONENTS
+from stratalaw.laws.simulation import paper_grid, simulate
+from stratalaw.report.explorer import explorer_page
+
+
+@pytest.fixture(scope="module")
+def observations() -> pd.DataFrame:
+    table = simulate(PAPER_LAW, {"A": 0.5, **EXPONENTS["reasoning"]}, paper_grid(), seed=0)
+    return table.assign(n_params_nonembedding=0.8 * table.n_params)
+
+
+def data_of(page: str) -> dict:
+    return json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+
+
+@pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
+def test_javascript_says_what_the_form_says(form):
+    fitted = form.starts(3)[-1]
+    factors = {"N": 0.7, "B": 3.0, "E": 3.3, "G": 64.0, "C": 32.0}
+    rows = {name: np.array([value]) for name, value in factors.items()}
+    accuracy, jacobian = form.evaluate(fitted, rows)
+    # Math.log and its like are named in Python as they are in JavaScript.
+    loss, *slope = (eval(part.replace("Math.", "math."), {"math": math, **factors}) for part in form.javascript(fitted))
+    assert math.exp(-loss) == pytest.approx(accuracy[0])
+    np.testing.assert_allclose(-math.exp(-loss) * np.array(slope), jacobian[0], rtol=1e-9, atol=1e-12)
+
+
+def test_the_page_holds_every_variant_and_no_address(observations):
+    analysis = analyse(observations, [PAPER_LAW], resamples=100)
+    page = explorer_page("a </script> study", observations, analysis)
+    data = data_of(page)
+    assert data["study"] == "a </script> study"
+    assert len(data["points"]) == len(observations) and len(data["models"]) == 5
+    assert set(data["laws"]) == {"reasoning"} == set(data["strata"])
+    law = data["laws"]["reasoning"]
+    assert law["levels"]["bits"] == [3, 4, 8] and law["newSize"] > 0
+    assert not re.search(r"(src|href)=|https?://(?!www\.w3\.org/2000/svg)", page)

@@ -1,0 +1,53 @@
+"""The report's landing page says what was run and what came out."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from docutils.core import publish_string
+
+from stratalaw.laws import form_named
+from stratalaw.laws.analysis import analyse
+from stratalaw.laws.published import EXPONENTS
+from stratalaw.laws.simulation import grid, simulate
+from stratalaw.report.summary import summarize
+from stratalaw.study import read_study
+from stratalaw.study.description import describe_study
+
+STUDY = read_study(Path("config/ladder.yaml"))
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    tables = [
+        simulate(form_named("paper"), {"A": 0.6} | EXPONENTS[stratum], grid(bits=(2, 3, 4)), seed, stratum=stratum)
+        for seed, stratum in enumerate(EXPONENTS)
+        if stratum != "general"
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    table = table.assign(held_out=table.n_params == table.n_params.max(), stderr=np.nan)
+    return summarize(STUDY, table, analyse(table, resamples=100))
+
+
+def test_captions_know_the_study():
+    about = describe_study(STUDY)
+    assert about["variants"] == "293"
+    assert about["models"] == "r1, r2, r3, r4, r5, r6 (held out)"
+    assert (about["bits"], about["group_sizes"]) == ("2, 3, 4, 8", "16, 32, 64, 128")
+    assert "8 bits: G = 128, C = 128" in about["largest"]
+    assert "reasoning: ladder_arithmetic, ladder_paths" in about["benchmarks"]
+
+
+def test_every_question_has_its_line(text):
+    for line in ("**What was run.** 240 of 293 GPTQ variants", "**Accuracy**", "**The paper's law**", "**Held out**"):
+        assert line in text
+    for stratum in ("memorization", "application", "reasoning", "general"):
+        assert f"- {stratum}: α = -0." in text
+    assert "left out: 64 × 2 bits (phase transition), 48 × model held out" in text
+
+
+def test_it_is_sound_restructured_text(text):
+    page = publish_string(text, writer_name="html", settings_overrides={"report_level": 1, "halt_level": 5}).decode()
+    assert "System Message" not in page
+    assert "<table" in page and "<sup>α</sup>" in page

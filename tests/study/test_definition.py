@@ -1,0 +1,175 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+from stratalaw.study import StudyError, read_study
+from stratalaw.study.variants import BASELINE_NAME
+
+STUDY = {
+    "name": "example",
+    "models": [
+        {"name": "small", "source": "models/small", "family": "f"},
+        {"name": "large", "source": "models/large", "family": "f", "held_out": True},
+    ],
+    "grids": [
+        {"bits": [2, 3], "group_size": [64, 128], "calibration_size": [8]},
+        {"bits": [8], "group_size": [128], "calibration_size": [8], "models": "fitted"},
+    ],
+    "calibration": {"corpus": "text.jsonl", "tokens": 256},
+    "evaluation": {"strata": {"memorization": [{"task": "recall", "chance": 0.25}]}},
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes the example with changes given as {"grids.0.bits": [5], …}; None deletes a key."""
+
+    def write_changed(changes: dict[str, object]) -> Path:
+        study = copy.deepcopy(STUDY)
+        for key, value in changes.items():
+            *parents, last = (int(part) if part.isdigit() else part for part in key.split("."))
+            section = study
+            for part in parents:
+                section = section[part]
+            if value is None:
+                del section[last]
+            else:
+                section[last] = value
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(study))
+        return path
+
+    return write_changed
+
+
+def test_variants_of_the_example(write):
+    variants = read_study(write({})).variants()
+    assert variants.variant.tolist() == [
+        *("bf16", "w2-g64-c8-s0", "w2-g128-c8-s0", "w3-g64-c8-s0", "w3-g128-c8-s0", "w8-g128-c8-s0"),
+        *("bf16", "w2-g64-c8-s0", "w2-g128-c8-s0", "w3-g64-c8-s0", "w3-g128-c8-s0"),
+    ]
+    assert variants.groupby("model").held_out.first().to_dict() == {"small": False, "large": True}
+
+
+def test_a_variant_that_two_grids_name_occurs_once(write):
+    study = read_study(write({"grids.1": STUDY["grids"][0]}))
+    assert not study.variants().duplicated(["model", "variant"]).any()
+
+
+def test_each_seed_replicates_the_grid(write):
+    variants = read_study(write({"grids.0.calibration_seed": [0, 1, 2]})).variants()
+    grid = variants[variants.bits.isin([2, 3])]
+    assert (grid.groupby("calibration_seed").size() == 8).all()
+
+
+def test_the_ladder_has_293_variants_and_its_baselines():
+    variants = read_study(Path("config/ladder.yaml")).variants()
+    quantized = variants[variants.variant != BASELINE_NAME]
+    assert len(quantized) == 293
+    assert len(variants) - len(quantized) == 6
+    assert quantized.bits.value_counts().to_dict() == {2: 96, 3: 96, 4: 96, 8: 5}
+    assert set(quantized[quantized.held_out].model) == {"r6"}
+
+
+@pytest.mark.parametrize(
+    ("study", "models", "counted"),
+    [
+        ("config", 6, {2: 96, 3: 96, 4: 96, 8: 5}),
+        ("llama3", 3, {3: 21, 4: 21}),
+        ("smollm2", 3, {2: 27, 3: 27, 4: 27, 8: 3}),
+    ],
+)
+def test_the_studies_of_real_models_have_their_variants(study, models, counted):
+    variants = read_study(Path(f"config/{study}.yaml")).variants()
+    assert variants.bits.value_counts().to_dict() == counted
+    assert (variants.variant == BASELINE_NAME).sum() == models
+
+
+def test_the_papers_study_holds_out_32b_and_has_all_its_factors():
+    variants = read_study(Path("config/config.yaml")).variants()
+    assert set(variants[variants.held_out].model) == {"qwen3-32b"}
+    low = variants[variants.bits.isin([2, 3, 4])]
+    assert (low.groupby(["model", "bits"])[["group_size", "calibration_size"]].nunique() == 4).all(axis=None)
+
+
+def test_the_demo_has_three_models_and_at_least_24_variants():
+    variants = read_study(Path("config/demo.yaml")).variants()
+    assert variants.model.nunique() >= 3
+    assert (variants.variant != BASELINE_NAME).sum() >= 24
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grids.0.bits": [5]}, "grids.0.bits.0: 5 is not one of 2, 3, 4, 8"),
+        (
+            {"grids.0.group_size": [96]},
+            "grids.0.group_size.0: 96 is not one of -1, 16, 32, 64, 128, 256, 512, 1024 (gptqmodel's kernels)",
+        ),
+        ({"grids.0.bits": []}, "grids.0.bits: []: list should have at least 1 item after validation, not 0"),
+        ({"grids": []}, "grids: []: list should have at least 1 item after validation, not 0"),
+        ({"grids.0.bits": [3, 3]}, "grids.0.bits: [3, 3] names a value twice"),
+        ({"grids.0.colour": 1}, "grids.0.colour: unknown key; allowed here: bits, group_size, calibration_size, "
+         "calibration_seed, models"),
+        ({"colour": 1}, "colour: unknown key; allowed here: name, models, grids, gptq, calibration, evaluation"),
+        ({"gptq": {"dampening": 0.1}}, "gptq.dampening: unknown key; allowed here: damping, symmetric, "
+         "activation_order, sequential_within_layer, batch_size, threads"),
+        ({"evaluation.strata.memorization.0.color": 1}, "evaluation.strata.memorization.0.color: unknown key; "
+         "allowed here: task, revision, metric, filter, shots, chance"),
+        ({"calibration": None}, "calibration: this key is missing"),
+        ({"grids.0.models": ["tiny"]}, "grids.0.models: tiny is not one of small, large"),
+        ({"models.1.name": "small"}, "models name small twice"),
+        ({"models.0.name": "../up"}, "models.0.name: '../up': string should match pattern "),
+        ({"models.0.revision": "main"}, "models.0.revision: 'main': string should match pattern "),
+        ({"calibration.revision": "a" * 40}, "calibration: a revision is that of a data set; name the dataset too"),
+        ({"calibration.dataset": "c4"}, "calibration.dataset: 'c4': string should match pattern "),
+        ({"evaluation.strata.memorization.0.chance": 1}, "evaluation.strata.memorization.0.chance: 1: input should be "
+         "less than 1"),
+        ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},
+         "evaluation: strata name the task recall twice"),
+        ({"evaluation.strata": {"general": STUDY["evaluation"]["strata"]["memorization"]}},
+         "evaluation: a stratum cannot be named general: laws call a mean over strata so"),
+    ],
+)  # fmt: skip
+def test_a_bad_study_is_refused_in_one_line(write, changes, message):
+    path = write(changes)
+    with pytest.raises(StudyError) as error:
+        read_study(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "line 1: not YAML: expected ',' or ']', but got '<stream end>'"),
+        ("just text", "a study is a mapping with the keys name, models, grids, gptq, calibration, evaluation"),
+        ("", "a study is a mapping with the keys name, models, grids, gptq, calibration, evaluation"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused(tmp_path, text, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError) as error:
+        read_study(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"absent.yaml: there is no such file"):
+        read_study(tmp_path / "absent.yaml")
+
+
+def test_the_schema_in_the_repository_is_up_to_date():
+    printed = CliRunner().invoke(app, ["schema"]).stdout
+    assert Path("config/study.schema.json").read_text() == printed, "run: stratalaw schema > config/study.schema.json"
+
+
+@pytest.mark.parametrize("path", sorted(Path("config").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_study_in_the_repository_is_valid_and_names_the_schema(path):
+    read_study(path)
+    assert path.read_text().startswith("# yaml-language-server: $schema=study.schema.json\n")

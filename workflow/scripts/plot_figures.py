@@ -1,0 +1,11 @@
+from stratalaw.jobs.run import run
+
+run(
+    snakemake,
+    "plot_figures",
+    study=snakemake.params.study,
+    observations=snakemake.input.observations,
+    laws=snakemake.input.laws,
+    figures=[path for path in snakemake.output if path.endswith((".svg", ".png"))],
+    captions=snakemake.output.captions,
+)

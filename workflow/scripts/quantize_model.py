@@ -1,0 +1,10 @@
+from stratalaw.jobs.run import run
+
+run(
+    snakemake,
+    "quantize_model",
+    model=snakemake.input.model,
+    calibration=snakemake.input.calibration,
+    options=snakemake.params.options,
+    checkpoint=snakemake.output[0],
+)

@@ -1,0 +1,10 @@
+from stratalaw.jobs.run import run
+
+run(
+    snakemake,
+    "write_summary",
+    study=snakemake.params.study,
+    observations=snakemake.input.observations,
+    laws=snakemake.input.laws,
+    summary=snakemake.output[0],
+)
