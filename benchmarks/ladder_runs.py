@@ -54,7 +54,7 @@ class LadderModel:
         tokens_per_batch = self.study.evaluation.tokens_per_batch
         stages.answer_requests(str(checkpoint), self.requests, self.batchings, tokens_per_batch, 1, self.answers)
 
-    def log_likelihoods(self) -> None:
+    def score(self) -> None:
         evaluation = self.study.evaluation.for_scores()
         stages.score_items(evaluation, self.requests, self.answers, self.scores, self.summaries)
 

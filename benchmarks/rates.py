@@ -29,7 +29,7 @@ from stratalaw.models.shapes import Shapes, shapes_of
 from stratalaw.study import read_study
 
 COLUMNS = [
-    *("device", "way", "stage", "shape", "n_params", "n_quantized", "n_layers", "hidden_size"),
+    *("device", "toolchain", "part", "shape", "n_params", "n_quantized", "n_layers", "hidden_size"),
     *("calibration_tokens", "tokens", "steps", "requests", "seconds", "gpu_bytes", "note"),
 ]
 
@@ -46,7 +46,7 @@ class Table:
 
     @contextmanager
     def measure(
-        self, stage: str, shape: str = "", shapes: Shapes | None = None, way: str = "ours", **amounts
+        self, part: str, shape: str = "", shapes: Shapes | None = None, toolchain: str = "ours", **amounts
     ) -> Iterator[None]:
         """Add the seconds that the block takes, and on a GPU its peak of memory."""
         gc.collect()
@@ -59,13 +59,19 @@ class Table:
         if self.on_gpu:
             torch.cuda.synchronize()
             amounts["gpu_bytes"] = torch.cuda.max_memory_allocated()
-        self.add(self.clock() - started, stage, shape, shapes, way, **amounts)
+        self.add(self.clock() - started, part, shape, shapes, toolchain, **amounts)
 
     def add(
-        self, seconds: float, stage: str, shape: str = "", shapes: Shapes | None = None, way: str = "ours", **amounts
+        self,
+        seconds: float,
+        part: str,
+        shape: str = "",
+        shapes: Shapes | None = None,
+        toolchain: str = "ours",
+        **amounts,
     ) -> None:
-        """Add a row: a stage of one way (``ours`` or ``plain``) and what its seconds depend on."""
-        about = {"device": self.device, "way": way, "stage": stage, "shape": shape}
+        """Add a row: a part of a job of one toolchain (``ours`` or ``reference``) and what its seconds depend on."""
+        about = {"device": self.device, "toolchain": toolchain, "part": part, "shape": shape}
         self.rows.append(about | (amounts_of(shapes) if shapes else {}) | amounts | {"seconds": round(seconds, 3)})
         print(self.rows[-1], flush=True)
         pd.DataFrame(self.rows, columns=COLUMNS).to_csv(self.path, index=False)
@@ -97,7 +103,7 @@ def measure_ladder(table: Table, names: list[str]) -> None:
                     checkpoint = model.quantize(4, 64, drawn[:samples])
             with table.measure("load", name, shapes):
                 load_dense(checkpoint, "cpu")
-            with table.measure("score", name, shapes, tokens=model.batched_tokens):
+            with table.measure("log_likelihoods", name, shapes, tokens=model.batched_tokens):
                 model.answer(checkpoint)
             with table.measure("scores", name, requests=asked):
                 model.score()

@@ -26,7 +26,7 @@ from true_shapes import random_model, word_tokenizer, write_tasks
 from stratalaw.engine import make_batching
 from stratalaw.lm_eval_model import PrefixSharingModel
 
-TOKENS_A_BATCH = 65_536
+TOKENS_PER_BATCH = 65_536
 BATCH_SIZES = (16, 32, 64)
 PROBED = 64  # items that choose the batch size
 MAX_LENGTH = 4096
@@ -48,7 +48,7 @@ def matmul_rate(n: int = 8192, repeats: int = 30) -> float:
 def timed(kind: type, model, tokenizer, task: str, tasks: TaskManager, batch_size: int, limit: int | None = None):
     """Seconds from token ids to log-likelihoods, the log-likelihoods, accuracy, and the requests."""
     seen = {}
-    own = {"tokens_per_batch": TOKENS_A_BATCH} if kind is PrefixSharingModel else {"softmax_dtype": "float32"}
+    own = {"tokens_per_batch": TOKENS_PER_BATCH} if kind is PrefixSharingModel else {"softmax_dtype": "float32"}
 
     class Timed(kind):
         def _loglikelihood_tokens(self, requests, **options):
@@ -88,7 +88,7 @@ def compare(size: str, task: str, model, tokenizer, tasks: TaskManager, rate: fl
     ours, our_totals, our_accuracy, _ = timed(PrefixSharingModel, model, tokenizer, task, tasks, 1)
     _, contexts, continuations = zip(*requests, strict=True)
     started = time.perf_counter()
-    batching = make_batching(contexts, continuations, tokens_per_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH)
+    batching = make_batching(contexts, continuations, tokens_per_batch=TOKENS_PER_BATCH, max_length=MAX_LENGTH)
     planning = time.perf_counter() - started
     parameters = model.num_parameters() - model.get_input_embeddings().weight.numel()
     floor = 2 * parameters * batching.tokens / rate

@@ -23,13 +23,16 @@ SHAPES = {
 ITEMS = 1000
 
 
-def random_model(size: str, dtype: torch.dtype = torch.bfloat16, device: str = "cuda") -> Qwen3ForCausalLM:
+def random_model(
+    size: str, dtype: torch.dtype = torch.bfloat16, device: str = "cuda", n_layers: int | None = None
+) -> Qwen3ForCausalLM:
+    """A model of a shape, with all of its layers if ``n_layers`` is not given."""
     hidden, intermediate, layers, heads, key_value_heads, tied = SHAPES[size]
     config = Qwen3Config(
         vocab_size=VOCABULARY,
         hidden_size=hidden,
         intermediate_size=intermediate,
-        num_hidden_layers=layers,
+        num_hidden_layers=n_layers or layers,
         num_attention_heads=heads,
         num_key_value_heads=key_value_heads,
         head_dim=128,

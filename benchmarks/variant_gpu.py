@@ -29,7 +29,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from rates import Table
-from scoring_gpu import MAX_LENGTH, PROBED, TOKENS_A_BATCH, timed
+from scoring_gpu import MAX_LENGTH, PROBED, TOKENS_PER_BATCH, timed
 from true_shapes import VOCABULARY, random_model, word_tokenizer, write_tasks
 
 from stratalaw.engine import generate, make_batching
@@ -43,7 +43,7 @@ from stratalaw.study.variants import Quantization
 
 TOKENS = 2048
 OPTIONS = Gptq(threads=8)
-PLAIN_BATCH = 32
+REFERENCE_BATCH = 32
 PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 256, 500, 64
 STARTS = {
     "import gptqmodel": "import torch, gptqmodel; torch.zeros(1, device='cuda')",
@@ -62,28 +62,28 @@ class Bench:
     samples: list[list[int]]
     prompts: list[list[int]]
 
-    def evaluate(self, kind: type, model, size: str, shapes: Shapes, way: str) -> None:
+    def evaluate(self, kind: type, model, size: str, shapes: Shapes, toolchain: str) -> None:
         """lm-eval on each task, and of it what is spent on token ids."""
-        batch_size = 1 if kind is PrefixSharingModel else PLAIN_BATCH
+        batch_size = 1 if kind is PrefixSharingModel else REFERENCE_BATCH
         for task in self.task_names:
             timed(kind, model, word_tokenizer(), task, self.tasks, batch_size, limit=PROBED)  # compiles kernels
-            with self.table.measure("evaluate", size, shapes, way, note=task):
+            with self.table.measure("evaluate", size, shapes, toolchain, note=task):
                 seconds, _, _, requests = timed(kind, model, word_tokenizer(), task, self.tasks, batch_size)
             _, contexts, continuations = zip(*requests, strict=True)
             if kind is PrefixSharingModel:
                 started = time.perf_counter()
                 batching = make_batching(
-                    contexts, continuations, tokens_per_batch=TOKENS_A_BATCH, max_length=MAX_LENGTH
+                    contexts, continuations, tokens_per_batch=TOKENS_PER_BATCH, max_length=MAX_LENGTH
                 )
                 seconds -= time.perf_counter() - started  # the pipeline batchings before, on a CPU
                 tokens = batching.tokens
             else:  # the same row is run once, the last token of a continuation not at all
                 rows = zip(contexts, continuations, strict=True)
                 tokens = sum(map(len, {tuple([*context, *continuation][:-1]) for context, continuation in rows}))
-            self.table.add(seconds, "score", size, shapes, way, tokens=tokens, note=task)
+            self.table.add(seconds, "log_likelihoods", size, shapes, toolchain, tokens=tokens, note=task)
 
     def generate(self, answer: Callable[[list[list[int]]], object], rows_a_batch: int, *about) -> None:
-        """The generations that ``answer`` makes of prompts, ``rows_a_batch`` at once; ``about``: size, shapes, way."""
+        """The generations that ``answer`` makes of prompts, ``rows_a_batch`` at once; ``about``: size, shapes, toolchain."""
         answer(self.prompts[:2])  # compiles kernels
         steps = NEW_TOKENS * -(-PROMPTS // rows_a_batch)
         with self.table.measure("generate", *about, tokens=PROMPTS * PROMPT_TOKENS, steps=steps):
@@ -96,7 +96,7 @@ def measure_starts(table: Table) -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
         with table.measure("start", note=note):
             subprocess.run([sys.executable, "-c", code], check=True)
-        table.add(table.rows[-1]["seconds"], "start", way="plain", note=note)
+        table.add(table.rows[-1]["seconds"], "start", toolchain="plain", note=note)
 
 
 def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[int]]) -> Path:
@@ -115,14 +115,14 @@ def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[in
 
 
 def measure_our_generations(bench: Bench, size: str, shapes: Shapes, dense) -> None:
-    limits = {"max_new_tokens": NEW_TOKENS, "tokens_per_batch": TOKENS_A_BATCH, "max_length": MAX_LENGTH}
-    rows_a_batch = TOKENS_A_BATCH // (PROMPT_TOKENS + NEW_TOKENS)
+    limits = {"max_new_tokens": NEW_TOKENS, "tokens_per_batch": TOKENS_PER_BATCH, "max_length": MAX_LENGTH}
+    rows_a_batch = TOKENS_PER_BATCH // (PROMPT_TOKENS + NEW_TOKENS)
     answer = lambda prompts: generate(dense, word_tokenizer(), prompts, stop=["\n"], **limits)  # noqa: E731
     bench.generate(answer, rows_a_batch, size, shapes, "ours")
 
 
 def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[int]]) -> dict[str, float]:
-    """Every stage of the same variant the plain way; gptqmodel's loss of each matrix."""
+    """Every stage of the same variant with the reference toolchain; gptqmodel's loss of each matrix."""
     from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 
     shapes, saved = shapes_of(model), bench.folder / f"{size}-plain"
@@ -139,22 +139,22 @@ def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[i
     del quantized
     gc.collect()
     torch.cuda.empty_cache()
-    with bench.table.measure("load", size, shapes, "plain"):
+    with bench.table.measure("load", size, shapes, "reference"):
         packed = GPTQModel.load(str(saved), device="cuda", backend=BACKEND.TRITON).model
-    bench.evaluate(HFLM, packed, size, shapes, "plain")
+    bench.evaluate(HFLM, packed, size, shapes, "reference")
     measure_plain_generations(bench, size, shapes, packed)
     return losses
 
 
 def measure_plain_generations(bench: Bench, size: str, shapes: Shapes, packed) -> None:
-    lm = HFLM(pretrained=packed, tokenizer=word_tokenizer(), batch_size=PLAIN_BATCH, max_length=MAX_LENGTH)
+    lm = HFLM(pretrained=packed, tokenizer=word_tokenizer(), batch_size=REFERENCE_BATCH, max_length=MAX_LENGTH)
     options = {"until": ["\n"], "max_gen_toks": NEW_TOKENS, "do_sample": False}
 
     def answer(prompts: list[list[int]]) -> None:
         texts = word_tokenizer().batch_decode(prompts)
         lm.generate_until([Instance("generate_until", {}, (text, options), i) for i, text in enumerate(texts)])
 
-    bench.generate(answer, PLAIN_BATCH, size, shapes, "plain")
+    bench.generate(answer, REFERENCE_BATCH, size, shapes, "reference")
 
 
 def compare_hessians(width: int = 12_288, rows: int = 16_384) -> None:

@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         clone = Path(scratch) / "clone"
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        seconds("dry run of config/ladder.yaml", [*SNAKEMAKE, "-n", "--config", "study=config/ladder.yaml"], clone)
+        seconds("dry run of config/ladder.yaml", [*SNAKEMAKE, "-n", "--configfile", "config/ladder.yaml"], clone)
         seconds("dry run of the demo", [*SNAKEMAKE, "--profile", "profiles/demo", "-n"], clone)
         seconds("demo, 2 cores", [*SNAKEMAKE, "--profile", "profiles/demo"], clone)
         report = ["--profile", "profiles/demo", "--report", "report.html"]

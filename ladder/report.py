@@ -32,7 +32,7 @@ application and reasoning can be told apart exactly. It serves to measure what q
 other use. The world, the training and the benchmarks are described in `docs/ladder.md` of the stratalaw repository.
 
 - **Data**: the synthetic world of `ladder/world.py`, world seed 0; no other text.
-- **Training**: {tokens:,} tokens (padding included) in {steps:,} steps of {tokens_per_step:,}; AdamW, peak learning rate
+- **Training**: {tokens:,} tokens with padding in {steps:,} steps of {tokens_per_step:,}; AdamW, peak learning rate
   {learning_rate:g}; bf16 autocast with float32 master weights; seed {seed}; loss curve in `loss.csv`.
 - **Time**: {seconds:,} s on {processor}.
 - **Weights**: bf16 safetensors; SHA-256 in `../SHA256SUMS`.

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from stratalaw.calibration.overlap import Overlap, item_texts
-from stratalaw.files import write_table
+from stratalaw.files import write_parquet
 from stratalaw.jobs.stages import draw_calibration
 
 ITEM = "Question: Which planet is the largest of the solar system?\nAnswer: Jupiter"
@@ -37,7 +37,7 @@ def test_a_draw_passes_over_what_is_asked_and_counts_it(small_model_folder, tmp_
     corpus.write_text("\n".join(text))
     words = json.loads(text[3])["text"]
     asked = pd.DataFrame({"arguments": [json.dumps(["What follows?", words[200:500]])]})
-    write_table(asked, tmp_path / "requests.parquet")
+    write_parquet(asked, tmp_path / "requests.parquet")
     draws = {}
     for name, overlap_words in {"all": None, "clean": 13}.items():
         draw_calibration(

@@ -18,7 +18,7 @@ import pytest
 
 from stratalaw.jobs.failures import classify
 from stratalaw.jobs.resume import jobs_left_in
-from stratalaw.jobs.status import SLURM_LOGS
+from stratalaw.layout import Results
 from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
 
 SCRIPT = Path(__file__).parent / "slurm"
@@ -34,7 +34,7 @@ PROFILE = [
 ]
 ARGUMENTS = [
     *(str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), *PROFILE),
-    *("--config", "study=study.yaml", "warm_worker=true"),
+    *("--configfile", "study.yaml", "--config", "warm_worker=true"),
 ]
 STUB = ["--snakefile", str(Path(__file__).parent / "stub" / "Snakefile"), *PROFILE, "--config"]
 
@@ -125,7 +125,7 @@ class Run:
 
     def cause_of(self, job: str) -> str:
         """Why a job failed, as `stratalaw status` reads it from Slurm's log."""
-        (log,) = (self.folder / SLURM_LOGS).rglob(f"{job}.log")
+        (log,) = (self.folder / Results().slurm_logs).rglob(f"{job}.log")
         return classify(log.read_text()).cause.name
 
     def wait(self, seconds: float = SECONDS) -> str:

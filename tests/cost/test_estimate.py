@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from stratalaw.cli import app
 from stratalaw.cost.estimate import cost_of
 from stratalaw.cost.rates import CPU, rates_of
+from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_study
 from stratalaw.preparation.preflight import preflight
 from stratalaw.study import read_study
@@ -51,28 +52,34 @@ def study_file(tmp_path_factory) -> Path:
 
 
 def estimate(study_file: Path, folder: Path, **options):
-    return cost_of(read_study(study_file), str(study_file), NETWORK, folder=folder, **options)
+    return cost_of(read_study(study_file), str(study_file), NETWORK, results=Results(folder), **options)
 
 
-def pretend_to_have_run(folder: Path, seconds: pd.DataFrame, device: str) -> None:
+def pretend_to_have_run(folder: Path, seconds: pd.DataFrame, device: str, strata=("memorization", "reasoning")) -> None:
     """Leave behind what jobs leave behind: audits and benchmark files."""
-    results = folder / "results"
+    results = Results(folder)
     for row in seconds.itertuples():
         if row.variant != BASELINE_NAME:
-            checkpoint = results / "checkpoints" / row.model / row.variant
+            checkpoint = results.checkpoint(row.model, row.variant)
             checkpoint.mkdir(parents=True)
-            (checkpoint / "audit.json").write_text(json.dumps({"seconds": row.quantize, "device": device}))
-        for stage, took in (("answers", row.answer), ("scores", row.score)):
-            path = results / "benchmarks" / stage / row.model / f"{row.variant}.tsv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"s\th:m:s\n{took}\t0:00:00\n")
+            (checkpoint / "audit.json").write_text(json.dumps({"seconds": row.checkpoints, "device": device}))
+        for stage, took in (("answers", row.answers), ("scores", row.scores)):
+            write(results.timing(stage, f"{row.model}/{row.variant}"), f"s\th:m:s\n{took}\t0:00:00\n")
+        for stratum in strata:
+            for file in (results.answers, results.scores, results.accuracies):
+                write(file(row.model, row.variant, stratum), "")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def test_gpu_hours_are_the_sum_of_the_jobs_and_bound_the_wall_time(study_file, tmp_path):
     found = estimate(study_file, tmp_path)
     assert len(found.variants) == 26
     assert found.device == rates_of().device and found.runs == 0 and found.is_estimated
-    assert (found.variants[found.variants.variant == BASELINE_NAME].quantize == 0).all()
+    assert (found.variants[found.variants.variant == BASELINE_NAME].checkpoints == 0).all()
     for schedule in found.schedules:
         assert schedule.busy_seconds == pytest.approx(found.gpu_seconds)
         assert schedule.makespan >= max(found.gpu_seconds / schedule.workers, found.shortest)
@@ -82,22 +89,24 @@ def test_gpu_hours_are_the_sum_of_the_jobs_and_bound_the_wall_time(study_file, t
 
 def test_more_of_anything_takes_longer(study_file, tmp_path):
     table = estimate(study_file, tmp_path).variants.set_index(["model", "variant"])
-    assert table.quantize["large", "w4-g128-c8-s0"] > table.quantize["small", "w4-g128-c8-s0"]
-    assert table.quantize["small", "w4-g128-c128-s0"] > table.quantize["small", "w4-g128-c8-s0"]
-    assert table.answer["large", "bf16"] > table.answer["small", "bf16"]
+    assert table.checkpoints["large", "w4-g128-c8-s0"] > table.checkpoints["small", "w4-g128-c8-s0"]
+    assert table.checkpoints["small", "w4-g128-c128-s0"] > table.checkpoints["small", "w4-g128-c8-s0"]
+    assert table.answers["large", "bf16"] > table.answers["small", "bf16"]
 
 
 def test_preflight_and_cost_say_the_same_of_a_variant(study_file, tmp_path, monkeypatch):
     table = estimate(study_file, tmp_path).variants.set_index(["model", "variant"])
     for checkpoint in preflight(read_study(study_file), "s.yaml", 80e9).checkpoints:
         row = table.loc[(checkpoint.model, checkpoint.quantization.name)]
-        assert checkpoint.gpu_seconds == pytest.approx(row.quantize + row.answer)
+        assert checkpoint.gpu_seconds == pytest.approx(row.checkpoints + row.answers)
 
 
-def test_the_plain_way_takes_longer(study_file, tmp_path):
+def test_the_reference_toolchain_takes_longer(study_file, tmp_path):
     table = estimate(study_file, tmp_path).variants
     quantized = table[table.variant != BASELINE_NAME]
-    assert (quantized.plain_quantize + quantized.plain_answer > quantized.quantize + quantized.answer).all()
+    assert (
+        quantized.reference_checkpoints + quantized.reference_answers > quantized.checkpoints + quantized.answers
+    ).all()
 
 
 def test_what_was_run_is_counted_as_it_was_and_the_rest_follows(study_file, tmp_path):
@@ -105,11 +114,14 @@ def test_what_was_run_is_counted_as_it_was_and_the_rest_follows(study_file, tmp_
     rng = np.random.default_rng(0)
     before = estimate(study_file, tmp_path / "empty").variants
     rates = rates_of()
-    start = {m: rates.before_quantization(s) for m, s in shapes_of_study(read_study(study_file), "").items()}
+    start = {
+        m: rates.before_quantization(s)
+        for m, s in shapes_of_study(read_study(study_file), "", Results(tmp_path)).items()
+    }
     true = before.assign(
-        quantize=[2 * (row.quantize - start[row.model]) * rng.lognormal(0, 0.1) for row in before.itertuples()],
-        answer=2 * before.answer * rng.lognormal(0, 0.1, len(before)),
-        score=2 * before.score,
+        checkpoints=[2 * (row.checkpoints - start[row.model]) * rng.lognormal(0, 0.1) for row in before.itertuples()],
+        answers=2 * before.answers * rng.lognormal(0, 0.1, len(before)),
+        scores=2 * before.scores,
     )
     run = true.iloc[::3]
     pretend_to_have_run(tmp_path, run, "NVIDIA GeForce of tomorrow")
@@ -118,18 +130,18 @@ def test_what_was_run_is_counted_as_it_was_and_the_rest_follows(study_file, tmp_
     assert found.runs == 2 * len(run) + (run.variant != BASELINE_NAME).sum()
     rest = found.variants.iloc[[i for i in range(len(before)) if i % 3]]
     quantized = rest[rest.variant != BASELINE_NAME]
-    assert (quantized.quantize - quantized.model.map(start)).sum() == pytest.approx(
-        true.loc[quantized.index].quantize.sum(), rel=0.1
+    assert (quantized.checkpoints - quantized.model.map(start)).sum() == pytest.approx(
+        true.loc[quantized.index].checkpoints.sum(), rel=0.1
     )
-    assert rest.answer.sum() == pytest.approx(true.loc[rest.index].answer.sum(), rel=0.1)
-    assert found.variants.answer.iloc[::3].tolist() == pytest.approx(run.answer.tolist())
-    left = rest.answer.sum() + quantized.quantize.sum()
+    assert rest.answers.sum() == pytest.approx(true.loc[rest.index].answers.sum(), rel=0.1)
+    assert found.variants.answers.iloc[::3].tolist() == pytest.approx(run.answers.tolist())
+    left = rest.answers.sum() + quantized.checkpoints.sum()
     assert found.schedules[0].busy_seconds == pytest.approx(left)
 
 
 def test_runs_on_another_device_than_the_wanted_one_say_nothing(study_file, tmp_path):
     before = estimate(study_file, tmp_path).variants
-    pretend_to_have_run(tmp_path, before.assign(answer=1e6), CPU)
+    pretend_to_have_run(tmp_path, before.assign(answers=1e6), CPU)
     assert estimate(study_file, tmp_path).device == CPU
     wanted = estimate(study_file, tmp_path, device=rates_of().device)
     pd.testing.assert_frame_equal(wanted.variants, before)
@@ -146,10 +158,10 @@ def test_models_are_downloaded_one_after_the_other_before_their_jobs(hub, study_
         configuration = (Path(study.models[i].source) / "config.json").read_bytes()
         hub.repositories[f"models/{name}"] = HubRepository("a" * 40, {"config.json": configuration})
     remote = study.model_copy(update={"models": names})
-    slow = cost_of(remote, "s.yaml", 1e6, folder=tmp_path, workers=[64])
+    slow = cost_of(remote, "s.yaml", 1e6, results=Results(tmp_path), workers=[64])
     bytes_of_all = sum(slow.model_bytes.values())
     assert slow.schedules[0].makespan > bytes_of_all / 1e6
-    fast = cost_of(remote, "s.yaml", 1e12, folder=tmp_path, workers=[64])
+    fast = cost_of(remote, "s.yaml", 1e12, results=Results(tmp_path), workers=[64])
     assert slow.schedules[0].makespan - fast.schedules[0].makespan > 0.5 * bytes_of_all / 1e6
     assert dict(hub.fetched()) == {"config.json": 4}
 
@@ -164,7 +176,15 @@ def test_a_user_sees_hours_disk_and_wall_time(study_file, tmp_path, monkeypatch)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert max(map(len, lines)) <= 100
-    for shown in ("small", "large", "GPU-hours on", "GB of disk", "Plain way", "utilization", "longest chain"):
+    for shown in (
+        "small",
+        "large",
+        "GPU-hours on",
+        "GB of disk",
+        "Reference toolchain",
+        "utilization",
+        "longest chain",
+    ):
         assert shown in result.output, shown
     assert any(line.split()[:1] == ["6"] for line in lines)
     assert any(line.split()[:2] == ["all", "24"] for line in lines)
@@ -173,7 +193,7 @@ def test_a_user_sees_hours_disk_and_wall_time(study_file, tmp_path, monkeypatch)
 def test_without_a_gpu_cores_are_counted(study_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(study_file, "--device", "cpu")
-    assert "core-hours on cpu" in result.output and "Plain way" not in result.output
+    assert "core-hours on cpu" in result.output and "Reference toolchain" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -196,6 +216,6 @@ def test_the_ladder_study_is_predicted_from_a_tenth_of_it(tmp_path, seed):
     found = estimate(study_file, tmp_path).variants
     rest = real[~real.index.isin(run.index)].merge(found, on=["model", "variant"], suffixes=("", "_predicted"))
     assert len(rest) == 299 - len(run)
-    stages = ["quantize", "answer", "score"]
+    stages = ["checkpoints", "answers", "scores"]
     predicted = rest[[f"{stage}_predicted" for stage in stages]].to_numpy().sum()
     assert predicted == pytest.approx(rest[stages].to_numpy().sum(), rel=0.3)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratalaw.cost.rates import CPU, OURS, PLAIN, TERMS, RatesError, design, fit, measured_rates, rates_of, ratio
+from stratalaw.cost.rates import CPU, OURS, REFERENCE, TERMS, RatesError, design, fit, measured_rates, rates_of, ratio
 
 AMOUNTS = ("n_params", "n_quantized", "n_layers", "hidden_size", "calibration_tokens", "tokens", "steps", "requests")
 
@@ -42,13 +42,13 @@ def test_a_ratio_to_known_coefficients_is_recovered():
 
 
 @pytest.mark.parametrize("device", sorted(set(measured_rates().device)))
-@pytest.mark.parametrize("way", [OURS, PLAIN])
+@pytest.mark.parametrize("way", [OURS, REFERENCE])
 def test_measured_points_are_met(device, way):
     """Within a factor of 3 each (the first use of a kernel compiles it), and within 30 % on average."""
     table, rates = measured_rates(), rates_of(device)
-    rows = table[(table.device == device) & (table.way == way) & (table.seconds > 0.5)]
+    rows = table[(table.device == device) & (table.toolchain == way) & (table.seconds > 0.5)]
     errors = [
-        np.log(rates.seconds(row.stage, way, **{name: getattr(row, name) for name in AMOUNTS}) / row.seconds)
+        np.log(rates.seconds(row.part, way, **{name: getattr(row, name) for name in AMOUNTS}) / row.seconds)
         for row in rows.itertuples()
     ]
     if errors:
@@ -66,7 +66,7 @@ def test_a_device_goes_by_a_part_of_its_name():
 
 def test_every_part_of_a_gpu_and_of_the_cpu_was_measured():
     table = measured_rates()
-    on_gpu = set(table[table.device == rates_of().device].stage)
-    on_cpu = set(table[table.device == CPU].stage)
+    on_gpu = set(table[table.device == rates_of().device].part)
+    on_cpu = set(table[table.device == CPU].part)
     assert on_gpu | on_cpu == set(TERMS)
-    assert {"start", "quantize", "load", "score", "generate"} <= on_gpu
+    assert {"start", "quantize", "load", "log_likelihoods", "generate"} <= on_gpu

@@ -3,7 +3,7 @@
 import pytest
 from transformers import Qwen3Config
 
-from stratalaw.cost.resources import resources_of_evaluation, resources_of_quantization, round_up
+from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint, round_up
 from stratalaw.models.shapes import shapes_of
 from stratalaw.study import Benchmark, Evaluation
 from stratalaw.study.variants import Quantization
@@ -36,7 +36,7 @@ def qwen3_8b(tmp_path_factory):
 
 
 def test_quantization_asks_for_what_was_measured_and_not_for_much_more(qwen3_8b):
-    asked = resources_of_quantization(qwen3_8b, W4, **PAPER)
+    asked = resources_of_checkpoint(qwen3_8b, W4, **PAPER)
     activations = 2 * 128 * 2048 * 4096 * 2 / 1e6
     assert 7_000 + activations <= asked.gpu_mem_mb <= 1.5 * (7_000 + activations)
     assert 2 * 82 / 60 <= asked.runtime <= 30
@@ -44,38 +44,38 @@ def test_quantization_asks_for_what_was_measured_and_not_for_much_more(qwen3_8b)
 
 
 def test_evaluation_asks_for_what_was_measured_and_not_for_much_more(qwen3_8b):
-    asked = resources_of_evaluation(qwen3_8b, evaluation(tokens_per_batch=1024))
+    asked = resources_of_answers(qwen3_8b, evaluation(tokens_per_batch=1024))
     assert 20_000 <= asked.gpu_mem_mb <= 30_000  # loading is the peak
     assert 15 <= asked.runtime <= 45
-    more = [resources_of_evaluation(qwen3_8b, evaluation(tokens_per_batch=n * 65_536)).gpu_mem_mb for n in (1, 4)]
+    more = [resources_of_answers(qwen3_8b, evaluation(tokens_per_batch=n * 65_536)).gpu_mem_mb for n in (1, 4)]
     widest = 65_536 * 12_288 * 2 / 1e6  # three of them at least: a gate, what it gates, and the product
     assert 16_400 + 3 * widest <= more[0] <= 16_400 + 12 * widest
     assert more[1] >= 16_400 + 4 * 3 * widest
 
 
 def test_the_whole_benchmarks_take_longer_than_some_items(qwen3_8b):
-    some, every = (resources_of_evaluation(qwen3_8b, evaluation(items)) for items in (100, None))
+    some, every = (resources_of_answers(qwen3_8b, evaluation(items)) for items in (100, None))
     assert every.runtime > some.runtime
 
 
 def test_more_calibration_asks_for_more_gpu_memory_and_time(qwen3_8b):
     few, many = (
-        resources_of_quantization(qwen3_8b, Quantization(4, 128, samples, 0), **PAPER) for samples in (128, 1024)
+        resources_of_checkpoint(qwen3_8b, Quantization(4, 128, samples, 0), **PAPER) for samples in (128, 1024)
     )
     assert many.gpu_mem_mb >= few.gpu_mem_mb + 2 * (1024 - 128) * 2048 * 4096 * 2 / 1e6 - 4_000
     assert many.runtime > few.runtime and many.mem_mb == few.mem_mb
 
 
 def test_a_retry_asks_for_more_of_everything(qwen3_8b):
-    first, second = (resources_of_quantization(qwen3_8b, W4, **PAPER, attempt=attempt) for attempt in (1, 2))
+    first, second = (resources_of_checkpoint(qwen3_8b, W4, **PAPER, attempt=attempt) for attempt in (1, 2))
     assert all(more > less for more, less in zip(vars(second).values(), vars(first).values(), strict=True))
 
 
 def test_a_small_model_fits_twice_into_a_laptop(small_model_folder):
     shapes = shapes_of(small_model_folder)
     for asked in (
-        resources_of_quantization(shapes, Quantization(4, 128, 128, 0), tokens=256, batch_size=8),
-        resources_of_evaluation(shapes, evaluation(tokens_per_batch=16_384)),
+        resources_of_checkpoint(shapes, Quantization(4, 128, 128, 0), tokens=256, batch_size=8),
+        resources_of_answers(shapes, evaluation(tokens_per_batch=16_384)),
     ):
         assert asked.mem_mb <= 4_000 and asked.gpu_mem_mb <= 1_000 and asked.runtime == 15
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stratalaw.cost.runs import PRIOR_JOBS, corrections
 
-STAGE = "quantize"
+STAGE = "checkpoints"
 
 
 def jobs(model: str, seconds: list[float]) -> dict[tuple[str, str, str], float]:
@@ -22,9 +22,9 @@ def test_a_slower_machine_is_slower_everywhere(slowness, measured):
 
 
 def test_what_was_not_run_keeps_what_is_predicted():
-    predicted = jobs("m", [1.0]) | {("answer", "m", "v0"): 4.0}
-    found = corrections(predicted, {("answer", "m", "v0"): 8.0})
-    assert found == {(STAGE, "m"): 1.0, ("answer", "m"): 2.0}
+    predicted = jobs("m", [1.0]) | {("answers", "m", "v0"): 4.0}
+    found = corrections(predicted, {("answers", "m", "v0"): 8.0})
+    assert found == {(STAGE, "m"): 1.0, ("answers", "m"): 2.0}
 
 
 def test_a_model_of_its_own_pace_is_followed_the_more_the_more_of_it_was_run():

@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratalaw.cost.schedule import Job, longest_chain, most_worthwhile, simulate
+from stratalaw.cost.schedule import Work, longest_chain, most_worthwhile, simulate
 
 
 @st.composite
-def job_lists(draw, most: int = 12) -> list[Job]:
+def job_lists(draw, most: int = 12) -> list[Work]:
     """Jobs of whole seconds that wait for some of those before them."""
     jobs = []
     for i in range(draw(st.integers(1, most))):
         after = tuple(sorted(draw(st.sets(st.integers(0, i - 1), max_size=3)))) if i else ()
-        jobs.append(Job("work", "m", draw(st.integers(1, 6)), after, needs_worker=draw(st.booleans())))
+        jobs.append(Work("work", "m", draw(st.integers(1, 6)), after, needs_worker=draw(st.booleans())))
     return jobs
 
 
-def ticked(jobs: list[Job], workers: int) -> list[int]:
+def ticked(jobs: list[Work], workers: int) -> list[int]:
     """Ends of jobs, by looking at every job in every second."""
     ends, begins, ready_at = {}, {}, {}
     now = 0
@@ -58,13 +58,13 @@ def test_with_a_worker_for_each_job_the_longest_chain_remains(jobs):
 
 
 def test_more_workers_stop_helping_where_the_longest_chain_rules():
-    jobs = [Job("work", "m", 10.0) for _ in range(8)]
+    jobs = [Work("work", "m", 10.0) for _ in range(8)]
     schedules = [simulate(jobs, workers) for workers in (1, 2, 4, 8, 16)]
     assert [schedule.makespan for schedule in schedules] == [80, 40, 20, 10, 10]
     assert most_worthwhile(jobs) == 8
     assert schedules[3].utilization == 1 and schedules[4].utilization == pytest.approx(0.5)
     # One job that takes as long as four of the others.
-    assert most_worthwhile([*jobs, Job("work", "m", 40.0)]) == 2
+    assert most_worthwhile([*jobs, Work("work", "m", 40.0)]) == 2
 
 
 def test_no_jobs_take_no_time():

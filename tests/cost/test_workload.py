@@ -8,6 +8,7 @@ import pytest
 
 from stratalaw.cost.workload import estimated_work, work_of
 from stratalaw.engine import make_batching, save_batching
+from stratalaw.layout import Results
 from stratalaw.study import Benchmark, Evaluation
 
 
@@ -15,7 +16,7 @@ def evaluation(*benchmarks: Benchmark, **options) -> Evaluation:
     return Evaluation(strata={"all": list(benchmarks)}, **options)
 
 
-def record(folder, contexts, continuations, generations, task="t", tokens_per_batch=16_384) -> None:
+def record(root, contexts, continuations, generations, task="t", tokens_per_batch=16_384) -> None:
     """Write requests and their batching as the requests stage does; ``generations``: (context, new tokens)."""
     rows = [
         *({"context": c, "continuation": k, "generation": "{}"} for c, k in zip(contexts, continuations, strict=True)),
@@ -24,9 +25,11 @@ def record(folder, contexts, continuations, generations, task="t", tokens_per_ba
             for c, n in generations
         ),
     ]
-    pd.DataFrame(rows).assign(task=task).to_parquet(folder / "all.parquet")
+    results = Results(root)
+    results.requests("m", "all").parent.mkdir(parents=True)
+    pd.DataFrame(rows).assign(task=task).to_parquet(results.requests("m", "all"))
     batching = make_batching(contexts, continuations, tokens_per_batch=tokens_per_batch, max_length=4096)
-    save_batching(batching, folder / "all.batches.safetensors")
+    save_batching(batching, results.batches("m", "all"))
 
 
 def test_recorded_requests_are_counted(tmp_path):
@@ -35,23 +38,23 @@ def test_recorded_requests_are_counted(tmp_path):
     endings = [(question[:20], [1, 2, 3]), (question[:20], [4, 5, 6])]
     contexts, continuations = zip(*letters, *endings, strict=True)
     record(tmp_path, contexts, continuations, [(question, 10)] * 3)
-    work = work_of(evaluation(Benchmark(task="t", chance=0)), tmp_path)
+    work = work_of(evaluation(Benchmark(task="t", chance=0)), "m", Results(tmp_path))
     assert not work.is_estimated
     assert work.requests == 7
-    assert work.plain_tokens == 50 + 2 * 22
+    assert work.reference_tokens == 50 + 2 * 22
     assert work.tokens == 50 + 2 + 2  # the question and two tokens of each ending
-    assert (work.prompt_tokens, work.steps, work.plain_steps) == (150, 10, 10)
+    assert (work.prompt_tokens, work.steps, work.reference_steps) == (150, 10, 10)
 
 
 def test_generations_in_several_batches_take_steps_in_each(tmp_path):
     record(tmp_path, [], [], [(list(range(100)), 28)] * 64, tokens_per_batch=1024)
-    work = work_of(evaluation(Benchmark(task="t", chance=0), tokens_per_batch=1024), tmp_path)
-    assert (work.steps, work.plain_steps) == (28 * 8, 28 * 2)
+    work = work_of(evaluation(Benchmark(task="t", chance=0), tokens_per_batch=1024), "m", Results(tmp_path))
+    assert (work.steps, work.reference_steps) == (28 * 8, 28 * 2)
 
 
 def test_a_known_generation_ends_before_all_tokens_that_are_allowed(tmp_path):
     record(tmp_path, [], [], [([1, 2], 256)], task="triviaqa")
-    assert work_of(evaluation(Benchmark(task="triviaqa", chance=0)), tmp_path).steps == 32
+    assert work_of(evaluation(Benchmark(task="triviaqa", chance=0)), "m", Results(tmp_path)).steps == 32
 
 
 @pytest.mark.parametrize("name", ["letters", "endings"])
@@ -67,9 +70,9 @@ def test_estimates_are_those_of_requests_that_are_as_the_table_says(tmp_path, na
             continuations.append([2000 + choice] if name == "letters" else rng.integers(1000, size=25).tolist())
     record(tmp_path, contexts, continuations, [])
     asked = evaluation(benchmark, items=200)
-    counted, estimated = work_of(asked, tmp_path), work_of(asked)
+    counted, estimated = work_of(asked, "m", Results(tmp_path)), work_of(asked)
     assert estimated.is_estimated
-    for amount in ("requests", "tokens", "plain_tokens"):
+    for amount in ("requests", "tokens", "reference_tokens"):
         assert getattr(estimated, amount) == pytest.approx(getattr(counted, amount), rel=0.05), amount
 
 

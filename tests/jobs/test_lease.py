@@ -63,9 +63,17 @@ def test_a_job_that_asks_for_a_gpu_sees_it_alone(tmp_path, monkeypatch):
     monkeypatch.setenv(VISIBLE_DEVICES, "4,5")
     log = tmp_path / "job.log"
     call = {"args": ["bash", "-c", f"echo ${VISIBLE_DEVICES}"], "check": True}
-    run(SimpleNamespace(log=[log], config={"gpus": 1}, resources={"gpu": 1}), "subprocess:run", **call)
+    run(
+        SimpleNamespace(log=[log], config={"gpus": 1, "jobs_per_gpu": 1, "warm_worker": False}, resources={"gpu": 1}),
+        "subprocess:run",
+        **call,
+    )
     assert log.read_text() == "4\n"
-    run(SimpleNamespace(log=[log], config={"gpus": 1}, resources={}), "subprocess:run", **call)
+    run(
+        SimpleNamespace(log=[log], config={"gpus": 1, "jobs_per_gpu": 1, "warm_worker": False}, resources={}),
+        "subprocess:run",
+        **call,
+    )
     assert log.read_text() == "4,5\n"
     assert os.environ[VISIBLE_DEVICES] == "4,5"
 
@@ -85,7 +93,9 @@ def test_the_gpus_that_the_user_chose_are_leased(tmp_path, monkeypatch, visible)
 
 def test_more_gpus_than_the_user_chose_are_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv(VISIBLE_DEVICES, "2")
-    job = SimpleNamespace(log=[tmp_path / "job.log"], config={"gpus": 2}, resources={"gpu": 1})
+    job = SimpleNamespace(
+        log=[tmp_path / "job.log"], config={"gpus": 2, "jobs_per_gpu": 1, "warm_worker": False}, resources={"gpu": 1}
+    )
     with pytest.raises(SystemExit) as stopped:
         run(job, "pathlib:Path.cwd")
     assert (

@@ -16,7 +16,7 @@ from stratalaw.jobs.resume import (
     resume,
     working_directory,
 )
-from stratalaw.jobs.status import SLURM_LOGS
+from stratalaw.layout import Results
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,11 +45,11 @@ def lock(folder: Path, host: str) -> None:
 def test_the_profile_names_jobs_and_logs_as_the_library_expects():
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
     assert profile["slurm-jobname-prefix"] == JOB_NAME_PREFIX
-    assert profile["slurm-logdir"] == str(SLURM_LOGS)
+    assert profile["slurm-logdir"] == str(Results().slurm_logs)
 
 
 def test_the_folder_is_the_one_that_snakemake_works_in(tmp_path):
-    assert working_directory(["--profile", "p", "--directory", str(tmp_path), "--config", "study=s"]) == tmp_path
+    assert working_directory(["--profile", "p", "--directory", str(tmp_path), "--configfile", "s.yaml"]) == tmp_path
     assert working_directory(["-d", str(tmp_path)]) == tmp_path
     assert working_directory(["--profile", "p"]) == Path.cwd()
 

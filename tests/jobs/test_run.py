@@ -35,7 +35,7 @@ def test_an_error_is_one_line_and_its_traceback_is_in_the_log(tmp_path):
 
 
 def test_a_job_that_fails_exits_with_its_line(tmp_path):
-    job = SimpleNamespace(log=[tmp_path / "job.log"], config={})
+    job = SimpleNamespace(log=[tmp_path / "job.log"], config={"gpus": None, "warm_worker": False})
     with pytest.raises(SystemExit) as stopped:
         run(job, "pathlib:Path.cwd.nothing")
     assert "Path.cwd.nothing" in stopped.value.code
@@ -53,7 +53,7 @@ def test_jobs_of_another_environment_find_the_library(tmp_path, monkeypatch):
 @contextmanager
 def waiting_job(log: Path, flock: str = "fcntl.flock") -> Iterator[None]:
     """A job in a process of its own, whose log is locked by the function that ``flock`` names."""
-    code = f"import fcntl; fcntl.flock = {flock}; from stratalaw.jobs.run import *; "
+    code = f"import fcntl; fcntl.flock = {flock}; from stratalaw.jobs.call import *; "
     code += f"perform(Call('code:interact', {str(log)!r}, {{'banner': 'started'}}))"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
         try:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stratalaw.jobs.status import SLURM_LOGS, failures_table, jobs_of, status_of
+from stratalaw.jobs.status import failure_of, failures_table, status_of
+from stratalaw.layout import Results
+from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.pipeline import jobs_of
 from stratalaw.quantization.unquantizable import record_unquantizable
 from stratalaw.study import read_study
 
@@ -34,19 +37,23 @@ def finish(job, at: float = 0) -> None:
 
 
 def stage(study, folder, name):
-    return next(status for status in status_of(study, folder) if status.stage == name)
+    return next(status for status in status_of(study, Results(folder)) if status.stage.name == name)
+
+
+def checkpoint_jobs(study, folder):
+    return [job for job in jobs_of(study, Results(folder)) if job.stage.name == "checkpoints"]
 
 
 def test_the_jobs_are_those_of_the_workflow(study, tmp_path):
-    counts = {status.stage: status.remaining for status in status_of(study, tmp_path)}
+    counts = {status.stage.name: status.remaining for status in status_of(study, Results(tmp_path))}
     assert counts == {
         **{"models": 3, "calibration": 3, "requests": 3, "checkpoints": 39, "answers": 42, "scores": 42},
-        **{"observations": 1, "coverage": 1, "laws": 1, "figures": 1, "summary": 1},
+        **{"observations": 1, "coverage": 1, "laws": 1, "figures": 1, "explorer": 1, "summary": 1},
     }
 
 
 def test_done_failed_and_remaining_are_told_apart(study, tmp_path):
-    jobs = [job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints"]
+    jobs = checkpoint_jobs(study, tmp_path)
     finish(jobs[0])
     jobs[1].log.parent.mkdir(parents=True)
     jobs[1].log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n")
@@ -61,13 +68,13 @@ def test_a_job_runs_as_long_as_its_process_lives_whatever_came_of_it_before(stud
         status = stage(study, tmp_path, "checkpoints")
         return status.running, len(status.failed), status.remaining
 
-    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
+    job = checkpoint_jobs(study, tmp_path)[0]
     job.slurm_logs.mkdir(parents=True)
     (job.slurm_logs / "9.log").write_text(
         "slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n"
     )
     assert counts() == (0, 1, 38)
-    waits = f"from stratalaw.jobs.run import *; perform(Call('builtins:input', {str(job.log)!r}))"
+    waits = f"from stratalaw.jobs.call import *; perform(Call('builtins:input', {str(job.log)!r}))"
     with subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE) as process:
         give_up = time.monotonic() + 60
         while counts() != (1, 0, 38):
@@ -78,7 +85,7 @@ def test_a_job_runs_as_long_as_its_process_lives_whatever_came_of_it_before(stud
 
 
 def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(study, tmp_path):
-    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
+    job = checkpoint_jobs(study, tmp_path)[0]
     record_unquantizable(job.outputs[0], RuntimeError("layer 0.down: its Hessian cannot be inverted"))
     status = stage(study, tmp_path, "checkpoints")
     assert (status.done, len(status.failed), status.remaining) == (0, 1, 38)
@@ -88,29 +95,29 @@ def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(st
 
 
 def test_the_newest_log_of_slurm_counts(study, tmp_path):
-    job = next(job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints")
-    logs = tmp_path / SLURM_LOGS / "rule_quantize" / "r2_2_16_8_0"
+    job = checkpoint_jobs(study, tmp_path)[0]
+    logs = tmp_path / "logs" / "slurm" / "rule_checkpoints" / "r2_w2-g16-c8-s0"
     logs.mkdir(parents=True)
     (logs / "9.log").write_text("slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n")
     os.utime(logs / "9.log", (1, 1))
-    assert job.failure().cause.name == "time limit"
+    assert failure_of(job).cause.name == "time limit"
     (logs / "10.log").write_text("Execute 1 jobs...\n")
-    assert job.failure() is None
+    assert failure_of(job) is None
 
 
 def test_the_time_left_follows_from_sizes_and_rates(study, tmp_path):
-    jobs = [job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints"]
+    jobs = checkpoint_jobs(study, tmp_path)
     assert stage(study, tmp_path, "checkpoints").seconds_left is None
-    of_model = {name: [job for job in jobs if job.name.startswith(f"{name}/")] for name in MODELS}
+    of_model = {name: [job for job in jobs if job.model == name] for name in MODELS}
     for i, job in enumerate(of_model["r2"]):
         finish(job, at=1000 + 10 * i)
-    size = {name: jobs_of_it[0].size for name, jobs_of_it in of_model.items()}
+    size = {model.name: shapes_of_weights(Path(model.source)).n_params for model in study.models}
     expected = 10 / size["r2"] * 13 * (size["r4"] + size["r6"])
     assert stage(study, tmp_path, "checkpoints").seconds_left == pytest.approx(expected)
 
 
 def test_a_pause_is_not_taken_for_work(study, tmp_path):
-    jobs = [job for job in jobs_of(study, tmp_path) if job.stage == "checkpoints" and job.name.startswith("r2/")]
+    jobs = [job for job in checkpoint_jobs(study, tmp_path) if job.model == "r2"]
     finish(jobs[0], at=0)
     for i, job in enumerate(jobs[1:]):
         finish(job, at=100_000 + 10 * i)

@@ -55,7 +55,7 @@ def test_a_killed_fork_is_an_error(tmp_path):
 
 def test_a_fork_dies_with_its_caller(tmp_path):
     code = (
-        "from stratalaw.jobs.run import Call; from stratalaw.jobs.worker import ask_worker; "
+        "from stratalaw.jobs.call import Call; from stratalaw.jobs.worker import ask_worker; "
         f"ask_worker(Call('subprocess:run', {str(tmp_path / 'log')!r}, "
         "{'args': ['bash', '-c', 'echo $PPID; sleep 60'], 'check': True}))"
     )

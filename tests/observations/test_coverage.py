@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stratalaw.layout import Results
 from stratalaw.observations.coverage import missing_variants, scored_variants
 from stratalaw.study import StudyError, read_study
 
@@ -37,11 +38,11 @@ def test_only_variants_with_all_scores_and_a_baseline_count(tmp_path):
     for model, variant in (("r2", "bf16"), ("r2", "w4-g16-c32-s0"), ("r4", "w4-g16-c32-s0")):
         score(tmp_path, model, variant)
     score(tmp_path, "r6", "bf16", strata=["memorization"])
-    found = scored_variants(STUDY, tmp_path)
+    found = scored_variants(STUDY, Results(tmp_path))
     assert found[["model", "variant"]].values.tolist() == [["r2", "bf16"], ["r2", "w4-g16-c32-s0"]]
 
 
 def test_nothing_scored_is_one_line(tmp_path):
     score(tmp_path, "r4", "w4-g16-c32-s0")
     with pytest.raises(StudyError, match=r"^allow_missing: no model's baseline has been scored yet in "):
-        scored_variants(STUDY, tmp_path)
+        scored_variants(STUDY, Results(tmp_path))

@@ -112,7 +112,7 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ),
         ({"grids.0.bits": []}, "grids.0.bits: []: list should have at least 1 item after validation, not 0"),
         ({"grids": []}, "grids: []: list should have at least 1 item after validation, not 0"),
-        ({"grids.0.bits": [3, 3]}, "grids.0.bits: [3, 3] names a value twice"),
+        ({"grids.0.bits": [3, 3]}, "grids.0.bits: duplicate value in [3, 3]"),
         ({"grids.0.colour": 1}, "grids.0.colour: unknown key; allowed here: bits, group_size, calibration_size, "
          "calibration_seed, models"),
         ({"colour": 1}, "colour: unknown key; allowed here: name, models, grids, gptq, calibration, evaluation"),
@@ -122,17 +122,17 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
          "allowed here: task, revision, metric, filter, shots, chance"),
         ({"calibration": None}, "calibration: this key is missing"),
         ({"grids.0.models": ["tiny"]}, "grids.0.models: tiny is not one of small, large"),
-        ({"models.1.name": "small"}, "models name small twice"),
+        ({"models.1.name": "small"}, "duplicate model name: small"),
         ({"models.0.name": "../up"}, "models.0.name: '../up': string should match pattern "),
         ({"models.0.revision": "main"}, "models.0.revision: 'main': string should match pattern "),
-        ({"calibration.revision": "a" * 40}, "calibration: a revision is that of a data set; name the dataset too"),
+        ({"calibration.revision": "a" * 40}, "calibration: `revision` is set without `dataset`"),
         ({"calibration.dataset": "c4"}, "calibration.dataset: 'c4': string should match pattern "),
         ({"evaluation.strata.memorization.0.chance": 1}, "evaluation.strata.memorization.0.chance: 1: input should be "
          "less than 1"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},
-         "evaluation: strata name the task recall twice"),
+         "evaluation: task recall occurs twice"),
         ({"evaluation.strata": {"general": STUDY["evaluation"]["strata"]["memorization"]}},
-         "evaluation: a stratum cannot be named general: laws call a mean over strata so"),
+         "evaluation: stratum general: the name is reserved for a mean over strata"),
     ],
 )  # fmt: skip
 def test_a_bad_study_is_refused_in_one_line(write, changes, message):

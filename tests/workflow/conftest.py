@@ -17,7 +17,8 @@ PROFILE = ["--cores", "2", "--rerun-triggers", *RERUN_TRIGGERS, "--rerun-incompl
 
 def command(folder: Path, *arguments: str, config: Sequence[str] = ()) -> list[str]:
     start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    return [*start, *arguments, *PROFILE, "--config", "study=study.yaml", "warm_worker=true", *config]
+    options = ["--config", *config] if config else []
+    return [*start, *arguments, *PROFILE, "--configfile", str(folder / "study.yaml"), *options]
 
 
 def snakemake(

@@ -56,7 +56,7 @@ def install(folder: Path, package: str) -> None:
     """Put a version of a package in a folder: of this library a copy with one more comment, of others a claim."""
     if package == "stratalaw":
         shutil.copytree(ROOT / "src" / "stratalaw", folder / "stratalaw")
-        with (folder / "stratalaw" / "variants.py").open("a") as module:
+        with (folder / "stratalaw" / "study" / "variants.py").open("a") as module:
             module.write("# A comment.\n")
     else:
         metadata = folder / f"{package}-99.dist-info" / "METADATA"

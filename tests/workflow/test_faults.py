@@ -83,7 +83,7 @@ def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
     call = {
         "weights": str(checkpoint),
         "requests": [str(folder / "results" / "requests" / "r1" / "reasoning.parquet")],
-        "plans": [str(folder / "results" / "requests" / "r1" / "reasoning.plan.safetensors")],
+        "batchings": [str(folder / "results" / "requests" / "r1" / "reasoning.batches.safetensors")],
         "tokens_per_batch": 1024,
         "threads": 1,
         "answers": [str(tmp_path / "answers" / "reasoning.parquet")],
@@ -123,7 +123,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("stage", ["provide_model", "quantize"])
+@pytest.mark.parametrize("stage", ["provide_model", "quantize_model"])
 def test_a_full_disk_is_named_and_with_more_room_the_stage_succeeds(folder, whole, tmp_path, small_disk, stage):
     model = folder / "results" / "models" / "r3"
     calls = {
@@ -133,7 +133,7 @@ def test_a_full_disk_is_named_and_with_more_room_the_stage_succeeds(folder, whol
             "downloads": str(tmp_path / "downloads"),
             "model": str(small_disk / "r3"),
         },
-        "quantize": {
+        "quantize_model": {
             "model": str(model),
             "calibration": str(folder / "results" / "calibration" / "r3" / "s0.parquet"),
             "options": {"threads": 1},

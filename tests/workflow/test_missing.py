@@ -73,7 +73,7 @@ def test_a_variant_that_cannot_be_quantized_is_named_everywhere(with_one_unquant
     shown = CliRunner().invoke(app, ["show", str(folder / LAWS)]).stdout
     assert missing in " ".join(shown.split())
     monkeypatch.chdir(folder)
-    show_status(status_of(read_study(Path("study.yaml")), Path()))
+    show_status(status_of(read_study(Path("study.yaml"))))
     status = " ".join(capsys.readouterr().out.split())
     assert "checkpoints: 1 job: uninvertible Hessian" in status and failure.line in status
     again = snakemake(folder, "-n")

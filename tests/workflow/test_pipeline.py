@@ -8,6 +8,7 @@ import sys
 import pandas as pd
 import yaml
 
+from stratalaw.layout import Results
 from stratalaw.observations.coverage import coverage
 from stratalaw.observations.table import COLUMNS
 from stratalaw.report.publication import publish
@@ -52,11 +53,11 @@ def test_a_comment_in_a_script_makes_nothing_anew(folder, whole, tmp_path):
         assert yaml.safe_load(profile.read_text())["rerun-triggers"] == RERUN_TRIGGERS
     shutil.copy(ROOT / "Snakefile", tmp_path)
     shutil.copytree(ROOT / "workflow", tmp_path / "workflow")
-    script = tmp_path / "workflow" / "scripts" / "quantize.py"
+    script = tmp_path / "workflow" / "scripts" / "quantize_model.py"
     script.write_text("# A comment.\n" + script.read_text())
-    dry_run = [sys.executable, "-m", "snakemake", "--snakefile", tmp_path / "Snakefile", "-n", "--config"]
+    dry_run = [sys.executable, "-m", "snakemake", "--snakefile", tmp_path / "Snakefile", "-n", "--configfile"]
     result = subprocess.run(
-        [*dry_run, "study=study.yaml", "--rerun-triggers", *RERUN_TRIGGERS], capture_output=True, text=True, cwd=folder
+        [*dry_run, "study.yaml", "--rerun-triggers", *RERUN_TRIGGERS], capture_output=True, text=True, cwd=folder
     )
     assert "Nothing to be done" in result.stdout + result.stderr
 
@@ -82,7 +83,7 @@ def test_a_cold_process_gives_the_same_weights_as_the_warm_worker(folder, whole,
         "options": audit["options"],
         "checkpoint": str(tmp_path / "w4-g128-c4-s0"),
     }
-    code = f"from stratalaw.jobs.stages import quantize; quantize(**{call!r})"
+    code = f"from stratalaw.jobs.stages import quantize_model; quantize_model(**{call!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     cold = json.loads((tmp_path / "w4-g128-c4-s0" / "audit.json").read_text())
     assert cold["sha256"] == audit["sha256"]
@@ -92,12 +93,12 @@ def test_a_bad_study_stops_with_one_line(tmp_path):
     (tmp_path / "study.yaml").write_text("name: bad\ngrid: []\n")
     result = snakemake(tmp_path, "-n")
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == "study.yaml: models: this key is missing"
+    assert result.stderr.splitlines()[-1].startswith("study.yaml: grid: neither a key of a study (name, models, grids,")
     assert "Traceback" not in result.stderr
 
 
 def test_the_ladder_study_has_its_293_checkpoints(tmp_path):
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--config", "study=config/ladder.yaml"]
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--configfile", "config/ladder.yaml"]
     result = subprocess.run(
         [*command, "--forceall"], capture_output=True, text=True, cwd=ROOT, timeout=300, check=False
     )
@@ -105,7 +106,7 @@ def test_the_ladder_study_has_its_293_checkpoints(tmp_path):
     counts = dict(
         line.rsplit(maxsplit=1) for line in result.stdout.splitlines() if line[:1].isalpha() and line[-1].isdigit()
     )
-    assert int(counts["quantize"]) == 293
+    assert int(counts["checkpoints"]) == 293
     assert int(counts["answers"]) == 299
 
 
@@ -113,15 +114,15 @@ def test_what_is_published_lacks_nothing(folder, whole, tmp_path):
     study = read_study(folder / "study.yaml")
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / "README.md").write_text("kept")
-    publish(study, folder / "results", tmp_path / "published")
+    publish(study, Results(folder / "results"), tmp_path / "published")
     observed = pd.read_csv(tmp_path / "published" / "observations.csv")
     pd.testing.assert_frame_equal(observed, pd.read_csv(folder / OBSERVATIONS), rtol=1e-5)
     coverage = pd.read_csv(tmp_path / "published" / "coverage.csv")
     assert (coverage.named == coverage.observed).all() and coverage.named.sum() == 3 * len(study.variants())
     seconds = pd.read_csv(tmp_path / "published" / "seconds.csv")
     quantized = seconds.variant != "bf16"
-    assert (seconds.quantize[quantized] > 0).all() and (seconds.quantize[~quantized] == 0).all()
-    assert (seconds[["answer", "score"]] > 0).all(axis=None)
+    assert (seconds.checkpoints[quantized] > 0).all() and (seconds.checkpoints[~quantized] == 0).all()
+    assert (seconds[["answers", "scores"]] > 0).all(axis=None)
     assert (tmp_path / "published" / "README.md").read_text() == "kept"
     assert (tmp_path / "published" / "figures" / "accuracy.svg").exists()
 

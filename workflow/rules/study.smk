@@ -1,5 +1,6 @@
 """The study, read once, and what its names may look like."""
 
+import os
 import sys
 from errno import ENOENT
 from functools import cache
@@ -18,12 +19,13 @@ from stratalaw.study.configuration import read_configuration
 from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization
 
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
-if "models" not in config:  # no study by --configfile, by a profile or by an enclosing workflow
+# No study by --configfile, by a profile or by an enclosing workflow.
+if not workflow.configfiles and not config.keys() - workflow.config_settings.config.keys():
 
     configfile: HERE.parents[1] / "config" / "config.yaml"
 
 
-STUDY_FILE = " and ".join(map(str, workflow.configfiles)) or "config"
+STUDY_FILE = " and ".join(os.path.relpath(file) for file in workflow.configfiles) or "config"
 RESULTS = Results()
 try:
     STUDY, OPTIONS = read_configuration(

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "answer_requests",
+    "stratalaw.jobs.stages:answer_requests",
     weights=snakemake.input.weights,
     requests=snakemake.input.requests,
     batchings=snakemake.input.batchings,

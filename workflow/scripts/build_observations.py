@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "build_observations",
+    "stratalaw.jobs.stages:build_observations",
     study=snakemake.params.study,
     models=snakemake.input.models,
     checkpoints=snakemake.input.checkpoints,

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "draw_calibration",
+    "stratalaw.jobs.stages:draw_calibration",
     model=snakemake.input.model,
     corpus=snakemake.input.corpus,
     requests=snakemake.input.requests,

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "fetch_corpus",
+    "stratalaw.jobs.stages:fetch_corpus",
     dataset=snakemake.params.dataset,
     revision=snakemake.params.revision,
     file=snakemake.params.file,

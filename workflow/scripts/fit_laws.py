@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "fit_laws",
+    "stratalaw.jobs.stages:fit_laws",
     study=snakemake.params.study,
     observations=snakemake.input.observations,
     items=snakemake.input.items_parquet,

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "plot_figures",
+    "stratalaw.jobs.stages:plot_figures",
     study=snakemake.params.study,
     observations=snakemake.input.observations,
     laws=snakemake.input.laws,

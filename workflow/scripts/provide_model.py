@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "provide_model",
+    "stratalaw.jobs.stages:provide_model",
     source=snakemake.params.source,
     revision=snakemake.params.revision,
     downloads=snakemake.params.downloads,

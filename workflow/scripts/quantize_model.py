@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "quantize_model",
+    "stratalaw.jobs.stages:quantize_model",
     model=snakemake.input.model,
     calibration=snakemake.input.calibration,
     options=snakemake.params.options,

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "record_requests",
+    "stratalaw.jobs.stages:record_requests",
     model=snakemake.input.model,
     evaluation=snakemake.params.evaluation,
     requests=[path for path in snakemake.output if path.endswith(".parquet")],

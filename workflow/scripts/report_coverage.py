@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "report_coverage",
+    "stratalaw.jobs.stages:report_coverage",
     study=snakemake.params.study,
     observations=snakemake.input.observations,
     results=snakemake.params.results,

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "score_items",
+    "stratalaw.jobs.stages:score_items",
     evaluation=snakemake.params.evaluation,
     requests=snakemake.input.requests,
     answers=snakemake.input.answers,

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "write_explorer",
+    "stratalaw.jobs.stages:write_explorer",
     study=snakemake.params.study,
     observations=snakemake.input.observations,
     laws=snakemake.input.laws,

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "write_summary",
+    "stratalaw.jobs.stages:write_summary",
     study=snakemake.params.study,
     observations=snakemake.input.observations,
     laws=snakemake.input.laws,

@@ -17,20 +17,19 @@ def export_library() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
 
 
-def run(job: Any, stage: str, **arguments: Any) -> None:
-    """Call a stage for a job of the workflow; if it fails, print one line and exit with status 1.
+def run(job: Any, function: str, **arguments: Any) -> None:
+    """Call a function for a job of the workflow; if it fails, print one line and exit with status 1.
 
     Args:
         job: the object ``snakemake`` of a workflow's script; its log is used, its config's ``warm_worker``, and, if it
             asks for a GPU, its config's ``gpus`` and ``jobs_per_gpu`` (see ``study.configuration`` and ``jobs.lease``).
-        stage: a function of ``jobs.stages``, which is imported where it runs, so that a script itself starts at once.
+        function: ``module:name``; imported where it runs, so that a script itself starts at once.
         arguments: lists of files become lists of text.
     """
     from stratalaw.jobs.lease import LeaseError
     from stratalaw.jobs.worker import ask_worker
 
-    plain = {name: _plain(value) for name, value in arguments.items()}
-    call = Call(f"stratalaw.jobs.stages:{stage}", str(job.log[0]), plain)
+    call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
     try:
         with _gpu_for(job):
             error = (ask_worker if job.config["warm_worker"] else perform)(call)
