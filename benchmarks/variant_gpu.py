@@ -82,10 +82,10 @@ class Bench:
                 tokens = sum(map(len, {tuple([*context, *continuation][:-1]) for context, continuation in rows}))
             self.table.add(seconds, "log_likelihoods", size, shapes, toolchain, tokens=tokens, note=task)
 
-    def generate(self, answer: Callable[[list[list[int]]], object], rows_a_batch: int, *about) -> None:
-        """The generations that ``answer`` makes of prompts, ``rows_a_batch`` at once; ``about``: size, shapes, toolchain."""
+    def generate(self, answer: Callable[[list[list[int]]], object], rows_per_batch: int, *about) -> None:
+        """The generations that ``answer`` makes of prompts, ``rows_per_batch`` at once; ``about``: see the table."""
         answer(self.prompts[:2])  # compiles kernels
-        steps = NEW_TOKENS * -(-PROMPTS // rows_a_batch)
+        steps = NEW_TOKENS * -(-PROMPTS // rows_per_batch)
         with self.table.measure("generate", *about, tokens=PROMPTS * PROMPT_TOKENS, steps=steps):
             answer(self.prompts)
 
@@ -116,9 +116,9 @@ def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[in
 
 def measure_our_generations(bench: Bench, size: str, shapes: Shapes, dense) -> None:
     limits = {"max_new_tokens": NEW_TOKENS, "tokens_per_batch": TOKENS_PER_BATCH, "max_length": MAX_LENGTH}
-    rows_a_batch = TOKENS_PER_BATCH // (PROMPT_TOKENS + NEW_TOKENS)
+    rows_per_batch = TOKENS_PER_BATCH // (PROMPT_TOKENS + NEW_TOKENS)
     answer = lambda prompts: generate(dense, word_tokenizer(), prompts, stop=["\n"], **limits)  # noqa: E731
-    bench.generate(answer, rows_a_batch, size, shapes, "ours")
+    bench.generate(answer, rows_per_batch, size, shapes, "ours")
 
 
 def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[int]]) -> dict[str, float]:

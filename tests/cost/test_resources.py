@@ -37,15 +37,14 @@ def qwen3_8b(tmp_path_factory):
 
 def test_quantization_asks_for_what_was_measured_and_not_for_much_more(qwen3_8b):
     asked = resources_of_checkpoint(qwen3_8b, W4, **PAPER)
-    activations = 2 * 128 * 2048 * 4096 * 2 / 1e6
-    assert 7_000 + activations <= asked.gpu_mem_mb <= 1.5 * (7_000 + activations)
+    assert 9_462 <= asked.gpu_mem_mb <= 16_000  # reserved at the peak; the smallest kind of GPU that has it is 12 GB
     assert 2 * 82 / 60 <= asked.runtime <= 30
     assert 16_400 + 4_500 <= asked.mem_mb <= 32_000
 
 
 def test_evaluation_asks_for_what_was_measured_and_not_for_much_more(qwen3_8b):
     asked = resources_of_answers(qwen3_8b, evaluation(tokens_per_batch=1024))
-    assert 20_000 <= asked.gpu_mem_mb <= 30_000  # loading is the peak
+    assert 16_400 < asked.gpu_mem_mb <= 24_000  # the weights, and little else
     assert 15 <= asked.runtime <= 45
     more = [resources_of_answers(qwen3_8b, evaluation(tokens_per_batch=n * 65_536)).gpu_mem_mb for n in (1, 4)]
     widest = 65_536 * 12_288 * 2 / 1e6  # three of them at least: a gate, what it gates, and the product
@@ -77,7 +76,7 @@ def test_a_small_model_fits_twice_into_a_laptop(small_model_folder):
         resources_of_checkpoint(shapes, Quantization(4, 128, 128, 0), tokens=256, batch_size=8),
         resources_of_answers(shapes, evaluation(tokens_per_batch=16_384)),
     ):
-        assert asked.mem_mb <= 4_000 and asked.gpu_mem_mb <= 1_000 and asked.runtime == 15
+        assert asked.mem_mb <= 4_000 and asked.gpu_mem_mb <= 2_000 and asked.runtime == 15
 
 
 def test_sizes_are_few():

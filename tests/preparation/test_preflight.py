@@ -11,6 +11,9 @@ from transformers import Qwen3Config
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
+from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
+from stratalaw.layout import Results
+from stratalaw.models.known_shapes import shapes_of_model
 from stratalaw.models.shapes import Matrix
 from stratalaw.models.sources import known_architectures
 from stratalaw.preparation.inference_kernels import KERNELS, kernel_of
@@ -96,11 +99,22 @@ def test_kernels_are_those_of_the_bits_and_group_sizes(paper):
 def test_what_a_gpu_or_the_disk_cannot_hold_is_named(paper, monkeypatch):
     study, _ = paper
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**11}))
-    problems = preflight(study, "config.yaml", 24 * GB).problems
+    problems = preflight(study, "config.yaml", 48 * GB).problems
     named = [problem.partition(":")[0] for problem in problems[:-1]]
     assert named == ["qwen3-14b", "qwen3-32b"]
-    assert "and a GPU has 24 GB" in problems[0]
+    assert "and a GPU has 48 GB" in problems[0]
     assert problems[-1].endswith("models and checkpoints need 1.77 TB, and 100 GB are free")
+
+
+def test_what_is_shown_is_what_jobs_ask_for(paper):
+    study, checked = paper
+    for checkpoint in checked.checkpoints[::25]:
+        shapes = shapes_of_model(next(m for m in study.models if m.name == checkpoint.model), Results())
+        asked = (
+            resources_of_checkpoint(shapes, checkpoint.quantization, study.calibration.tokens, study.gptq.batch_size),
+            resources_of_answers(shapes, study.evaluation),
+        )
+        assert checkpoint.gpu_bytes == max(resources.gpu_mem_mb for resources in asked) * 10**6
 
 
 def test_checkpoints_that_are_there_need_no_disk(paper, tmp_path, monkeypatch):
@@ -153,7 +167,7 @@ def test_a_study_that_cannot_run_ends_with_status_1(hub, study_file, monkeypatch
     plenty_of_disk(monkeypatch)
     result = run(study_file, "--gpu-memory", "6")
     assert result.exit_code == 1
-    assert "Problem: 4b: its jobs need at least" in result.output
+    assert "Problem: 4b: its jobs ask for" in result.output
 
 
 def test_a_study_that_is_not_pinned_is_one_line(study_file):
@@ -205,10 +219,10 @@ def test_the_slowest_matrix_decides_the_kernel():
 
 def test_a_run_is_refused_for_what_the_wanted_models_cannot_have(paper, monkeypatch):
     study, _ = paper
-    monkeypatch.setattr("stratalaw.preparation.preflight.smallest_gpu_bytes", lambda: 24 * GB)
+    monkeypatch.setattr("stratalaw.preparation.preflight.smallest_gpu_bytes", lambda: 48 * GB)
     plenty_of_disk(monkeypatch)
     refuse_what_cannot_run(study, "s.yaml", {"qwen3-0.6b", "qwen3-8b"}, jobs_run_here=True)
-    with pytest.raises(StudyError, match=r"^s.yaml: qwen3-14b: its jobs need at least .* and a GPU has 24 GB$"):
+    with pytest.raises(StudyError, match=r"^s.yaml: qwen3-14b: its jobs ask for .* and a GPU has 48 GB$"):
         refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"}, jobs_run_here=True)
     refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"}, jobs_run_here=False)
 

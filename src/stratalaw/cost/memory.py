@@ -1,12 +1,16 @@
 """GPU memory of jobs, part by part, from a model's shapes: one formula for all that ask for it or show it.
 
-It was checked against what jobs took on one NVIDIA H100 (``rates.csv``, gpu_bytes; 4 bits, groups of 128, samples of
-2,048 tokens in batches of 8) and gives as much or somewhat more: quantizing the shape of Qwen3-8B with 128 samples took
-7.0 GB, loading its dense weights 20.0 GB, answering with the shape of Qwen3-1.7B in batches of 65,536 tokens 7.9 GB.
-What lies beyond these shapes is scaled.
+It is checked against peaks that were measured on one NVIDIA H100 (``memory.csv``, made by ``benchmarks/memory_gpu.py``:
+layers of the shapes of Qwen3 1.7B, 8B and 32B; 4 bits, groups of 128, samples of 2,048 tokens in batches of 8) and
+gives at least a twentieth more than was allocated. What lies beyond these shapes is scaled.
 """
 
 from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import pandas as pd
 
 from stratalaw.models.shapes import BYTES_OF_16_BITS, BYTES_OF_32_BITS, Shapes
 from stratalaw.study import Evaluation
@@ -14,8 +18,9 @@ from stratalaw.study.variants import Quantization
 
 HESSIANS = 5  # of the widest matrix, at once: the sum, its factor, and what the solver needs beside them
 QUANTIZING_ACTIVATIONS = 4  # of a batch at the widest, at once
-ANSWERING_ACTIVATIONS = 6
-LOADING = 1.3  # dense weights, and what is read while they are put together
+ANSWERING_ACTIVATIONS = 4
+HEAD_POSITIONS = 4096  # whose logits the engine holds at once
+UNPACKING = 18  # bytes per weight of the matrix that is unpacked
 GPU_SIZES_GB = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 192, 288)  # GPUs that can be bought
 
 
@@ -42,10 +47,22 @@ def checkpoint_memory(shapes: Shapes, quantization: Quantization, tokens: int, b
 
 def answers_memory(shapes: Shapes, evaluation: Evaluation) -> dict[str, float]:
     """Bytes of GPU memory that the answers of one variant take, by what takes them."""
-    weights = shapes.weight_bytes(None)
     activations = ANSWERING_ACTIVATIONS * evaluation.tokens_per_batch * shapes.widest * BYTES_OF_16_BITS
-    # Loading and answering come one after the other.
-    return {"weights": weights, "loading or activations": max((LOADING - 1) * weights, activations)}
+    vocabulary = shapes.n_embedding / shapes.hidden_size  # twice, where the output embedding is not tied
+    logits = HEAD_POSITIONS * vocabulary * BYTES_OF_16_BITS
+    unpacking = UNPACKING * max(matrix.in_features * matrix.out_features for matrix in shapes.matrices)
+    # Unpacking comes before answering.
+    return {"weights": shapes.weight_bytes(None), "unpacking or answering": max(unpacking, activations + logits)}
+
+
+@cache
+def measured_peaks() -> pd.DataFrame:
+    """The measured peaks: device, job, shape, packed, n_layers, n_params, n_quantized, amount, allocated, reserved.
+
+    ``job``: checkpoints (``amount``: calibration samples), load, or answer (``amount``: tokens per batch).
+    """
+    with files(__package__).joinpath("memory.csv").open() as file:
+        return pd.read_csv(file)
 
 
 def smallest_gpu(n_bytes: float) -> float:

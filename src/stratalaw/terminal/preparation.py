@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stratalaw.cost.memory import measured_peaks
 from stratalaw.cost.rates import rates_of
 from stratalaw.preparation.pin import Pinned
 from stratalaw.preparation.preflight import Checkpoint, Preflight
@@ -31,6 +32,12 @@ def show_preflight(found: Preflight) -> None:
     console.print(table_of_checkpoints(found.checkpoints))
     models = {checkpoint.model for checkpoint in found.checkpoints}
     console.print(f"{len(found.checkpoints)} quantized variants of {len(models)} models.")
+    measured = measured_peaks()
+    console.print(
+        f"GPU memory: what jobs ask for at first, up to the next kind of GPU; {len(measured)} peaks were measured on one "
+        f"{measured.device[0]} (shapes of {', '.join(measured['shape'].unique())}), the rest is scaled.",
+        highlight=False,
+    )
     console.print(
         f"Disk: {readable_bytes(found.disk_bytes)} for models and checkpoints; "
         f"{readable_bytes(found.free_bytes)} are free.",
