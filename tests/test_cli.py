@@ -1,0 +1,71 @@
+"""What a user can mend is one line without a traceback; what is a defect shows its traceback."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+
+PREDICT = ["--n-params", "1e9", "--bits", "4"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def one_line(result) -> str:
+    """The only line of an error that was expected."""
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1}', "no laws; make it with the workflow or with `stratalaw fit TABLE --out FOLDER`"),
+        (b"[]", "no laws; make it"),
+        (b"n_params,bits\n", "not JSON (Expecting value: line 1 column 1 (char 0)); make it"),
+        (b"\xff\xfe\x00", "not JSON ("),
+        (b'{"format": 99}', "laws in format 99, and this version reads format "),
+    ],
+)
+@pytest.mark.parametrize("command", ["show", "predict"])
+def test_what_is_no_laws_file_is_named(tmp_path, command, content, message):
+    path = tmp_path / "laws.json"
+    path.write_bytes(content)
+    result = run("show", path) if command == "show" else run("predict", "--laws", path, *PREDICT)
+    assert one_line(result).startswith(f"{path}: {message}")
+
+
+def test_a_laws_file_that_was_cut_is_named(tmp_path):
+    from stratalaw.laws.analysis import FORMAT
+
+    path = tmp_path / "laws.json"
+    path.write_text(json.dumps({"format": FORMAT, "laws": [{}]}))
+    assert one_line(run("show", path)).startswith(f"{path}: damaged (KeyError: ")
+
+
+def test_files_that_are_not_there_are_named(tmp_path):
+    table = tmp_path / "observations.csv"
+    pd.DataFrame({"n_params": [1]}).to_csv(table)
+    for result in (run("fit", tmp_path / "absent.csv"), run("fit", table, "--items", tmp_path / "absent.parquet")):
+        assert result.exit_code == 2 and "absent" in result.stderr and "does not exist" in result.stderr
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    path = tmp_path / "observations.parquet"
+    path.write_bytes(b"PAR1 and then nothing of the kind")
+    assert one_line(run("fit", path)).startswith(f"{path}: not a parquet file")
+
+
+def test_a_defect_is_not_hidden(tmp_path, monkeypatch):
+    def broken(path: Path):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("stratalaw.study.read_study", broken)
+    result = run("status", "study.yaml")
+    assert isinstance(result.exception, ValueError) and "a defect" not in result.stderr
