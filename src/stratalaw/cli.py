@@ -1,19 +1,22 @@
-"""The command ``stratalaw``."""
+"""The command ``stratalaw``.
+
+Each command imports what it needs, so that help is there at once, and what fits and plans runs without the pipeline.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stratalaw.errors import StratalawError
-from stratalaw.study import Study
-from stratalaw.study.variants import Quantization
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -30,16 +33,18 @@ def stratalaw() -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a study, which editors use to complete and check the files in config/."""
+    from stratalaw.study import Study
+
     print(json.dumps(Study.model_json_schema(), indent=2))
 
 
 @app.command()
 def pin(study: StudyFile) -> None:
     """Write the commits of a study's models and data sets on the Hub into its file, and show them."""
-    from stratalaw.preparation.pin import pin
-    from stratalaw.terminal.preparation import show_pinned
-
     with _one_line_errors():
+        from stratalaw.preparation.pin import pin
+        from stratalaw.terminal.preparation import show_pinned
+
         pinned = pin(study)
     show_pinned(study, pinned)
 
@@ -158,6 +163,7 @@ def predict(
     """Predict the accuracy of a variant in each stratum, with its interval."""
     from stratalaw.laws.analysis import Analysis
     from stratalaw.planning.prediction import predict
+    from stratalaw.study.variants import Quantization
     from stratalaw.terminal.planning import show_predictions
 
     variant = Quantization(bits, group_size, calibration_size, 0)
@@ -186,6 +192,7 @@ def plan(
 ) -> None:
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
     from stratalaw.laws.analysis import Analysis
+    from stratalaw.models.known_shapes import shapes_of_folder
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
     from stratalaw.planning.portfolio import Infeasible
     from stratalaw.planning.portfolio import plan as make_plan
@@ -200,7 +207,9 @@ def plan(
             equal = {law.stratum: 1.0 for law in analysis.laws if law.stratum != "general"}
             workload = {"name": "all", "weights": equal | _pairs(weight), "floors": _pairs(floor)}
             demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
-        candidates = candidates_of(read_study(study), analysis, demand.context, risk)
+        wanted = read_study(study)
+        shapes = {model.name: shapes_of_folder(Path(model.source)) for model in wanted.models}
+        candidates = candidates_of(wanted, shapes, analysis, demand.context, risk)
         check_strata(demand, candidates)
     workloads = demand.as_workloads()
     try:
@@ -263,8 +272,22 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except StratalawError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        message = str(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or not _is_of_the_pipeline(error.name):
+            raise
+        message = f"this command needs {error.name}, which is not installed: pip install 'stratalaw[pipeline]'"
+    else:
+        return
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+def _is_of_the_pipeline(module: str) -> bool:
+    """Whether a module comes with the extra ``pipeline``, whose packages are named like their modules."""
+    required = (requirement for requirement in requires("stratalaw") or () if 'extra == "pipeline"' in requirement)
+    names = {re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in required}
+    return module.partition(".")[0] in names
 
 
 def _pairs(entries: list[str] | None) -> dict[str, float]:

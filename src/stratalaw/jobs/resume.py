@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.errors import StratalawError
@@ -37,6 +38,8 @@ def resume(arguments: Sequence[str]) -> int:
         ResumeError: snakemake still runs in the folder, or may do so on another machine; Slurm does not answer, or does
             not end the jobs.
     """
+    if find_spec("snakemake") is None:
+        raise ModuleNotFoundError("No module named 'snakemake'", name="snakemake")
     folder = working_directory(arguments)
     check_head_is_gone(folder)
     if jobs := jobs_left_in(folder):

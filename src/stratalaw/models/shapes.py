@@ -1,13 +1,11 @@
 """What a model is made of: matrices that are quantized, the rest, and the cache of keys.
 
-Nothing is downloaded and no weights are made: transformers builds the model of a configuration on the meta device.
-Where there are weights, the headers of their files say the same within milliseconds, without torch.
+The headers of the files of its weights say so within milliseconds, without torch.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from dataclasses import dataclass
@@ -97,49 +95,6 @@ class Shapes:
     def memory_bytes(self, quantization: Quantization | None, context: int) -> int:
         """Bytes that a user needs: weights, and keys and values of ``context`` tokens."""
         return self.weight_bytes(quantization) + self.cache_bytes(context)
-
-
-def shapes_of(config_folder: Path) -> Shapes:
-    """The shapes of a causal language model of transformers.
-
-    Args:
-        config_folder: a folder with the model's ``config.json``; nothing else in it is read.
-
-    Raises:
-        ModelError: there is no configuration, or transformers does not know the architecture.
-    """
-    for talkative in ("torchao", "torch.utils._pytree"):  # of extensions that nothing here needs
-        logging.getLogger(talkative).setLevel(logging.ERROR)
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if not (config_folder / CONFIG).exists():
-        raise ModelError(f"{config_folder}: no {CONFIG}")
-    try:
-        config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
-    outputs = model.get_output_embeddings()
-    matrices = tuple(
-        Matrix(name, module.in_features, module.out_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not outputs
-    )
-    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    embeddings = {id(module.weight): module.weight.numel() for module in (model.get_input_embeddings(), outputs)}
-    return Shapes(
-        matrices=matrices,
-        n_other=model.num_parameters() - quantized,
-        n_embedding=sum(embeddings.values()),
-        n_layers=config.num_hidden_layers,
-        cache_width=2 * config.num_hidden_layers * heads * head_size,
-        max_length=config.max_position_embeddings,
-        hidden_size=config.hidden_size,
-    )
 
 
 def shapes_of_weights(folder: Path) -> Shapes:

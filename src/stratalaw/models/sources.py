@@ -45,15 +45,17 @@ def check_architecture(folder: Path) -> None:
 @cache
 def known_architectures() -> frozenset[str]:
     """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
-    (package,) = find_spec("gptqmodel").submodule_search_locations
-    found: set[str] = set()
-    for statement in ast.walk(ast.parse((Path(package) / "models" / "auto.py").read_text())):
+    package = find_spec("gptqmodel")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("No module named 'gptqmodel'", name="gptqmodel")
+    architectures: set[str] = set()
+    for statement in ast.walk(ast.parse((Path(package.origin).parent / "models" / "auto.py").read_text())):
         match statement:
             case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
-                found |= {key.value for key in keys}
+                architectures |= {key.value for key in keys if isinstance(key, ast.Constant)}
             case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
-                found.add(key)
-    return frozenset(found)
+                architectures.add(key)
+    return frozenset(architectures)
 
 
 @cache
