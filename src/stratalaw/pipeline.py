@@ -86,7 +86,7 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     places: dict[tuple[str, str], int] = {}
     strata, calibration = list(study.evaluation.strata), study.calibration
     models = [model.name for model in study.models]
-    variants = [(str(row.model), str(row.variant)) for row in study.variants().itertuples()]
+    variants = study.variant_names()
     quantized = [(model, variant) for model, variant in variants if variant != BASELINE_NAME]
 
     def add(

@@ -69,7 +69,10 @@ def sample(
     )
 
 
-def _long_enough(texts, tokenize, tokens, seed) -> Iterator[tuple[int, list[int]]]:
+def _long_enough(
+    texts: list[str], tokenize: Callable[[str], list[int]], tokens: int, seed: int
+) -> Iterator[tuple[int, list[int]]]:
+    """The place and the token ids of each text that has as many tokens as asked, in a random order."""
     for place in np.random.default_rng(seed).permutation(len(texts)):
         ids = tokenize(texts[place])
         if len(ids) >= tokens:

@@ -50,17 +50,17 @@ class Cost:
 
     @property
     def gpu_seconds(self) -> float:
-        """Of all GPU jobs, those that were run included."""
+        """Seconds of all GPU jobs, those that were run included."""
         return float(self.variants[ON_GPU].to_numpy().sum())
 
     @property
     def reference_seconds(self) -> float:
-        """The same by gptqmodel and lm-eval, one after the other."""
+        """Seconds of the same jobs by gptqmodel and lm-eval, one after the other."""
         return float(self.variants[["reference_checkpoints", "reference_answers"]].to_numpy().sum())
 
     @property
     def disk_bytes(self) -> int:
-        """Models and checkpoints."""
+        """Bytes of models and checkpoints."""
         return sum(self.model_bytes.values()) + int(self.variants.checkpoint_bytes.sum())
 
 
@@ -77,7 +77,7 @@ def cost_of(
     Args:
         study: of its models only the configurations are read, or fetched if they are on the Hub.
         study_file: for messages.
-        download_rate: bytes a second.
+        download_rate: bytes per second.
         device: whose rates; if not given, those of the device on which jobs in ``results`` were run, or an H100's.
         results: jobs that were run there refine the rates, and requests that were recorded say what is asked.
         workers: numbers of GPUs to simulate.
@@ -124,10 +124,8 @@ def estimated_variants(
 ) -> pd.DataFrame:
     """The table of a cost: jobs that were run with their seconds, others as the rates and those runs say."""
     quantizations = {
-        (str(row.model), str(row.variant)): None
-        if row.variant == BASELINE_NAME
-        else Quantization.from_name(str(row.variant))
-        for row in study.variants().itertuples()
+        (model, variant): None if variant == BASELINE_NAME else Quantization.from_name(variant)
+        for model, variant in study.variant_names()
     }
     predicted = {}
     for (model, variant), quantization in quantizations.items():

@@ -22,7 +22,7 @@ from stratalaw.study.variants import Quantization
 BYTES_OF_A_MEGABYTE = 10**6
 LIBRARIES_MB = 3_000  # resident memory of torch, transformers, gptqmodel and lm-eval
 START_MINUTES = 10  # a cold file system, loading libraries, compiling kernels
-SHORTEST_MINUTES = 15
+MIN_MINUTES = 15
 
 # Other GPUs are up to four times slower than the measured one.
 SLOWER_GPU = 4
@@ -72,7 +72,7 @@ def _rounded(on_host: float, on_gpu: float, seconds: float, attempt: int) -> Res
     return Resources(
         mem_mb=round_up((LIBRARIES_MB + on_host / BYTES_OF_A_MEGABYTE) * attempt, smallest=1_000),
         gpu_mem_mb=round(smallest_gpu(on_gpu * attempt) / BYTES_OF_A_MEGABYTE),
-        runtime=round_up((START_MINUTES + SLOWER_GPU * seconds / 60) * attempt, smallest=SHORTEST_MINUTES),
+        runtime=round_up((START_MINUTES + SLOWER_GPU * seconds / 60) * attempt, smallest=MIN_MINUTES),
     )
 
 

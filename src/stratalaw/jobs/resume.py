@@ -55,7 +55,8 @@ def working_directory(arguments: Sequence[str]) -> Path:
     """The folder that snakemake works in, given its arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
-    return parser.parse_known_args(arguments)[0].directory.resolve()
+    folder: Path = parser.parse_known_args(arguments)[0].directory
+    return folder.resolve()
 
 
 def locked(folder: Path) -> bool:

@@ -18,7 +18,7 @@ def software_versions(*packages: str) -> dict[str, str]:
 @cache
 def source_hash() -> str:
     """The SHA-256 sum of the names and contents of this library's modules."""
-    found = sha256()
+    digest = sha256()
     for path in sorted(SOURCE.rglob("*.py")):
-        found.update(f"{path.relative_to(SOURCE)}\0".encode() + path.read_bytes() + b"\0")
-    return found.hexdigest()
+        digest.update(f"{path.relative_to(SOURCE)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()

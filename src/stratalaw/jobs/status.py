@@ -24,7 +24,7 @@ CAPTION = (
     "``stratalaw status`` shows them; read when the observations were made. A variant whose Hessian cannot be inverted "
     "stays here: it cannot be quantized, and the laws do without it."
 )
-MIN_FINISHED_JOBS = 3  # finished jobs
+MIN_FINISHED_JOBS = 3  # to tell a rate
 PAUSE_SECONDS = 3600  # nothing finished for so long: the run stood still, and the rate is measured anew
 
 
@@ -59,7 +59,7 @@ def status_of(study: Study, results: Results = Results()) -> list[StageStatus]:
     places = {model.name: weights_folder(model, results) for model in study.models}
     sizes = {name: shapes_of_weights(place).n_params for name, place in places.items() if place}
     of_stages = [(stage, [job for job in jobs if job.stage == stage]) for stage in STAGES]
-    return [_status(stage, own, sizes) for stage, own in of_stages if own]
+    return [_status(stage, jobs_of_stage, sizes) for stage, jobs_of_stage in of_stages if jobs_of_stage]
 
 
 def _status(stage: Stage, jobs: Sequence[Job], sizes: Mapping[str, int]) -> StageStatus:

@@ -140,8 +140,8 @@ def verify_files(folder: Path, sums: Mapping[str, str], made: str) -> None:
     for name in sums:
         if not (folder / name).exists():
             raise ModelError(f"{folder / name}: missing; delete {folder} and run again")
-    for name, found in sha256_sums([folder / name for name in sums]).items():
-        if found != sums[name]:
+    for name, present in sha256_sums([folder / name for name in sums]).items():
+        if present != sums[name]:
             raise ModelError(f"{folder / name}: changed since it was {made}; delete {folder} and run again")
 
 

@@ -108,9 +108,9 @@ def shapes_of_weights(folder: Path) -> Shapes:
     if config.get("tie_word_embeddings"):
         stored.pop("lm_head.weight", None)
     matrices = tuple(
-        Matrix(found[1], in_features=shape[1], out_features=shape[0])
+        Matrix(match[1], in_features=shape[1], out_features=shape[0])
         for name, shape in stored.items()
-        if len(shape) == 2 and (found := MATRIX_OF_A_LAYER.fullmatch(name))
+        if len(shape) == 2 and (match := MATRIX_OF_A_LAYER.fullmatch(name))
     )
     if not matrices:
         raise ModelError(f"{folder}: no matrix is named like model.layers.0.mlp.up_proj.weight")

@@ -52,9 +52,9 @@ def known_architectures() -> frozenset[str]:
     for statement in ast.walk(ast.parse((Path(package.origin).parent / "models" / "auto.py").read_text())):
         match statement:
             case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
-                architectures |= {key.value for key in keys if isinstance(key, ast.Constant)}
+                architectures |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
             case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
-                architectures.add(key)
+                architectures.add(str(key))
     return frozenset(architectures)
 
 

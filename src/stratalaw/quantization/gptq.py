@@ -16,6 +16,7 @@ from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from stratalaw.files import appears_whole, sha256_sums
 from stratalaw.models.folder import AUDIT, stored_tensors, verify_files, weight_files
@@ -110,7 +111,7 @@ def quantize(
         (folder / AUDIT).write_text(json.dumps(audit, indent=1) + "\n")
 
 
-def audit_of_module(entry: Mapping, raised: Mapping[str, float]) -> dict:
+def audit_of_module(entry: Mapping[str, Any], raised: Mapping[str, float]) -> dict[str, Any]:
     """What gptqmodel logged about one matrix.
 
     ``loss`` is the squared error that rounding adds to the outputs, summed over the matrix, for each of the calibration
@@ -141,7 +142,7 @@ def natural_order(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict:
+def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict[str, Any]:
     """What the packed tensors say: effective bits, quantized weights, and matrices whose last group is short.
 
     Effective bits are all bits of packed weights, scales and zero points over the number of quantized weights; the

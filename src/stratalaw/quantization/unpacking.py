@@ -39,7 +39,9 @@ def unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
     return torch.stack(codes, dim=1).reshape(-1, columns)
 
 
-def dequantize(qweight, qzeros, scales, g_idx, bits: int) -> torch.Tensor:
+def dequantize(
+    qweight: torch.Tensor, qzeros: torch.Tensor, scales: torch.Tensor, g_idx: torch.Tensor, bits: int
+) -> torch.Tensor:
     """One matrix, bf16, (output features, input features): (code - zero point) * scale.
 
     Args:
@@ -50,7 +52,8 @@ def dequantize(qweight, qzeros, scales, g_idx, bits: int) -> torch.Tensor:
     """
     zeros = (unpack(qzeros.T.contiguous(), bits).T[:, : scales.shape[1]] + 1) & (2**bits - 1)
     codes, group = unpack(qweight, bits)[: len(g_idx)], g_idx.long()
-    return ((codes.float() - zeros.float()[group]) * scales.float()[group]).bfloat16().T.contiguous()
+    dense: torch.Tensor = (codes.float() - zeros.float()[group]) * scales.float()[group]
+    return dense.bfloat16().t().contiguous()
 
 
 def dense_weights(folder: Path, device: str) -> dict[str, torch.Tensor]:
@@ -60,7 +63,8 @@ def dense_weights(folder: Path, device: str) -> dict[str, torch.Tensor]:
         ValueError: the checkpoint is packed in another format than gptqmodel's ``gptq``.
     """
     bits = _bits_of(folder)
-    dense, packed = {}, {}
+    dense: dict[str, torch.Tensor] = {}
+    packed: dict[str, dict[str, torch.Tensor]] = {}
     for path in weight_files(folder):
         with safe_open(path, "pt", device=device) as file:
             for name in file.keys():  # noqa: SIM118
@@ -83,4 +87,4 @@ def _bits_of(folder: Path) -> int:
     config = json.loads(settings.read_text())
     if config["checkpoint_format"] != "gptq":
         raise ValueError(f"{folder}: packed as {config['checkpoint_format']}, not as gptq; quantize anew")
-    return config["bits"]
+    return int(config["bits"])
