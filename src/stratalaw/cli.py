@@ -55,11 +55,11 @@ def preflight(
     gpu_memory: Annotated[float, typer.Option(help="Memory of one GPU in GB.")] = 80,
 ) -> None:
     """Check before a study runs whether it can: group sizes, memory, disk, kernels. Exit status 1 if it cannot."""
-    from stratalaw.preparation.preflight import GB, preflight
-    from stratalaw.study import read_study
-    from stratalaw.terminal.preparation import show_preflight
-
     with _one_line_errors():
+        from stratalaw.preparation.preflight import GB, preflight
+        from stratalaw.study import read_study
+        from stratalaw.terminal.preparation import show_preflight
+
         checked = preflight(read_study(study), str(study), gpu_memory * GB)
     show_preflight(checked)
     if checked.problems:
