@@ -1,6 +1,6 @@
 """The command ``stratalaw``.
 
-Each command imports what it needs, so that help is there at once, and what fits and plans runs without the pipeline.
+Each command imports what it needs: `--help` is instant, and fitting and planning work without the pipeline's packages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ StudyFile = Annotated[Path, typer.Argument(help="The study, as YAML.", metavar="
 @app.callback()
 def stratalaw() -> None:
     """Task-stratified scaling laws of post-training quantization."""
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # not each wait and retry: what fails for good is one line
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no line per retry: a final failure is one line
 
 
 @app.command()
@@ -54,7 +54,7 @@ def preflight(
     study: StudyFile = Path("config/config.yaml"),
     gpu_memory: Annotated[float, typer.Option(help="Memory of one GPU in GB.")] = 80,
 ) -> None:
-    """Check before a study runs whether it can: group sizes, memory, disk, kernels. Exit status 1 if it cannot."""
+    """Check before a study starts that it can run: group sizes, memory, disk, kernels. Exit status 1 if it cannot."""
     with _one_line_errors():
         from stratalaw.preparation.preflight import GB, preflight
         from stratalaw.study import read_study
@@ -126,7 +126,7 @@ def fit(
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")] = 1000,
 ) -> None:
-    """Fit the laws to a table of observations: exponents, how sure they are, rival forms, verdicts."""
+    """Fit the laws to a table of observations: exponents with uncertainty, competing forms, verdicts."""
     from stratalaw.laws.analysis import fit_table
     from stratalaw.terminal.analysis import show_analysis
 
@@ -232,7 +232,7 @@ def select(
     gpu_hours: Annotated[float, typer.Option(min=0, help="Budget in GPU-hours.")],
     out: Annotated[Path | None, typer.Option(help="File for the chosen variants, as CSV.")] = None,
 ) -> None:
-    """Choose which variants of a study to measure: those that tell most about the exponents within a budget."""
+    """Choose which variants of a study to measure: the most informative about the exponents within a budget."""
     from stratalaw.files import write_csv
     from stratalaw.laws.analysis import Analysis
     from stratalaw.planning.selection import candidates_with_cost, designs_of
@@ -257,7 +257,7 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="Folder for the tables and figures.")],
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
-    """Copy what a study found to a folder for others to check: tables, figures, coverage, seconds of every job."""
+    """Copy a study's results to a folder for others to check: tables, figures, coverage, seconds per job."""
     from stratalaw.layout import Results
     from stratalaw.report.publication import publish
     from stratalaw.study import read_study
@@ -268,7 +268,7 @@ def publish(
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Show what a user can mend as one line; anything else is a defect and shows its traceback."""
+    """Show errors that a user can fix as one line; anything else is a bug and shows its traceback."""
     try:
         yield
     except StratalawError as error:

@@ -1,4 +1,4 @@
-"""Calibration texts that share words with benchmark items, which would tell a variant what it is asked."""
+"""Calibration texts that share words with benchmark items, which would leak the test into calibration."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ WORD = re.compile(r"\w+")
 
 
 class Overlap:
-    """Whether texts share ``words`` words in a row with any benchmark item; counts those that do.
+    """Whether texts share ``words`` consecutive words with any benchmark item; counts those that do.
 
-    Case and punctuation do not matter. Texts of fewer words share nothing.
+    Case and punctuation do not matter. Shorter texts share nothing.
 
     Attributes:
         overlapping: number of texts seen so far that share words with an item.

@@ -48,7 +48,7 @@ def sample(
 ) -> pd.DataFrame:
     """Draw a calibration set; of two sets with the same seed the smaller is a prefix of the larger.
 
-    Texts are visited in a random order; those shorter than ``tokens`` and those not allowed are passed over, longer
+    Texts are visited in a random order; those shorter than ``tokens`` and those not allowed are skipped, longer
     ones are cut.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What jobs that were run took, from the audits of checkpoints and Snakemake's ``benchmark:`` files."""
+"""Measured seconds of finished jobs, from the audits of checkpoints and Snakemake's timings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMED = ("answers", "scores")  # stages whose jobs Snakemake times
 
 @dataclass(frozen=True)
 class Runs:
-    """Seconds of jobs that were run.
+    """Measured seconds of finished jobs.
 
     Attributes:
         seconds: by stage (checkpoints, answers, scores), model and variant. Those of ``checkpoints`` are the audit's,
@@ -33,7 +33,7 @@ class Runs:
 
 
 def runs_of(study: Study, results: Results) -> Runs:
-    """Jobs of a study that were run."""
+    """The finished jobs of a study."""
     seconds: dict[tuple[str, str, str], float] = {}
     devices: Counter[str] = Counter()
     for model, variant in study.variant_names():
@@ -52,10 +52,10 @@ def runs_of(study: Study, results: Results) -> Runs:
 def corrections(
     predicted: Mapping[tuple[str, str, str], float], measured: Mapping[tuple[str, str, str], float]
 ) -> dict[tuple[str, str], float]:
-    """By stage and model, how many times the predicted seconds jobs take, as those that were run say.
+    """Measured over predicted seconds of finished jobs, by stage and model.
 
-    A ratio of sums, so that totals come out right. The jobs of a model are pulled to the rate of its stage, as if some
-    more had taken what that says; stages of which nothing was run keep what is predicted.
+    A ratio of sums, so that totals come out right. The jobs of a model are shrunk towards the rate of its stage, as if
+    a few more had run at that rate; stages without a finished job keep the prediction (1).
     """
     table = pd.DataFrame(
         [(*key, value, measured.get(key)) for key, value in predicted.items()],

@@ -1,7 +1,7 @@
-"""How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's own model.
+"""How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's ``hf`` model.
 
 Once requests are recorded, it is counted exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (a
-published number), the tokens of a question, of an example in the prompt and of a choice (rough averages of ours), and
+published number), the tokens of a question, of an example in the prompt and of a choice (our rough averages), and
 the tokens after which the longest generation of a batch ends.
 """
 
@@ -29,11 +29,11 @@ class Workload:
     """What a variant is asked, all benchmarks together.
 
     Attributes:
-        requests: answers.
-        tokens: that run for log-likelihoods, each shared one once.
-        reference_tokens: that lm-eval's ``hf`` model runs for them, padding not counted.
-        prompt_tokens: of the prompts of generations.
-        steps: of generation, summed over batches.
+        requests: number of requests.
+        tokens: tokens that run for log-likelihoods, each shared one once.
+        reference_tokens: tokens that lm-eval's ``hf`` model runs for them, padding not counted.
+        prompt_tokens: tokens of the prompts of generations.
+        steps: steps of generation, summed over batches.
         reference_steps: the same in batches of 32.
         is_estimated: whether the requests were not recorded yet.
     """

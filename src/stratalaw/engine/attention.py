@@ -1,8 +1,8 @@
 """Attention to ancestors only: a prefix tree in depth-first order goes through a model as one row.
 
-The model's own code runs; only its attention is replaced, by way of transformers' attention interface. What a token
-sees follows from the place after its last descendant: token ``j`` is an ancestor of token ``i``, or ``i`` itself, when
-``j <= i < end[j]``.
+The model's code runs unchanged; only its attention is replaced, by way of transformers' attention interface. What a
+token sees follows from the place after its last descendant: token ``j`` is an ancestor of token ``i``, or ``i`` itself,
+when ``j <= i < end[j]``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 NAME = "prefix_tree"
-ROW_TOKENS = 128  # of which scores are a dense matrix on a CPU
-# Of one program on a GPU: queries and keys whose scores are held at once.
+ROW_TOKENS = 128  # on a CPU, the attention scores of so many tokens are one dense matrix
+# Queries and keys whose attention scores one program on a GPU holds at once.
 BLOCK_QUERIES, BLOCK_KEYS = 128, 64
 # What models may tell their attention beside queries, keys and values, because it changes nothing here.
 WITHOUT_EFFECT = {"dropout", "is_causal", "use_cache", "cache_position", "position_ids", "output_attentions"}
@@ -44,7 +44,7 @@ class Tree:
         Args:
             query: (1, heads, tokens, head size).
             key, value: (1, heads of keys and values, tokens, head size).
-            scale: of the scores; 1 / sqrt(head size) if None.
+            scale: factor of the attention scores; 1 / sqrt(head size) if None.
 
         Returns:
             (1, tokens, heads, head size).
@@ -76,7 +76,7 @@ class Tree:
     def _attend_by_rows(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """The same in rows of a fixed length: a row attends to itself and to the path on which it begins."""
+        """``attend`` in rows of a fixed length: a row attends to itself and to the path on which it begins."""
         places, mask = self.rows
         heads, tokens, size = query.shape[1:]
         n_rows, n_keys = places.shape

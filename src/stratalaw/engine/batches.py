@@ -57,7 +57,7 @@ class Batching:
 
     @property
     def tokens(self) -> int:
-        """What the batches run."""
+        """Number of tokens that the batches run."""
         return sum(len(batch.tokens) for batch in self.batches)
 
 
@@ -66,7 +66,7 @@ class Sequences:
     """Distinct inputs in lexicographic order, and who asks for them.
 
     ``inputs``: token ids of each; ``shared`` (sequences,): tokens that a sequence shares with the one before;
-    ``requests``: of each sequence.
+    ``requests``: indices of the requests that need each.
     """
 
     inputs: Sequence[Integers]
@@ -85,7 +85,7 @@ def make_batching(
 
     Args:
         contexts, continuations: token ids; see ``plain.log_likelihoods``.
-        tokens_per_batch: tokens of a batch, so that results do not depend on free memory; one sequence may have more.
+        tokens_per_batch: limit of a batch, so that results do not depend on free memory; one sequence may exceed it.
         max_length: tokens the model can take; longer inputs lose tokens on the left, as in lm-eval.
     """
     windows = [window[-(max_length + 1) :] for window in _joined(contexts, continuations)]

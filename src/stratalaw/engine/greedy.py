@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from stratalaw.engine.batches import TokenIds
 from stratalaw.engine.plain import batches_by_length
 
-TOKENS_PER_CHARACTER = 4  # at most, where a tokenizer falls back to the bytes of UTF-8
+TOKENS_PER_CHARACTER = 4  # the maximum, where a tokenizer falls back to the bytes of UTF-8
 
 
 class StopStrings(StoppingCriteria):
@@ -46,11 +46,11 @@ def generate(
 
     Args:
         model: a causal language model of transformers, in evaluation mode.
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         contexts: token ids; those that leave no room for ``max_new_tokens`` lose tokens on the left, as in lm-eval.
         stop: text that ends a generation and is not part of it.
-        max_new_tokens: tokens at most.
-        tokens_per_batch: tokens of one batch, the new ones included.
+        max_new_tokens: limit on the generated tokens.
+        tokens_per_batch: tokens in one batch, the new ones included.
         max_length: tokens the model can take.
 
     Raises:

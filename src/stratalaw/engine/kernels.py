@@ -13,7 +13,7 @@ import triton.language as tl
 
 HIDDEN_SCORE = tl.constexpr(-1e30)  # finite, so that a block of nothing but hidden scores gives no NaN
 LOG2_E = 1.4426950408889634
-ELEMENTS = 4096  # of one program of the simple kernels
+ELEMENTS = 4096  # per program of the elementwise kernels
 VOCABULARY_BLOCK = 4096
 
 
@@ -36,8 +36,8 @@ def tree_attention(
         key, value: (1, heads of keys and values, tokens, head size), likewise.
         end: (tokens,) int64; see ``attention``.
         needed, n_needed: see ``Tree.blocks``.
-        scale: of the scores.
-        block_queries, block_keys: those that ``needed`` speaks of.
+        scale: factor of the attention scores.
+        block_queries, block_keys: sizes of the blocks that ``needed`` refers to.
 
     Returns:
         (1, tokens, heads, head size).

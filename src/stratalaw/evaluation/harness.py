@@ -85,7 +85,7 @@ class RecordingModel(TemplateLM):
         return [""] * len(requests)
 
     def _greedy_options(self, instance: Instance, options: dict[str, Any]) -> dict[str, Any]:
-        """``stop`` and ``max_new_tokens``, by lm-eval's own rules; raises ValueError if the task wants sampling."""
+        """``stop`` and ``max_new_tokens``, by lm-eval's rules; raises ValueError if the task wants sampling."""
         normalized = normalize_gen_kwargs(options, DEFAULT_MAX_NEW_TOKENS)
         if normalized["do_sample"]:
             raise ValueError(f"{instance.task_name}: it asks for sampling; only greedy generation can be repeated")
@@ -118,7 +118,7 @@ class RecordingModel(TemplateLM):
 
 
 class ReplayingModel(LM):
-    """Gives recorded requests the answers that were computed for them.
+    """Answers recorded requests with what was computed for them.
 
     ``answers``: one row for each recorded request, in their order, with ``log_likelihood`` and ``is_greedy``, and
     ``text`` for generations.
@@ -158,7 +158,7 @@ class ReplayingModel(LM):
 
 
 def arguments_key(instance: Instance) -> str:
-    """What a request asks, as text: equal requests have equal answers."""
+    """A request as text: equal requests have equal answers."""
     return json.dumps(instance.args, sort_keys=True, default=str)
 
 

@@ -17,7 +17,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from stratalaw.study import StudyError, Task, Tasks
 
-LISTED = 12
+MAX_LISTED = 12
 DEFINITION = re.compile(rb"^(?:task|group|tag): *[\"']?([\w.-]+)[\"']? *$", re.MULTILINE)
 
 
@@ -38,8 +38,10 @@ def task_manager(evaluation: Tasks) -> TaskManager:
             key = f"evaluation.strata.{stratum}"
             if benchmark.task not in known:
                 alike = get_close_matches(benchmark.task, known, n=3)
-                allowed = known if len(known) <= LISTED else alike
-                hint = f"; {'allowed' if len(known) <= LISTED else 'alike'}: {', '.join(allowed)}" if allowed else ""
+                allowed = known if len(known) <= MAX_LISTED else alike
+                hint = (
+                    f"; {'allowed' if len(known) <= MAX_LISTED else 'alike'}: {', '.join(allowed)}" if allowed else ""
+                )
                 place = f"the folder {folder}" if folder else "lm-eval"
                 raise StudyError(f"{key}: {place} has no task {benchmark.task}{hint}")
     return manager
@@ -59,9 +61,9 @@ def check_metrics(manager: TaskManager, evaluation: Tasks) -> None:
 
 @cache
 def installed_tasks(names: frozenset[str] = frozenset()) -> TaskManager:
-    """lm-eval's own tasks: at least those with some names if any are given, else all.
+    """The tasks that come with lm-eval: at least the named ones if names are given, else all.
 
-    To find all, lm-eval takes some seconds to read fourteen thousand files.
+    Finding all takes lm-eval seconds: it reads fourteen thousand files.
     """
     folders = folders_of(names)
     if not folders:

@@ -1,6 +1,6 @@
-"""Going on after the head of a run on Slurm died: snakemake itself, which submits the jobs and waits for them.
+"""Resuming a run on Slurm whose head died: snakemake itself, which submits the jobs and waits for them.
 
-The head's jobs live on without it. They must be gone before another head submits their replacements, lest two jobs
+The head's jobs live on without it. They must be gone before another head submits their replacements, or two jobs would
 write the same files; and the folder is still locked.
 """
 
@@ -73,7 +73,9 @@ def check_head_is_gone(folder: Path) -> None:
         except OSError:  # ended meanwhile, or not ours
             continue
         if here and _is_head(words):
-            raise ResumeError(f"{folder}: snakemake runs here (process {process.name}); stop it first, or let it go on")
+            raise ResumeError(
+                f"{folder}: snakemake runs here (process {process.name}); stop it first, or let it finish"
+            )
     host = host_of_last_run(folder)
     if locked(folder) and host not in (None, platform.node()):
         raise ResumeError(

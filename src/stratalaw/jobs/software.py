@@ -1,4 +1,4 @@
-"""Which software makes an output: the packages it rests on, and this library itself."""
+"""Which software makes an output: the packages that it depends on, and this library itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1]
 
 
 def software_versions(*packages: str) -> dict[str, str]:
-    """The versions of packages, and of this library a hash of its code: its version changes with releases only."""
+    """The versions of packages, and a hash of this library's code, whose version changes with releases only."""
     return {"stratalaw": source_hash()} | {package: version(package) for package in packages}
 
 

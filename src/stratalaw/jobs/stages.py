@@ -25,14 +25,14 @@ def device() -> str:
 
 
 def use_no_network() -> None:
-    """Have the libraries fail at once rather than ask the Hub: all that a job on a GPU needs is on the disk."""
+    """Make the libraries fail at once rather than ask the Hub: all that a job on a GPU needs is on the disk."""
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True
 
 
 def write_captions(texts: Mapping[str, str], files: Sequence[str]) -> None:
-    """What the report says of tables and figures, each in the file named after it."""
+    """Write the report's captions of tables and figures, each to the file named after it."""
     for path in map(Path, files):
         write_text(texts[path.stem] + "\n", path)
 
@@ -244,7 +244,7 @@ def build_observations(
 def report_coverage(
     study: Mapping[str, Any], observations: str, results: str, coverage: str, failures: str, captions: Sequence[str]
 ) -> None:
-    """What of a study was observed, and its jobs in this folder that failed, as ``stratalaw status`` knows them."""
+    """Which variants of a study were observed, and which jobs failed in this folder, as in ``stratalaw status``."""
     import pandas as pd
 
     from stratalaw.jobs import status

@@ -1,8 +1,8 @@
-"""A warm worker: a process that has the heavy libraries loaded, and of which every call gets a fork of its own.
+"""A warm worker: a process that has the heavy libraries loaded, and and that forks for every call.
 
 Loading torch and transformers takes longer than quantizing a tiny model. The first call starts the worker, which ends
 by itself when nobody has called for a while; each fork has the caller's folder and environment, and dies with it.
-Our own modules are loaded by the fork, so that they are never out of date.
+This library's modules are loaded by the fork, so that they are never out of date.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STARTED = "started"
 def ask_worker(call: Call) -> str | None:
     """Perform a call in a fork of the warm worker, which is started if there is none.
 
-    Returns what went wrong as one line, or None. Where there is no worker to be had, the call is performed here.
+    Returns what went wrong as one line, or None. Where no worker can be started, the call is performed here.
     """
     try:
         connection = Connection(_connect().detach())

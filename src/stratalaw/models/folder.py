@@ -1,4 +1,4 @@
-"""Models as folders: what must be in one, what is recorded of it, and how large it is."""
+"""Models as folders: what one must contain, what is recorded about it, and its size."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What the header of a safetensors file says of a tensor."""
+    """A tensor as the header of a safetensors file describes it."""
 
     shape: tuple[int, ...]
     n_bytes: int

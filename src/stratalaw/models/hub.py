@@ -1,8 +1,8 @@
 """What a study needs from the Hugging Face Hub: pinned by commit, checked by hash, fetched once.
 
-Each file is fetched by huggingface_hub, which waits when the Hub limits requests and goes on where a connection broke.
-What has arrived stays in the folder of downloads until all is there, so that a download that was killed goes on where
-it was. Nothing that could run as code is fetched: no pickled weights and no Python.
+Each file is fetched by huggingface_hub, which waits when the Hub limits requests and resumes where a connection broke.
+Files stay in the folder of downloads until all have arrived, so that a killed download resumes where it was. Nothing
+that could run as code is fetched: no pickled weights and no Python.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Repository:
 
     @property
     def page(self) -> str:
-        """Where a reader finds it."""
+        """Its page on the Hub."""
         return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
 
@@ -224,7 +224,7 @@ def _fetch(repository: Repository, file: HubFile, folder: Path) -> None:
 
 
 def _download(repository: Repository, file: HubFile, path: Path) -> None:
-    """Fetch a file; what arrives before an error or a kill stays beside it, and the next call goes on from there."""
+    """Fetch a file; what arrives before an error or a kill stays beside it, and the next call resumes from there."""
     # hf_hub_download throws away what has arrived.
     partial = path.with_name(f"{path.name}{PARTIAL}")
     partial.parent.mkdir(parents=True, exist_ok=True)

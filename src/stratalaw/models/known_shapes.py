@@ -1,6 +1,6 @@
 """The shapes of a study's models: from weights, from a folder's configuration, or from the Hub.
 
-Weights need none of the pipeline's packages; what does is imported by the function that needs it.
+Reading them from weights needs none of the pipeline's packages; those are imported where they are needed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a model is made of: matrices that are quantized, the rest, and the cache of keys.
+"""The shapes of a model: matrices that are quantized, other parameters, and the cache of keys and values.
 
-The headers of the files of its weights say so within milliseconds, without torch.
+They are read from the headers of weight files within milliseconds, without torch.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from stratalaw.study.variants import BASELINE_BITS, Quantization
 
 BYTES_OF_16_BITS = 2
 BYTES_OF_32_BITS = 4
-BITS_OF_A_SCALE = 16
-BYTES_OF_A_GROUP_INDEX = 4
-MATRIX_OF_A_LAYER = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
+BITS_PER_SCALE = 16
+BYTES_PER_GROUP_INDEX = 4
+LAYER_MATRIX = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Shapes:
     Attributes:
         matrices: those that GPTQ quantizes: the linear maps of the layers.
         n_other: parameters that stay in 16 bits: embeddings, norms, biases, an untied output embedding.
-        n_embedding: those of them that are embeddings.
+        n_embedding: the part of ``n_other`` that is embeddings.
         n_layers: decoder layers.
         cache_width: numbers that the cache of keys and values takes for each token, over all layers.
         max_length: tokens that the model can take.
@@ -84,8 +84,8 @@ class Shapes:
         for matrix in self.matrices:
             groups = matrix.groups(quantization.group_size)
             codes = matrix.in_features * matrix.out_features * bits
-            packed += (codes + groups * matrix.out_features * (BITS_OF_A_SCALE + bits)) // 8
-            packed += matrix.in_features * BYTES_OF_A_GROUP_INDEX
+            packed += (codes + groups * matrix.out_features * (BITS_PER_SCALE + bits)) // 8
+            packed += matrix.in_features * BYTES_PER_GROUP_INDEX
         return rest + packed
 
     def cache_bytes(self, context: int) -> int:
@@ -110,7 +110,7 @@ def shapes_of_weights(folder: Path) -> Shapes:
     matrices = tuple(
         Matrix(match[1], in_features=shape[1], out_features=shape[0])
         for name, shape in stored.items()
-        if len(shape) == 2 and (match := MATRIX_OF_A_LAYER.fullmatch(name))
+        if len(shape) == 2 and (match := LAYER_MATRIX.fullmatch(name))
     )
     if not matrices:
         raise ModelError(f"{folder}: no matrix is named like model.layers.0.mlp.up_proj.weight")

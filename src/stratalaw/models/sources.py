@@ -26,7 +26,7 @@ def check_is_pinned(model: Model, key: str, study_file: str) -> None:
 
 
 def check_architecture(folder: Path) -> None:
-    """Raise ModelError unless gptqmodel can quantize the model of a folder, without code of its own."""
+    """Raise ModelError unless gptqmodel can quantize the model of a folder, without code that comes with the model."""
     path = folder / CONFIG
     if not path.exists():
         raise ModelError(f"{folder}: no {CONFIG}")
@@ -60,7 +60,7 @@ def known_architectures() -> frozenset[str]:
 
 @cache
 def own_architectures_of_transformers() -> frozenset[str]:
-    """The types of models that transformers knows by itself; this part of it loads without torch."""
+    """The types of models that are built into transformers; this part of it loads without torch."""
     from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
 
     return frozenset(CONFIG_MAPPING_NAMES)

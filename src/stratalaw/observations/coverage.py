@@ -1,4 +1,4 @@
-"""What a study names and what of it was observed: nothing is missing silently."""
+"""Which variants of a study were observed, so that none is missing silently."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def coverage(study: Study, observations: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing_variants(coverage: pd.DataFrame) -> list[str]:
-    """Sentences that name the variants which an analysis lacks, one for each model that lacks any."""
+    """Sentences that name the variants missing from an analysis, one for each model that misses any."""
     sentences = []
     for model, rows in coverage.fillna({"missing": ""}).groupby("model", sort=False):
         missing = list(dict.fromkeys(" ".join(rows.missing).split()))

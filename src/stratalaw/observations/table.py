@@ -31,7 +31,7 @@ COLUMNS = {
     "effective_bits": "stored bits of a quantized weight, scales and zero points included",
     "stratum": "memorization, application or reasoning",
     "benchmark": "task of lm-eval",
-    "accuracy": "share of right answers",
+    "accuracy": "share of correct answers",
     "chance": "accuracy of guessing",
     "n_items": "items of the benchmark",
     "stderr": "standard error of the accuracy over items",
@@ -57,8 +57,8 @@ def observe(
 
     Args:
         study: names the models, variants and benchmarks.
-        sizes: of each model.
-        audits: of each quantized (model, variant); ``effective_bits`` and ``calibration_tokens`` are used.
+        sizes: the size of each model.
+        audits: the audit of each quantized (model, variant); ``effective_bits`` and ``calibration_tokens`` are used.
         items: one row for each item: model, variant, stratum, task, document, score.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether a study can run, before it does: from the models' configurations alone, without weights and without a GPU."""
+"""Whether a study can run, checked before it starts: from the models' configurations, without weights or a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratalaw.cost.rates import rates_of
-from stratalaw.cost.resources import BYTES_OF_A_MEGABYTE, resources_of_answers, resources_of_checkpoint
+from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_study
@@ -25,16 +25,16 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class ExpectedCheckpoint:
-    """What is known of a variant before it is made.
+    """What is known of a checkpoint before it is made.
 
     Attributes:
         model: name of the model.
         quantization: which variant of it.
-        weight_bytes: of the packed checkpoint.
-        gpu_bytes: GPU memory that its jobs ask for, the first time.
+        weight_bytes: bytes of the packed weights.
+        gpu_bytes: GPU memory that its jobs ask for at the first attempt.
         ragged: row lengths that the group size does not divide, with the matrices that have them.
         kernel: gptqmodel's kernel that a user would run it on.
-        gpu_seconds: that its jobs take on the GPU whose rates were measured.
+        gpu_seconds: seconds of its jobs on the GPU whose rates were measured.
     """
 
     model: str
@@ -52,8 +52,8 @@ class Preflight:
 
     Attributes:
         checkpoints: every quantized variant.
-        disk_bytes: what models and checkpoints that are not there yet will take.
-        free_bytes: what the disk has.
+        disk_bytes: bytes that the models and checkpoints still to be made will take.
+        free_bytes: bytes that are free on the disk.
         problems: why it cannot run, one line each.
     """
 
@@ -113,7 +113,7 @@ def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs
 
 
 def smallest_gpu_bytes() -> float:
-    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none, or none that tells."""
+    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none, or none that reports it."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -143,7 +143,7 @@ def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Expected
             model=name,
             quantization=quantization,
             weight_bytes=model.weight_bytes(quantization),
-            gpu_bytes=max(asked.gpu_mem_mb, gpu_mb[name]) * BYTES_OF_A_MEGABYTE,
+            gpu_bytes=max(asked.gpu_mem_mb, gpu_mb[name]) * BYTES_PER_MEGABYTE,
             ragged=ragged,
             kernel=inference_kernel_of(quantization, study.gptq.symmetric, model.matrices),
             gpu_seconds=rates.checkpoint(model, quantization.calibration_size * tokens) + answers[name],
@@ -151,7 +151,7 @@ def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Expected
 
 
 def disk_bytes(shapes: dict[str, Shapes], checkpoints: list[ExpectedCheckpoint], results: Results) -> int:
-    """What models and checkpoints that are not there yet will take."""
+    """Bytes that the models and checkpoints still to be made will take."""
     models = [model.weight_bytes(None) for name, model in shapes.items() if not results.model(name).exists()]
     missing = [
         checkpoint.weight_bytes

@@ -24,7 +24,7 @@ from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization
 
 LOG = logging.getLogger(__name__)
-BITS_OF_A_WORD = 32
+BITS_PER_WORD = 32
 SHARD_SIZE = "1GB"  # files that are hashed side by side
 UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
 
@@ -157,7 +157,7 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict
         bits += tensor.n_bytes * 8
         if kind == "qweight":
             rows, out_features = tensor.shape
-            in_features = rows * BITS_OF_A_WORD // quantization.bits
+            in_features = rows * BITS_PER_WORD // quantization.bits
             weights += in_features * out_features
             if quantization.group_size > 0 and in_features % quantization.group_size:
                 ragged.append(module)

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from stratalaw.models.folder import SETTINGS, weight_files
-from stratalaw.quantization.gptq import BITS_OF_A_WORD
+from stratalaw.quantization.gptq import BITS_PER_WORD
 from stratalaw.study.variants import BASELINE_BITS
 
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
@@ -26,15 +26,15 @@ def unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
     Returns:
         uint8, (words * 32 / bits, columns).
     """
-    period = math.lcm(bits, BITS_OF_A_WORD) // BITS_OF_A_WORD
+    period = math.lcm(bits, BITS_PER_WORD) // BITS_PER_WORD
     columns = words.shape[1]
     stream = words.reshape(-1, period, columns).long() & 0xFFFFFFFF
     codes = []
-    for first_bit in range(0, period * BITS_OF_A_WORD, bits):
-        word, shift = divmod(first_bit, BITS_OF_A_WORD)
+    for first_bit in range(0, period * BITS_PER_WORD, bits):
+        word, shift = divmod(first_bit, BITS_PER_WORD)
         code = stream[:, word] >> shift
-        if shift + bits > BITS_OF_A_WORD:
-            code |= stream[:, word + 1] << (BITS_OF_A_WORD - shift)
+        if shift + bits > BITS_PER_WORD:
+            code |= stream[:, word + 1] << (BITS_PER_WORD - shift)
         codes.append((code & (2**bits - 1)).to(torch.uint8))
     return torch.stack(codes, dim=1).reshape(-1, columns)
 

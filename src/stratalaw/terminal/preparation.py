@@ -34,8 +34,8 @@ def show_preflight(checked: Preflight) -> None:
     console.print(f"{len(checked.checkpoints)} quantized variants of {len(models)} models.")
     measured = measured_peaks()
     console.print(
-        f"GPU memory: what jobs ask for at first, up to the next kind of GPU; {len(measured)} peaks were measured on one "
-        f"{measured.device[0]} (shapes of {', '.join(measured['shape'].unique())}), the rest is scaled.",
+        f"GPU memory: what jobs ask for at first, up to the next kind of GPU; {len(measured)} peaks were measured on "
+        f"one {measured.device[0]} (shapes of {', '.join(measured['shape'].unique())}), the rest is scaled.",
         highlight=False,
     )
     console.print(
