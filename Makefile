@@ -53,9 +53,12 @@ SELECT ?= test
 	tests/cluster/slurm start
 	$(RUN)/pytest tests/cluster -k "$(SELECT)" --numprocesses 5 --dist worksteal; status=$$?; tests/cluster/slurm stop; exit $$status
 
-lint: setup  ## check style and common errors
+lint: setup  ## check style, types, the floors of the imports, and common errors
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/lint-imports --no-cache
+	$(RUN)/python tests/structure.py
+	$(RUN)/mypy
 	$(RUN)/snakefmt --check .
 	$(RUN)/snakemake --lint --config study=config/demo.yaml
 

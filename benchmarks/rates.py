@@ -25,7 +25,8 @@ from stratalaw.cost.rates import amounts_of
 from stratalaw.cost.workload import work_of
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.models.folder import verify_model
-from stratalaw.models.shapes import Shapes, shapes_of
+from stratalaw.models.known_shapes import shapes_of
+from stratalaw.models.shapes import Shapes
 from stratalaw.study import read_study
 
 COLUMNS = [

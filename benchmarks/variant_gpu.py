@@ -36,7 +36,8 @@ from stratalaw.engine import generate, make_batching
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.lm_eval_model import PrefixSharingModel
 from stratalaw.models.folder import verify_model, write_manifest
-from stratalaw.models.shapes import Shapes, shapes_of
+from stratalaw.models.known_shapes import shapes_of
+from stratalaw.models.shapes import Shapes
 from stratalaw.quantization.gptq import AUDIT, quantize
 from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization

@@ -15,7 +15,7 @@ from stratalaw.evaluation.answers import load_dense, load_tokenizer
 from stratalaw.jobs.stages import answer_requests
 from stratalaw.layout import corpus_file
 from stratalaw.models.folder import ModelError, copy_model, goes_with_weights
-from stratalaw.models.shapes import shapes_of
+from stratalaw.models.known_shapes import shapes_of
 from stratalaw.models.sources import known_architectures, own_architectures_of_transformers
 from stratalaw.preparation.checks import check_source
 from stratalaw.quantization.unquantizable import why_unquantizable

@@ -1,19 +1,22 @@
-"""The command ``stratalaw``."""
+"""The command ``stratalaw``.
+
+Each command imports what it needs: `--help` is instant, and fitting and planning work without the pipeline's packages.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stratalaw.errors import StratalawError
-from stratalaw.study import Study
-from stratalaw.study.variants import Quantization
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -24,22 +27,24 @@ StudyFile = Annotated[Path, typer.Argument(help="The study, as YAML.", metavar="
 @app.callback()
 def stratalaw() -> None:
     """Task-stratified scaling laws of post-training quantization."""
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # not each wait and retry: what fails for good is one line
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no line per retry: a final failure is one line
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a study, which editors use to complete and check the files in config/."""
+    from stratalaw.study import Study
+
     print(json.dumps(Study.model_json_schema(), indent=2))
 
 
 @app.command()
 def pin(study: StudyFile) -> None:
     """Write the commits of a study's models and data sets on the Hub into its file, and show them."""
-    from stratalaw.preparation.pin import pin
-    from stratalaw.terminal.preparation import show_pinned
-
     with _one_line_errors():
+        from stratalaw.preparation.pin import pin
+        from stratalaw.terminal.preparation import show_pinned
+
         pinned = pin(study)
     show_pinned(study, pinned)
 
@@ -49,12 +54,12 @@ def preflight(
     study: StudyFile = Path("config/config.yaml"),
     gpu_memory: Annotated[float, typer.Option(help="Memory of one GPU in GB.")] = 80,
 ) -> None:
-    """Check before a study runs whether it can: group sizes, memory, disk, kernels. Exit status 1 if it cannot."""
-    from stratalaw.preparation.preflight import GB, preflight
-    from stratalaw.study import read_study
-    from stratalaw.terminal.preparation import show_preflight
-
+    """Check before a study starts that it can run: group sizes, memory, disk, kernels. Exit status 1 if it cannot."""
     with _one_line_errors():
+        from stratalaw.preparation.preflight import GB, preflight
+        from stratalaw.study import read_study
+        from stratalaw.terminal.preparation import show_preflight
+
         checked = preflight(read_study(study), str(study), gpu_memory * GB)
     show_preflight(checked)
     if checked.problems:
@@ -121,7 +126,7 @@ def fit(
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")] = 1000,
 ) -> None:
-    """Fit the laws to a table of observations: exponents, how sure they are, rival forms, verdicts."""
+    """Fit the laws to a table of observations: exponents with uncertainty, competing forms, verdicts."""
     from stratalaw.laws.analysis import fit_table
     from stratalaw.terminal.analysis import show_analysis
 
@@ -158,6 +163,7 @@ def predict(
     """Predict the accuracy of a variant in each stratum, with its interval."""
     from stratalaw.laws.analysis import Analysis
     from stratalaw.planning.prediction import predict
+    from stratalaw.study.variants import Quantization
     from stratalaw.terminal.planning import show_predictions
 
     variant = Quantization(bits, group_size, calibration_size, 0)
@@ -186,6 +192,7 @@ def plan(
 ) -> None:
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
     from stratalaw.laws.analysis import Analysis
+    from stratalaw.models.known_shapes import shapes_of_folder
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
     from stratalaw.planning.portfolio import Infeasible
     from stratalaw.planning.portfolio import plan as make_plan
@@ -200,7 +207,9 @@ def plan(
             equal = {law.stratum: 1.0 for law in analysis.laws if law.stratum != "general"}
             workload = {"name": "all", "weights": equal | _pairs(weight), "floors": _pairs(floor)}
             demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
-        candidates = candidates_of(read_study(study), analysis, demand.context, risk)
+        wanted = read_study(study)
+        shapes = {model.name: shapes_of_folder(Path(model.source)) for model in wanted.models}
+        candidates = candidates_of(wanted, shapes, analysis, demand.context, risk)
         check_strata(demand, candidates)
     workloads = demand.as_workloads()
     try:
@@ -223,7 +232,7 @@ def select(
     gpu_hours: Annotated[float, typer.Option(min=0, help="Budget in GPU-hours.")],
     out: Annotated[Path | None, typer.Option(help="File for the chosen variants, as CSV.")] = None,
 ) -> None:
-    """Choose which variants of a study to measure: those that tell most about the exponents within a budget."""
+    """Choose which variants of a study to measure: the most informative about the exponents within a budget."""
     from stratalaw.files import write_csv
     from stratalaw.laws.analysis import Analysis
     from stratalaw.planning.selection import candidates_with_cost, designs_of
@@ -248,7 +257,7 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="Folder for the tables and figures.")],
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
-    """Copy what a study found to a folder for others to check: tables, figures, coverage, seconds of every job."""
+    """Copy a study's results to a folder for others to check: tables, figures, coverage, seconds per job."""
     from stratalaw.layout import Results
     from stratalaw.report.publication import publish
     from stratalaw.study import read_study
@@ -259,12 +268,26 @@ def publish(
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Show what a user can mend as one line; anything else is a defect and shows its traceback."""
+    """Show errors that a user can fix as one line; anything else is a bug and shows its traceback."""
     try:
         yield
     except StratalawError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        message = str(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or not _is_of_the_pipeline(error.name):
+            raise
+        message = f"this command needs {error.name}, which is not installed: pip install 'stratalaw[pipeline]'"
+    else:
+        return
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+def _is_of_the_pipeline(module: str) -> bool:
+    """Whether a module comes with the extra ``pipeline``, whose packages are named like their modules."""
+    required = (requirement for requirement in requires("stratalaw") or () if 'extra == "pipeline"' in requirement)
+    names = {re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in required}
+    return module.partition(".")[0] in names
 
 
 def _pairs(entries: list[str] | None) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""The error of everything that a user can mend: the command line shows its message, and nothing else is caught."""
+"""The base class of errors that a user can fix: the command line shows their message, and catches nothing else."""
 
 from __future__ import annotations
 
 
 class StratalawError(ValueError):
-    """Something that a user can mend; the message is one line that says what is wrong, where, and what to do."""
+    """An error that a user can fix; the message is one line that says what is wrong, where, and what to do."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # pandas takes half a second to load
     import pandas as pd
 
-OWNER_END = "~"  # stands in no random suffix, and in no name of a study: a workplace has one owner
+OWNER_END = "~"  # occurs in no random suffix and no name of a study: a workplace has one owner
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def appears_whole(target: Path) -> Iterator[Path]:
 
 
 def move_whole(finished: Path, target: Path) -> None:
-    """Move a file or folder to ``target``; it is at the one place or at the other, always whole.
+    """Move a file or folder to ``target``; at any moment it is whole, in one place or the other.
 
     Raises:
         OSError: the disk is full; names ``target``.
@@ -74,7 +74,7 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def _put_in_place(finished: Path, target: Path, workplace: Path) -> None:
-    """Rename to ``target`` what the disk holds all of; what ``target`` held goes to the workplace."""
+    """Rename a file or folder to ``target`` once it is on the disk; what ``target`` held goes to the workplace."""
     _synchronize(finished)
     if target.is_dir():
         target.rename(workplace / "previous")
@@ -97,7 +97,7 @@ def _remove_unless_in_use(workplace: Path) -> None:
 
 
 def _synchronize(path: Path) -> None:
-    """Have the disk hold all of it before it gets its name."""
+    """Flush a file or folder to the disk before it gets its name."""
     for file in [path, *path.rglob("*")]:
         descriptor = os.open(file, os.O_RDONLY)
         try:
@@ -113,7 +113,7 @@ def sha256(path: Path) -> str:
 
 
 def sha256_sums(paths: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of files by their names, taken side by side: one core reads a large model's files for half a minute."""
+    """SHA-256 of files by their names, computed in parallel: one core takes half a minute for a large model's files."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return dict(zip((path.name for path in paths), pool.map(sha256, paths), strict=True))
 

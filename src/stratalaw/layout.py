@@ -1,4 +1,4 @@
-"""Where everything is under ``results/``, said once: for the rules that make files and the library that reads them.
+"""Where everything is under ``results/``, for the rules that make files and the library that reads them.
 
 Names may be Snakemake's wildcards: ``Results().model("{model}")`` is ``results/models/{model}``.
 """
@@ -25,8 +25,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "held_out": ("Laws", "predicted against observed on held-out sizes"),
 }
 
-# What the report says of tables, figures and pages, by the stage that makes them; a table and a figure of one name
-# share what is said.
+# The names of the report's captions by the stage that writes them; a table and a figure of one name share a caption.
 CAPTIONS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations",),
     "coverage": ("coverage", "failures"),
@@ -71,7 +70,7 @@ class Results:
 
     @property
     def downloads(self) -> Path:
-        """Files that have arrived of models that have not."""
+        """Files of models whose download has not finished."""
         return self.root / "downloads"
 
     def corpus(self, calibration: Calibration) -> Path:
@@ -111,7 +110,7 @@ class Results:
         return self.root / "studies" / study / file
 
     def files_of_study(self, study: str, stage: str) -> list[Path]:
-        """All that a stage makes for a study."""
+        """All files that a stage makes for a study."""
         return [self.of_study(study, file) for file in OF_STUDY[stage]] + self.captions(study, stage)
 
     def captions(self, study: str, stage: str) -> list[Path]:
@@ -127,5 +126,5 @@ class Results:
 
     @property
     def slurm_logs(self) -> Path:
-        """Logs of Slurm's own (profiles/slurm/config.yaml: slurm-logdir)."""
+        """Slurm's logs (profiles/slurm/config.yaml: slurm-logdir)."""
         return self.root / "logs" / "slurm"

@@ -10,6 +10,9 @@ Arguments are those of lm-eval's ``hf`` model, and ``tokens_per_batch``. Log-sof
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
@@ -23,23 +26,28 @@ class PrefixSharingModel(HFLM):
     ``tokens_per_batch``: tokens in one forward pass.
     """
 
-    def __init__(self, *args, tokens_per_batch: int = 16_384, **options) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, *arguments: Any, tokens_per_batch: int = 16_384, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.tokens_per_batch = tokens_per_batch
 
-    def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, override_bs: int | None = None):
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[tuple[str, str] | None, list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
         """``requests``: ((context, continuation) as text or None, context, continuation as token ids)."""
         if not requests:
             return []
         texts, contexts, continuations = zip(*requests, strict=True)
-        found = log_likelihoods(
+        computed = log_likelihoods(
             self.model.eval(),
             contexts,
             continuations,
             tokens_per_batch=int(self.tokens_per_batch),
             max_length=self.max_length,
         )
-        answers = list(zip(found.total.tolist(), found.is_greedy.tolist(), strict=True))
+        answers = list(zip(computed.total.tolist(), computed.is_greedy.tolist(), strict=True))
         for text, answer in zip(texts, answers, strict=True):
             if text is not None:
                 self.cache_hook.add_partial("loglikelihood", text, answer)

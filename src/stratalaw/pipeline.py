@@ -1,4 +1,4 @@
-"""The stages of the workflow and the jobs of a study, for all that must know them: rules, status and cost.
+"""The stages of the workflow and the jobs of a study, for everything that needs them: rules, status and cost.
 
 A stage has one name: that of its rule, of its file in ``workflow/rules/``, of its folders in ``results/``,
 ``results/logs/`` and ``results/timings/``, and of its row or column wherever stages are listed.
@@ -22,7 +22,7 @@ class Stage:
     Attributes:
         name: of its rule.
         makes: what one job of it makes, in words.
-        of: what it makes that for: the ``study``, each ``model``, each ``draw`` of a model's calibration set, or each
+        of: what one job is for: the ``study``, each ``model``, each ``draw`` of a model's calibration set, or each
             ``variant`` of a model.
         on_gpu: whether its jobs use a GPU where there is one.
     """
@@ -57,14 +57,14 @@ class Job:
     """A job of a study.
 
     Attributes:
-        stage: which stage it belongs to.
-        name: what it makes that for, as its log is named: ``STUDY``, ``MODEL``, ``MODEL/sSEED`` or ``MODEL/VARIANT``.
+        stage: its stage.
+        name: what it is for, as its log is named: ``STUDY``, ``MODEL``, ``MODEL/sSEED`` or ``MODEL/VARIANT``.
         model: the model; empty for a job of the whole study.
         variant: the variant's name; empty for other jobs.
         outputs: what it makes.
-        log: what it printed.
-        slurm_logs: the folder of Slurm's logs of it.
-        after: places, in the list of all jobs, of those that must have ended.
+        log: the file with what it printed.
+        slurm_logs: the folder of Slurm's logs of the job.
+        after: indices, in the list of all jobs, of those that must have ended.
     """
 
     stage: Stage
@@ -81,12 +81,12 @@ class Job:
 
 
 def jobs_of(study: Study, results: Results) -> list[Job]:
-    """All jobs of a study, each after those that it waits for."""
+    """All jobs of a study; each comes after those that it waits for."""
     jobs: list[Job] = []
     places: dict[tuple[str, str], int] = {}
     strata, calibration = list(study.evaluation.strata), study.calibration
     models = [model.name for model in study.models]
-    variants = [(str(row.model), str(row.variant)) for row in study.variants().itertuples()]
+    variants = study.variant_names()
     quantized = [(model, variant) for model, variant in variants if variant != BASELINE_NAME]
 
     def add(

@@ -14,7 +14,7 @@ ITEM = "Question: Which planet is the largest of the solar system?\nAnswer: Jupi
 def test_a_shared_run_of_words_is_found_whatever_its_case_and_punctuation():
     overlap = Overlap([ITEM], words=5)
     assert not overlap.is_free("They asked which planet is -- THE LARGEST, of all.")
-    assert overlap.found == 1
+    assert overlap.overlapping == 1
 
 
 def test_fewer_words_or_words_apart_are_free():
@@ -22,7 +22,7 @@ def test_fewer_words_or_words_apart_are_free():
     assert overlap.is_free("which planet is the smallest of the solar systems")
     assert overlap.is_free("which planet is the")
     assert overlap.is_free("")
-    assert overlap.found == 0
+    assert overlap.overlapping == 0
 
 
 def test_question_and_answer_are_one_text():

@@ -46,7 +46,7 @@ def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_pat
     )
     assert resumed.returncode == 1
     assert resumed.stderr == (
-        f"{tmp_path}: snakemake runs here (process {run.head.pid}); stop it first, or let it go on\n"
+        f"{tmp_path}: snakemake runs here (process {run.head.pid}); stop it first, or let it finish\n"
     )
     log = run.wait()
     assert "Trying to restart job" not in log

@@ -4,7 +4,7 @@ import pytest
 from transformers import Qwen3Config
 
 from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint, round_up
-from stratalaw.models.shapes import shapes_of
+from stratalaw.models.known_shapes import shapes_of
 from stratalaw.study import Benchmark, Evaluation
 from stratalaw.study.variants import Quantization
 

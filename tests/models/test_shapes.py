@@ -8,7 +8,8 @@ import pytest
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 from stratalaw.models.folder import ModelError, model_size, stored_tensors
-from stratalaw.models.shapes import Matrix, shapes_of, shapes_of_weights
+from stratalaw.models.known_shapes import shapes_of
+from stratalaw.models.shapes import Matrix, shapes_of_weights
 from stratalaw.quantization.gptq import quantize
 from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization

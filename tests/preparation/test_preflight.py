@@ -16,7 +16,7 @@ from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_model
 from stratalaw.models.shapes import Matrix
 from stratalaw.models.sources import known_architectures
-from stratalaw.preparation.inference_kernels import KERNELS, kernel_of
+from stratalaw.preparation.inference_kernels import INFERENCE_KERNELS, inference_kernel_of
 from stratalaw.preparation.preflight import GB, preflight, refuse_what_cannot_run, smallest_gpu_bytes
 from stratalaw.study import StudyError, read_study
 from stratalaw.study.variants import Quantization
@@ -199,7 +199,7 @@ print(json.dumps([found, sorted(MODEL_MAP)]))
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     kernels, architectures = json.loads(printed.splitlines()[-1])
     assert set(architectures) == known_architectures()
-    for ours, (bits, group_sizes, rows, columns, pads, symmetric) in zip(KERNELS, kernels, strict=True):
+    for ours, (bits, group_sizes, rows, columns, pads, symmetric) in zip(INFERENCE_KERNELS, kernels, strict=True):
         assert ours.bits == set(bits) & {2, 3, 4, 8}
         assert ours.group_sizes == set(group_sizes)
         assert [ours.divides] == rows == columns
@@ -210,11 +210,11 @@ print(json.dumps([found, sorted(MODEL_MAP)]))
 def test_the_slowest_matrix_decides_the_kernel():
     quantization = Quantization(4, 128, 8, 0)
     whole, ragged = Matrix("up", 256, 256), Matrix("down", 192, 256)
-    assert kernel_of(quantization, True, [whole]) == "Marlin"
-    assert kernel_of(quantization, False, [whole]) == "ExLlamaV2"
-    assert kernel_of(quantization, True, [whole, ragged]) == "Triton"
-    assert kernel_of(quantization, True, [whole, Matrix("odd", 256, 250)]) == "Marlin"
-    assert kernel_of(quantization, True, [ragged, Matrix("odd", 256, 250)]) == "Torch"
+    assert inference_kernel_of(quantization, True, [whole]) == "Marlin"
+    assert inference_kernel_of(quantization, False, [whole]) == "ExLlamaV2"
+    assert inference_kernel_of(quantization, True, [whole, ragged]) == "Triton"
+    assert inference_kernel_of(quantization, True, [whole, Matrix("odd", 256, 250)]) == "Marlin"
+    assert inference_kernel_of(quantization, True, [ragged, Matrix("odd", 256, 250)]) == "Torch"
 
 
 def test_a_run_is_refused_for_what_the_wanted_models_cannot_have(paper, monkeypatch):

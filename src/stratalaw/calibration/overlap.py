@@ -1,4 +1,4 @@
-"""Calibration texts that share words with benchmark items, which would tell a variant what it is asked."""
+"""Calibration texts that share words with benchmark items, which would leak the test into calibration."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ WORD = re.compile(r"\w+")
 
 
 class Overlap:
-    """Whether texts share ``words`` words in a row with any benchmark item; counts those that do.
+    """Whether texts share ``words`` consecutive words with any benchmark item; counts those that do.
 
-    Case and punctuation do not matter. Texts of fewer words share nothing.
+    Case and punctuation do not matter. Shorter texts share nothing.
 
     Attributes:
-        found: texts seen so far that share words with an item.
+        overlapping: number of texts seen so far that share words with an item.
     """
 
     def __init__(self, items: Iterable[str], words: int) -> None:
         self._words = words
         self._runs = {run for item in items for run in self._runs_of(item)}
-        self.found = 0
+        self.overlapping = 0
 
     def is_free(self, text: str) -> bool:
         """Whether a text shares no run of words with an item; counts it if it does."""
         shares = any(run in self._runs for run in self._runs_of(text))
-        self.found += shares
+        self.overlapping += shares
         return not shares
 
     def _runs_of(self, text: str) -> Iterator[int]:

@@ -48,7 +48,7 @@ def sample(
 ) -> pd.DataFrame:
     """Draw a calibration set; of two sets with the same seed the smaller is a prefix of the larger.
 
-    Texts are visited in a random order; those shorter than ``tokens`` and those not allowed are passed over, longer
+    Texts are visited in a random order; those shorter than ``tokens`` and those not allowed are skipped, longer
     ones are cut.
 
     Returns:
@@ -69,7 +69,10 @@ def sample(
     )
 
 
-def _long_enough(texts, tokenize, tokens, seed) -> Iterator[tuple[int, list[int]]]:
+def _long_enough(
+    texts: list[str], tokenize: Callable[[str], list[int]], tokens: int, seed: int
+) -> Iterator[tuple[int, list[int]]]:
+    """The place and the token ids of each text that has as many tokens as asked, in a random order."""
     for place in np.random.default_rng(seed).permutation(len(texts)):
         ids = tokenize(texts[place])
         if len(ids) >= tokens:

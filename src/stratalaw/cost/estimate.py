@@ -1,4 +1,4 @@
-"""GPU-hours, disk and wall time of a study, from its models' shapes, what it asks of them, and measured rates."""
+"""GPU-hours, disk and wall time of a study, from its models' shapes, its workload, and measured rates."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Cost:
         variants: one row for each variant: model, variant; seconds of its jobs by stage: checkpoints, answers, scores;
             reference_checkpoints and reference_answers (the same by gptqmodel and lm-eval's ``hf``); checkpoint_bytes;
             done_seconds (of GPU jobs that were run).
-        model_bytes: of each model's dense weights.
-        device: whose rates were used.
+        model_bytes: bytes of each model's dense weights.
+        device: the device whose rates were used.
         runs: how many jobs that were run refined them.
         is_estimated: whether the requests of a model were not recorded, so that their tokens are estimated.
         schedules: of what is left, by the number of GPUs (or of cores, where there is no GPU).
@@ -50,17 +50,17 @@ class Cost:
 
     @property
     def gpu_seconds(self) -> float:
-        """Of all GPU jobs, those that were run included."""
+        """Seconds of all GPU jobs, those that were run included."""
         return float(self.variants[ON_GPU].to_numpy().sum())
 
     @property
     def reference_seconds(self) -> float:
-        """The same by gptqmodel and lm-eval, one after the other."""
+        """Seconds of the same jobs by gptqmodel and lm-eval, one after the other."""
         return float(self.variants[["reference_checkpoints", "reference_answers"]].to_numpy().sum())
 
     @property
     def disk_bytes(self) -> int:
-        """Models and checkpoints."""
+        """Bytes of models and checkpoints."""
         return sum(self.model_bytes.values()) + int(self.variants.checkpoint_bytes.sum())
 
 
@@ -77,8 +77,8 @@ def cost_of(
     Args:
         study: of its models only the configurations are read, or fetched if they are on the Hub.
         study_file: for messages.
-        download_rate: bytes a second.
-        device: whose rates; if not given, those of the device on which jobs in ``results`` were run, or an H100's.
+        download_rate: bytes per second.
+        device: the device whose rates to use; if not given, the one on which jobs in ``results`` were run, or an H100.
         results: jobs that were run there refine the rates, and requests that were recorded say what is asked.
         workers: numbers of GPUs to simulate.
 
@@ -108,26 +108,24 @@ def cost_of(
 
 
 def runs_and_rates(study: Study, results: Results, device: str | None) -> tuple[Runs, Rates]:
-    """The rates to use, and the runs that refine them: none that were made on another device than the wanted one."""
+    """The rates to use, and the runs that refine them; runs on another device than the requested one are ignored."""
     runs = runs_of(study, results)
     if device is not None:
         rates = rates_of(device)
         return (runs if runs.device == rates.device else Runs({}, None)), rates
     try:
         return runs, rates_of(runs.device)
-    except RatesError:  # a GPU that was not measured is some times as slow as the one that was
+    except RatesError:  # a GPU without measured rates is taken to be slower or faster by a constant factor
         return runs, rates_of()
 
 
 def estimated_variants(
     study: Study, shapes: Mapping[str, Shapes], workloads: Mapping[str, Workload], rates: Rates, runs: Runs
 ) -> pd.DataFrame:
-    """The table of a cost: jobs that were run with their seconds, others as the rates and those runs say."""
+    """The table of a cost: measured seconds of jobs that were run, predicted seconds of the others."""
     quantizations = {
-        (str(row.model), str(row.variant)): None
-        if row.variant == BASELINE_NAME
-        else Quantization.from_name(str(row.variant))
-        for row in study.variants().itertuples()
+        (model, variant): None if variant == BASELINE_NAME else Quantization.from_name(variant)
+        for model, variant in study.variant_names()
     }
     predicted = {}
     for (model, variant), quantization in quantizations.items():
@@ -173,7 +171,7 @@ def seconds_of_jobs(
     rates: Rates,
     downloads: Mapping[str, float],
 ) -> dict[tuple[str, str], float]:
-    """Seconds of the jobs that take any, by stage and name of the job."""
+    """Seconds of the jobs whose time is not negligible, by stage and name of the job."""
     names = variants.model + "/" + variants.variant
     drawn = rates.seconds(
         "calibration", calibration_tokens=study.variants().calibration_size.max() * study.calibration.tokens
@@ -194,9 +192,9 @@ def seconds_of_jobs(
 
 
 def work_left(jobs: Sequence[Job], seconds: Mapping[tuple[str, str], float], on_cpu: bool) -> list[Work]:
-    """The jobs that are not done, with what each waits for; ``on_cpu``: all of them take a core, for want of a GPU.
+    """The jobs that are not done, with what each waits for; ``on_cpu``: without a GPU, each of them takes a core.
 
-    Downloads share the line: one comes after the other.
+    Downloads share the connection: they run one after the other.
     """
     work: list[Work] = []
     places: dict[int, int] = {}

@@ -25,12 +25,12 @@ GPU_SIZES_GB = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 192, 
 
 
 def checkpoint_memory(shapes: Shapes, quantization: Quantization, tokens: int, batch_size: int) -> dict[str, float]:
-    """Bytes of GPU memory that a quantization takes, by what takes them.
+    """Bytes of GPU memory that a quantization takes, by component.
 
     Args:
-        shapes: of the model.
+        shapes: the model's shapes.
         quantization: the variant; its calibration size counts.
-        tokens: of a calibration sample.
+        tokens: tokens per calibration sample.
         batch_size: calibration samples in one forward pass.
     """
     widest_input = max(matrix.in_features for matrix in shapes.matrices)
@@ -46,7 +46,7 @@ def checkpoint_memory(shapes: Shapes, quantization: Quantization, tokens: int, b
 
 
 def answers_memory(shapes: Shapes, evaluation: Evaluation) -> dict[str, float]:
-    """Bytes of GPU memory that the answers of one variant take, by what takes them."""
+    """Bytes of GPU memory that the answers of one variant take, by component."""
     activations = ANSWERING_ACTIVATIONS * evaluation.tokens_per_batch * shapes.widest * BYTES_OF_16_BITS
     vocabulary = shapes.n_embedding / shapes.hidden_size  # twice, where the output embedding is not tied
     logits = HEAD_POSITIONS * vocabulary * BYTES_OF_16_BITS

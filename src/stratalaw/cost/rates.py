@@ -1,10 +1,10 @@
-"""Seconds of the parts of a job, from rates that were measured: ``rates.csv``.
+"""Seconds of the parts of a job, from measured rates: ``rates.csv``.
 
 It is made by ``rates.py`` (CPU), ``variant_gpu.py`` and ``scoring_gpu.py`` (GPU) in ``benchmarks/``.
 
-Each part is a sum of terms that mean something (a fixed start, a cost for each layer, parameter and token); their
-coefficients are not negative and fitted to the measured points by least squares on relative errors. What lies between
-and beyond the points follows.
+Each part is a sum of interpretable terms (a fixed start, a cost per layer, parameter and token); their
+coefficients are nonnegative and fitted to the measured points by least squares on relative errors, which interpolates
+between the points and extrapolates beyond them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.cost.workload import Workload
 from stratalaw.errors import StratalawError
@@ -23,8 +25,8 @@ from stratalaw.models.shapes import Shapes
 
 OURS, REFERENCE = "ours", "reference"  # this pipeline, and gptqmodel with lm-eval's hf model
 CPU = "cpu"
-# What the seconds of each part are made of; the names are columns of rates.csv.
-TERMS: Mapping[str, Callable[[Mapping], list]] = {
+# The terms of each part; the names are columns of rates.csv.
+TERMS: Mapping[str, Callable[[Mapping[str, Any] | pd.DataFrame], list[Any]]] = {
     # Libraries loaded and the device ready.
     "start": lambda m: [1],
     # SHA-256 of the model's files, side by side: as long as the largest, until there are more files than cores.
@@ -54,14 +56,14 @@ class RatesError(StratalawError):
 class Rates:
     """Seconds on a device.
 
-    ``coefficients``: of the terms of each part, by the toolchain (``ours`` or ``reference``) and the part.
+    ``coefficients``: those of each part's terms, by toolchain (``ours`` or ``reference``) and part.
     """
 
     device: str
-    coefficients: Mapping[tuple[str, str], np.ndarray]
+    coefficients: Mapping[tuple[str, str], NDArray[np.float64]]
 
     def seconds(self, part: str, toolchain: str = OURS, **amounts: float) -> float:
-        """Seconds of a part; ``amounts``: what its terms name."""
+        """Seconds of a part; ``amounts``: the quantities that its terms name."""
         return float(np.dot(self.coefficients[toolchain, part], TERMS[part](amounts)))
 
     def checkpoint(self, shapes: Shapes, calibration_tokens: float, toolchain: str = OURS) -> float:
@@ -91,7 +93,7 @@ class Rates:
 
 
 def amounts_of(shapes: Shapes) -> dict[str, int]:
-    """What the terms name of a model."""
+    """The quantities of a model that the terms name."""
     return {name: getattr(shapes, name) for name in ("n_params", "n_quantized", "n_layers", "hidden_size")}
 
 
@@ -119,7 +121,7 @@ def rates_of(device: str | None = None) -> Rates:
 
 def fitted(device: str, measured: pd.DataFrame) -> Rates:
     """Coefficients of every part on a device."""
-    coefficients: dict[tuple[str, str], np.ndarray] = {}
+    coefficients: dict[tuple[str, str], NDArray[np.float64]] = {}
     for part in TERMS:
         rows = measured[(measured.device == (CPU if part in ON_CPU else device)) & (measured.part == part)]
         coefficients[OURS, part] = fit(part, rows[rows.toolchain == OURS])
@@ -130,8 +132,8 @@ def fitted(device: str, measured: pd.DataFrame) -> Rates:
     return Rates(device, coefficients)
 
 
-def fit(part: str, rows: pd.DataFrame) -> np.ndarray:
-    """Nonnegative coefficients of a part's terms with the least relative errors; all 0 without points."""
+def fit(part: str, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Nonnegative coefficients of a part's terms with the smallest relative errors; all 0 without points."""
     from scipy.optimize import nnls
 
     # From the last term: points that are all alike are taken to scale with it, not to be a fixed start.
@@ -142,17 +144,18 @@ def fit(part: str, rows: pd.DataFrame) -> np.ndarray:
     # Columns differ by many orders of magnitude.
     scale = np.linalg.norm(relative, axis=0)
     scale[scale == 0] = 1
-    return (nnls(relative / scale, np.ones(len(rows)))[0] / scale)[::-1]
+    coefficients: NDArray[np.float64] = nnls(relative / scale, np.ones(len(rows)))[0] / scale
+    return coefficients[::-1]
 
 
-def ratio(part: str, rows: pd.DataFrame, coefficients: np.ndarray) -> float:
-    """How many times the seconds of ``coefficients`` some points took (geometric mean); 1 without points."""
+def ratio(part: str, rows: pd.DataFrame, coefficients: NDArray[np.float64]) -> float:
+    """Measured over predicted seconds of some points (geometric mean); 1 without points."""
     if rows.empty or not coefficients.any():
         return 1.0
     return float(np.exp(np.log(rows.seconds / (design(part, rows) @ coefficients)).mean()))
 
 
-def design(part: str, rows: pd.DataFrame) -> np.ndarray:
-    """(points, terms) of a part."""
+def design(part: str, rows: pd.DataFrame) -> NDArray[np.float64]:
+    """The terms of a part at some points, (points, terms)."""
     terms = [np.broadcast_to(np.asarray(term, dtype=float), len(rows)) for term in TERMS[part](rows)]
     return np.stack(terms, axis=1)

@@ -1,8 +1,8 @@
 """Memory and time that jobs ask a scheduler for, from a model's shapes and the number of tokens.
 
-    GPU memory   ``cost.memory``, up to the next kind of GPU
+    GPU memory   ``cost.memory``, rounded up to the next size of GPU
     memory       libraries + weights (+ the packed weights)
-    time         10 minutes + 4 x what the measured rates say (``cost.rates``)
+    time         10 minutes + 4 x the seconds by the measured rates (``cost.rates``)
 
 All of it grows with the attempt (a job that was killed for its memory or its time asks for more when it is retried) and
 is rounded up to a few sizes, so that a scheduler can fill gaps with jobs that look alike.
@@ -19,10 +19,10 @@ from stratalaw.models.shapes import Shapes
 from stratalaw.study import Evaluation
 from stratalaw.study.variants import Quantization
 
-BYTES_OF_A_MEGABYTE = 10**6
+BYTES_PER_MEGABYTE = 10**6
 LIBRARIES_MB = 3_000  # resident memory of torch, transformers, gptqmodel and lm-eval
 START_MINUTES = 10  # a cold file system, loading libraries, compiling kernels
-SHORTEST_MINUTES = 15
+MIN_MINUTES = 15
 
 # Other GPUs are up to four times slower than the measured one.
 SLOWER_GPU = 4
@@ -43,9 +43,9 @@ def resources_of_checkpoint(
     """What the quantization of a model asks for.
 
     Args:
-        shapes: of the model.
+        shapes: the model's shapes.
         quantization: the variant; its calibration size counts.
-        tokens: of a calibration sample.
+        tokens: tokens per calibration sample.
         batch_size: calibration samples in one forward pass.
         attempt: 1 for the first.
     """
@@ -59,7 +59,7 @@ def resources_of_answers(shapes: Shapes, evaluation: Evaluation, attempt: int = 
     """What the answers of one variant ask for.
 
     Args:
-        shapes: of the model.
+        shapes: the model's shapes.
         evaluation: what is asked.
         attempt: 1 for the first.
     """
@@ -70,9 +70,9 @@ def resources_of_answers(shapes: Shapes, evaluation: Evaluation, attempt: int = 
 def _rounded(on_host: float, on_gpu: float, seconds: float, attempt: int) -> Resources:
     """Sizes from bytes and seconds on the measured GPU."""
     return Resources(
-        mem_mb=round_up((LIBRARIES_MB + on_host / BYTES_OF_A_MEGABYTE) * attempt, smallest=1_000),
-        gpu_mem_mb=round(smallest_gpu(on_gpu * attempt) / BYTES_OF_A_MEGABYTE),
-        runtime=round_up((START_MINUTES + SLOWER_GPU * seconds / 60) * attempt, smallest=SHORTEST_MINUTES),
+        mem_mb=round_up((LIBRARIES_MB + on_host / BYTES_PER_MEGABYTE) * attempt, smallest=1_000),
+        gpu_mem_mb=round(smallest_gpu(on_gpu * attempt) / BYTES_PER_MEGABYTE),
+        runtime=round_up((START_MINUTES + SLOWER_GPU * seconds / 60) * attempt, smallest=MIN_MINUTES),
     )
 
 

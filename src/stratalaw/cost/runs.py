@@ -1,4 +1,4 @@
-"""What jobs that were run took, from the audits of checkpoints and Snakemake's ``benchmark:`` files."""
+"""Measured seconds of finished jobs, from the audits of checkpoints and Snakemake's timings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stratalaw.models.folder import AUDIT
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME
 
-PRIOR_JOBS = 3  # a model's own rate counts for as many jobs as were measured, that of its stage for so many
+PRIOR_JOBS = 3  # the rate of a stage counts for so many jobs, that of one model for as many as were measured
 TIMED = ("answers", "scores")  # stages whose jobs Snakemake times
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Seconds of jobs that were run.
+    """Measured seconds of finished jobs.
 
     Attributes:
         seconds: by stage (checkpoints, answers, scores), model and variant. Those of ``checkpoints`` are the audit's,
@@ -33,29 +33,29 @@ class Runs:
 
 
 def runs_of(study: Study, results: Results) -> Runs:
-    """Jobs of a study that were run."""
+    """The finished jobs of a study."""
     seconds: dict[tuple[str, str, str], float] = {}
     devices: Counter[str] = Counter()
-    for row in study.variants().itertuples():
-        audit = results.checkpoint(row.model, row.variant) / AUDIT
-        if row.variant != BASELINE_NAME and audit.exists():
+    for model, variant in study.variant_names():
+        audit = results.checkpoint(model, variant) / AUDIT
+        if variant != BASELINE_NAME and audit.exists():
             about = json.loads(audit.read_text())
-            seconds["checkpoints", row.model, row.variant] = about["seconds"]
+            seconds["checkpoints", model, variant] = about["seconds"]
             devices[about["device"]] += 1
         for stage in TIMED:
-            timing = results.timing(stage, f"{row.model}/{row.variant}")
+            timing = results.timing(stage, f"{model}/{variant}")
             if timing.exists():
-                seconds[stage, row.model, row.variant] = float(pd.read_csv(timing, sep="\t").s.iloc[0])
+                seconds[stage, model, variant] = float(pd.read_csv(timing, sep="\t").s.iloc[0])
     return Runs(seconds, devices.most_common(1)[0][0] if devices else None)
 
 
 def corrections(
     predicted: Mapping[tuple[str, str, str], float], measured: Mapping[tuple[str, str, str], float]
 ) -> dict[tuple[str, str], float]:
-    """By stage and model, how many times the predicted seconds jobs take, as those that were run say.
+    """Measured over predicted seconds of finished jobs, by stage and model.
 
-    A ratio of sums, so that totals come out right. A model's own jobs are pulled to the rate of its stage, as if some
-    more had taken what that says; stages of which nothing was run keep what is predicted.
+    A ratio of sums, so that totals come out right. The jobs of a model are shrunk towards the rate of its stage, as if
+    a few more had run at that rate; stages without a finished job keep the prediction (1).
     """
     table = pd.DataFrame(
         [(*key, value, measured.get(key)) for key, value in predicted.items()],

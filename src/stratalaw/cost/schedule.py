@@ -1,4 +1,4 @@
-"""How long jobs take on some workers: list scheduling, first come, first served, as Slurm without priorities."""
+"""Wall time of jobs on some workers: list scheduling, first come, first served, like Slurm without priorities."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ WORTHWHILE = 0.75  # twice as many workers must take less than this share of the
 
 @dataclass(frozen=True)
 class Work:
-    """What a job of a study asks of a worker.
+    """A job as a scheduler sees it.
 
     Attributes:
-        stage: what it does.
-        model: of which model; empty for jobs that concern all.
+        stage: name of its stage.
+        model: name of its model; empty for jobs that concern all.
         seconds: how long it takes.
-        after: places in the list of jobs, all before its own, of those that must have ended.
+        after: indices of the jobs that must have ended, all earlier in the list.
         needs_worker: whether it takes one of the workers; others never wait for one.
     """
 
@@ -35,7 +35,7 @@ class Schedule:
     Attributes:
         workers: how many there are.
         ends: (jobs,) seconds from the start.
-        busy_seconds: of all workers together.
+        busy_seconds: seconds of work, summed over the workers.
     """
 
     workers: int
@@ -87,7 +87,7 @@ def simulate(jobs: Sequence[Work], workers: int) -> Schedule:
 
 
 def longest_chain(jobs: Sequence[Work]) -> float:
-    """Seconds that jobs take which wait for one another: no number of workers is faster."""
+    """Seconds of the longest chain of jobs that wait for one another: no number of workers is faster."""
     ends: list[float] = []
     for job in jobs:
         ends.append(job.seconds + max((ends[before] for before in job.after), default=0.0))
@@ -95,7 +95,7 @@ def longest_chain(jobs: Sequence[Work]) -> float:
 
 
 def most_worthwhile(jobs: Sequence[Work]) -> int:
-    """The number of workers, a power of two, beyond which twice as many help little."""
+    """The number of workers, a power of two, beyond which doubling it helps little."""
     workers, makespan = 1, simulate(jobs, 1).makespan
     while (doubled := simulate(jobs, 2 * workers).makespan) < WORTHWHILE * makespan:
         workers, makespan = 2 * workers, doubled

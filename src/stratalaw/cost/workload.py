@@ -1,7 +1,7 @@
-"""How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's own model.
+"""How much a study asks of a variant: tokens to run and steps to generate, here and by lm-eval's ``hf`` model.
 
 Once requests are recorded, it is counted exactly. Before, ``benchmarks.csv`` estimates it: the items of a task (a
-published number), the tokens of a question, of an example in the prompt and of a choice (rough averages of ours), and
+published number), the tokens of a question, of an example in the prompt and of a choice (our rough averages), and
 the tokens after which the longest generation of a batch ends.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,11 +29,11 @@ class Workload:
     """What a variant is asked, all benchmarks together.
 
     Attributes:
-        requests: answers.
-        tokens: that run for log-likelihoods, each shared one once.
-        reference_tokens: that lm-eval's ``hf`` model runs for them, padding not counted.
-        prompt_tokens: of the prompts of generations.
-        steps: of generation, summed over batches.
+        requests: number of requests.
+        tokens: tokens that run for log-likelihoods, each shared one once.
+        reference_tokens: tokens that lm-eval's ``hf`` model runs for them, padding not counted.
+        prompt_tokens: tokens of the prompts of generations.
+        steps: steps of generation, summed over batches.
         reference_steps: the same in batches of 32.
         is_estimated: whether the requests were not recorded yet.
     """
@@ -46,8 +47,8 @@ class Workload:
     is_estimated: bool
 
     def __add__(self, other: Workload) -> Workload:
-        sums = {name: value + getattr(other, name) for name, value in vars(self).items()}
-        return Workload(**sums | {"is_estimated": self.is_estimated or other.is_estimated})
+        amounts = {name: value + getattr(other, name) for name, value in vars(self).items() if name != "is_estimated"}
+        return Workload(**amounts, is_estimated=self.is_estimated or other.is_estimated)
 
 
 NOTHING = Workload(0, 0, 0, 0, 0, 0, False)
@@ -75,20 +76,20 @@ def work_of(evaluation: Evaluation, model: str = "", results: Results | None = N
 def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Workload:
     """What a benchmark asks, from the table of benchmarks."""
     table = known_benchmarks()
-    about = table.loc[benchmark.task if benchmark.task in table.index else OTHER]
+    about: Any = table.loc[benchmark.task if benchmark.task in table.index else OTHER]
     items = min(about["items"], (evaluation.items or np.inf) * about.subtasks)
     shots = (benchmark.shots or 0) * about.shot_tokens
     prompt = about.prompt_tokens + shots
     if not about.choices:
         batch = max(1, evaluation.tokens_per_batch // (prompt + about.new_tokens))
-        steps = [np.ceil(items / rows) * about.new_tokens for rows in (batch, REFERENCE_BATCH)]
-        return Workload(items, 0, 0, items * prompt, *steps, is_estimated=True)
-    own = about.prompt_tokens + about.choices * about.answer_tokens
+        steps, reference_steps = (np.ceil(items / rows) * about.new_tokens for rows in (batch, REFERENCE_BATCH))
+        return Workload(items, 0, 0, items * prompt, steps, reference_steps, is_estimated=True)
+    unshared = about.prompt_tokens + about.choices * about.answer_tokens
     # Choices of one token are answered from one row.
     rows = about.choices if about.answer_tokens else 1
     return Workload(
         requests=items * about.choices,
-        tokens=items * own + shots * (about.subtasks if about.same_shots else items),
+        tokens=items * unshared + shots * (about.subtasks if about.same_shots else items),
         reference_tokens=items * rows * (prompt + about.answer_tokens),
         prompt_tokens=0,
         steps=0,
@@ -107,17 +108,18 @@ def recorded_work(requests_file: Path, batching_file: Path, tokens_per_batch: in
     with safe_open(batching_file, "np") as batching:
         tokens = int(batching.metadata()["tokens"])
     requests = pd.read_parquet(requests_file, columns=["task", "context", "continuation", "generation"])
-    is_scored = requests.generation == NO_GENERATION
-    scored, generated = requests[is_scored], requests[~is_scored]
+    is_generation = requests.generation != NO_GENERATION
+    generated, others = requests[is_generation], requests[~is_generation]
     # The last token of a continuation is predicted, not run.
     inputs = {
         np.concatenate(row)[:-1].astype(np.int32).tobytes()
-        for row in zip(scored.context, scored.continuation, strict=True)
+        for row in zip(others.context, others.continuation, strict=True)
     }
     steps = reference_steps = 0
     for (task, options), rows in generated.groupby(["task", "generation"]):
-        new = longest_generation(task, json.loads(options)["max_new_tokens"])
-        lengths = rows.context.map(len).to_numpy() + json.loads(options)["max_new_tokens"]
+        allowed = json.loads(str(options))["max_new_tokens"]
+        new = longest_generation(str(task), allowed)
+        lengths = rows.context.map(len).to_numpy() + allowed
         steps += new * sum(1 for _ in batches_by_length(lengths, tokens_per_batch))
         reference_steps += new * int(np.ceil(len(rows) / REFERENCE_BATCH))
     return Workload(
@@ -135,7 +137,7 @@ def longest_generation(task: str, allowed: int) -> int:
     """Tokens after which the longest generation of a batch is expected to end; all that are allowed if not known."""
     table = known_benchmarks()
     known = table.new_tokens.get(task, 0)
-    return min(known, allowed) if known else allowed
+    return min(int(known), allowed) if known else allowed
 
 
 @cache

@@ -1,8 +1,8 @@
 """Attention to ancestors only: a prefix tree in depth-first order goes through a model as one row.
 
-The model's own code runs; only its attention is replaced, by way of transformers' attention interface. What a token
-sees follows from the place after its last descendant: token ``j`` is an ancestor of token ``i``, or ``i`` itself, when
-``j <= i < end[j]``.
+The model's code runs unchanged; only its attention is replaced, by way of transformers' attention interface. What a
+token sees follows from the place after its last descendant: token ``j`` is an ancestor of token ``i``, or ``i`` itself,
+when ``j <= i < end[j]``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import cached_property
 
 import torch
 from torch.nn import functional
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 
 NAME = "prefix_tree"
-ROW_TOKENS = 128  # of which scores are a dense matrix on a CPU
-# Of one program on a GPU: queries and keys whose scores are held at once.
+ROW_TOKENS = 128  # on a CPU, the attention scores of so many tokens are one dense matrix
+# Queries and keys whose attention scores one program on a GPU holds at once.
 BLOCK_QUERIES, BLOCK_KEYS = 128, 64
 # What models may tell their attention beside queries, keys and values, because it changes nothing here.
 WITHOUT_EFFECT = {"dropout", "is_causal", "use_cache", "cache_position", "position_ids", "output_attentions"}
@@ -44,7 +44,7 @@ class Tree:
         Args:
             query: (1, heads, tokens, head size).
             key, value: (1, heads of keys and values, tokens, head size).
-            scale: of the scores; 1 / sqrt(head size) if None.
+            scale: factor of the attention scores; 1 / sqrt(head size) if None.
 
         Returns:
             (1, tokens, heads, head size).
@@ -73,8 +73,10 @@ class Tree:
         order = needed.int().argsort(dim=1, descending=True, stable=True)
         return order.int(), needed.sum(1).int()
 
-    def _attend_by_rows(self, query, key, value, scale: float) -> torch.Tensor:
-        """The same in rows of a fixed length: a row attends to itself and to the path on which it begins."""
+    def _attend_by_rows(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """``attend`` in rows of a fixed length: a row attends to itself and to the path on which it begins."""
         places, mask = self.rows
         heads, tokens, size = query.shape[1:]
         n_rows, n_keys = places.shape
@@ -84,10 +86,10 @@ class Tree:
         keys, values = (
             part[0, :, places.flatten()].view(-1, n_rows, n_keys, size).transpose(0, 1) for part in (key, value)
         )
-        found = functional.scaled_dot_product_attention(
+        attended = functional.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, scale=scale, enable_gqa=keys.shape[1] != heads
         )
-        return found.transpose(1, 2).reshape(1, n_rows * length, heads, size)[:, :tokens]
+        return attended.transpose(1, 2).reshape(1, n_rows * length, heads, size)[:, :tokens]
 
     @cached_property
     def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,17 +108,26 @@ class Tree:
         is_path = torch.arange(int(n_open.max()), device=device) < n_open[:, None]
         path = torch.zeros(is_path.shape, dtype=torch.int64, device=device)
         path[is_path] = is_open.nonzero()[:, 1]
-        own = start[:, None] + torch.arange(length, device=device)
-        keys = torch.cat([path, own.clamp(max=tokens - 1)], dim=1)
-        exists = torch.cat([is_path, own < tokens], dim=1)
+        row = start[:, None] + torch.arange(length, device=device)
+        keys = torch.cat([path, row.clamp(max=tokens - 1)], dim=1)
+        exists = torch.cat([is_path, row < tokens], dim=1)
         end = torch.where(exists, self.end[keys], 0)
-        mask = (keys[:, None, :] <= own[:, :, None]) & (own[:, :, None] < end[:, None, :])
+        mask = (keys[:, None, :] <= row[:, :, None]) & (row[:, :, None] < end[:, None, :])
         # A row of padding at the end would see nothing, and give no number.
-        mask |= (own >= tokens)[:, :, None]
+        mask |= (row >= tokens)[:, :, None]
         return keys, mask[:, None]
 
 
-def attend_to_ancestors(module, query, key, value, attention_mask, scaling=None, tree: Tree | None = None, **options):
+def attend_to_ancestors(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    tree: Tree | None = None,
+    **options: object,
+) -> tuple[torch.Tensor, None]:
     """transformers' attention interface.
 
     Raises:
@@ -133,7 +144,7 @@ AttentionInterface.register(NAME, attend_to_ancestors)
 
 
 @contextmanager
-def tree_attention(model) -> Iterator[None]:
+def tree_attention(model: PreTrainedModel) -> Iterator[None]:
     """Within this context the model's attention is that of the ``tree`` given to its forward pass.
 
     Raises:

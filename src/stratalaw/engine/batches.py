@@ -13,10 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
+
+Integers = NDArray[np.integer[Any]]
+TokenIds = Sequence[int] | Integers
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,13 @@ class Batch:
         request: (predictions,) the request that it belongs to.
     """
 
-    tokens: np.ndarray
-    depth: np.ndarray
-    end: np.ndarray
-    position: np.ndarray
-    place: np.ndarray
-    target: np.ndarray
-    request: np.ndarray
+    tokens: Integers
+    depth: Integers
+    end: Integers
+    position: Integers
+    place: Integers
+    target: Integers
+    request: Integers
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Batching:
 
     @property
     def tokens(self) -> int:
-        """What the batches run."""
+        """Number of tokens that the batches run."""
         return sum(len(batch.tokens) for batch in self.batches)
 
 
@@ -61,17 +66,17 @@ class Sequences:
     """Distinct inputs in lexicographic order, and who asks for them.
 
     ``inputs``: token ids of each; ``shared`` (sequences,): tokens that a sequence shares with the one before;
-    ``requests``: of each sequence.
+    ``requests``: indices of the requests that need each.
     """
 
-    inputs: list[np.ndarray]
-    shared: np.ndarray
+    inputs: Sequence[Integers]
+    shared: Integers
     requests: list[list[int]]
 
 
 def make_batching(
-    contexts: Sequence[Sequence[int]],
-    continuations: Sequence[Sequence[int]],
+    contexts: Sequence[TokenIds],
+    continuations: Sequence[TokenIds],
     *,
     tokens_per_batch: int,
     max_length: int,
@@ -80,7 +85,7 @@ def make_batching(
 
     Args:
         contexts, continuations: token ids; see ``plain.log_likelihoods``.
-        tokens_per_batch: tokens of a batch, so that results do not depend on free memory; one sequence may have more.
+        tokens_per_batch: limit of a batch, so that results do not depend on free memory; one sequence may exceed it.
         max_length: tokens the model can take; longer inputs lose tokens on the left, as in lm-eval.
     """
     windows = [window[-(max_length + 1) :] for window in _joined(contexts, continuations)]
@@ -92,15 +97,15 @@ def make_batching(
     return Batching(batches, len(windows), sum(len(window) - 1 for window in windows))
 
 
-def _joined(contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def _joined(contexts: Sequence[TokenIds], continuations: Sequence[TokenIds]) -> list[Integers]:
     """Context and continuation of each request, int64; all lists become arrays at once, which is faster."""
     lengths = [len(a) + len(b) for a, b in zip(contexts, continuations, strict=True)]
-    parts = chain.from_iterable(zip(contexts, continuations, strict=True))
+    parts: Iterator[TokenIds] = chain.from_iterable(zip(contexts, continuations, strict=True))
     tokens = np.fromiter(chain.from_iterable(parts), dtype=np.int64, count=sum(lengths))
     return np.split(tokens, np.cumsum(lengths)[:-1]) if lengths else []
 
 
-def _distinct_sequences(windows: list[np.ndarray]) -> Sequences:
+def _distinct_sequences(windows: list[Integers]) -> Sequences:
     by_input: dict[bytes, list[int]] = {}
     for request, window in enumerate(windows):
         # Big-endian bytes sort as the token ids do.
@@ -120,17 +125,21 @@ def _stretches(sequences: Sequences, tokens_per_batch: int) -> Iterator[tuple[in
     """Runs (first, stop) of sequences that are a batch each, as many as fit."""
     first = used = 0
     for i, tokens in enumerate(sequences.inputs):
-        own = len(tokens) - int(sequences.shared[i])
-        if i > first and used + own > tokens_per_batch:
+        unshared = len(tokens) - int(sequences.shared[i])
+        if i > first and used + unshared > tokens_per_batch:
             yield first, i
             first, used = i, 0
-        used += own if i > first else len(tokens)
+        used += unshared if i > first else len(tokens)
     if sequences.inputs:
         yield first, len(sequences.inputs)
 
 
-def _batch(sequences: Sequences, windows: list[np.ndarray], lengths: Sequence[int], first: int, stop: int) -> Batch:
-    tokens, depth, position, target, request = [], [], [], [], []
+def _batch(sequences: Sequences, windows: list[Integers], lengths: Sequence[int], first: int, stop: int) -> Batch:
+    tokens: list[Integers] = []
+    depth: list[Integers] = []
+    position: list[Integers] = []
+    target: list[Integers] = []
+    request: list[Integers] = []
     path = np.empty(max(len(sequences.inputs[i]) for i in range(first, stop)), dtype=np.int64)  # place at each depth
     ends, size, previous = [], 0, 0
     for i in range(first, stop):
@@ -175,7 +184,7 @@ def save_batching(batching: Batching, path: Path) -> None:
 
 def load_batching(path: Path) -> Batching:
     """A batching as ``save_batching`` wrote it."""
-    batches: dict[int, dict[str, np.ndarray]] = {}
+    batches: dict[int, dict[str, Integers]] = {}
     with safe_open(path, "np") as file:
         for name in file.keys():  # noqa: SIM118
             number, _, part = name.partition(".")

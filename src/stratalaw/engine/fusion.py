@@ -10,16 +10,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import ModuleType
+from typing import Any
 from unittest.mock import patch
 
 import torch
+from transformers import PreTrainedModel
 
 ROTATION = "apply_rotary_pos_emb"  # as modules of transformers call it
 TRIED_TOKENS = 3
+Step = Callable[..., Any]  # tensors in, a tensor or several out
 
 
 @contextmanager
-def fused_steps(model) -> Iterator[None]:
+def fused_steps(model: PreTrainedModel) -> Iterator[None]:
     """Within this context a model on a GPU takes its norms, rotations and gates in one pass each.
 
     A step is replaced where the kernel gives the same for random activations; the others stay as they are.
@@ -33,13 +37,13 @@ def fused_steps(model) -> Iterator[None]:
         yield
 
 
-def _fused(model) -> Iterator[tuple[object, str, Callable]]:
+def _fused(model: PreTrainedModel) -> Iterator[tuple[torch.nn.Module | ModuleType, str, Step]]:
     """What is replaced (owner, attribute) and by what."""
     from stratalaw.engine import kernels
 
     # Seeded: what is replaced must not differ between runs.
     generator = torch.Generator(model.device).manual_seed(0)
-    draw = partial(torch.randn, generator=generator, dtype=model.dtype, device=model.device)
+    random = partial(torch.randn, generator=generator, dtype=model.dtype, device=model.device)
     verdicts: dict[type, bool] = {}
     rotations = set()
     for module in model.modules():
@@ -54,28 +58,30 @@ def _fused(model) -> Iterator[tuple[object, str, Callable]]:
         kind = type(module)
         if kind not in verdicts:
             width = (module.gate_proj if hasattr(module, "gate_proj") else module).weight.shape[-1]
-            x = draw(1, TRIED_TOKENS, width)
+            x = random(1, TRIED_TOKENS, width)
             verdicts[kind] = _agree(module.forward, step, x)
         if verdicts[kind]:
             yield module, "forward", step
     for name in sorted(rotations):
         former = getattr(sys.modules[name], ROTATION)
         step = _rotation(former, kernels.rotate)
-        query, key, cos, sin = draw(4, 1, 2, TRIED_TOKENS, 8)
+        query, key, cos, sin = random(4, 1, 2, TRIED_TOKENS, 8)
         if _agree(former, step, query, key, cos[:, 0], sin[:, 0]):
             yield sys.modules[name], ROTATION, step
 
 
-def _norm(module, kernel: Callable) -> Callable:
+def _norm(module: Any, kernel: Step) -> Step:
     return lambda x: kernel(x, module.weight, module.variance_epsilon)
 
 
-def _gated(module, kernel: Callable) -> Callable:
+def _gated(module: Any, kernel: Step) -> Step:
     return lambda x: module.down_proj(kernel(module.gate_proj(x), module.up_proj(x)))
 
 
-def _rotation(former: Callable, kernel: Callable) -> Callable:
-    def rotate(query, key, cos, sin, unsqueeze_dim: int = 1):
+def _rotation(former: Step, kernel: Step) -> Step:
+    def rotate(
+        query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
+    ) -> Any:
         if unsqueeze_dim != 1 or len(query) != 1 or query.shape[-1] != cos.shape[-1]:
             return former(query, key, cos, sin, unsqueeze_dim=unsqueeze_dim)
         return kernel(query, cos, sin), kernel(key, cos, sin)
@@ -83,17 +89,17 @@ def _rotation(former: Callable, kernel: Callable) -> Callable:
     return rotate
 
 
-def _agree(former: Callable, step: Callable, *arguments: torch.Tensor) -> bool:
+def _agree(former: Step, step: Step, *arguments: torch.Tensor) -> bool:
     """Whether two steps give the same, to the rounding of the data type."""
     try:
-        expected, found = (
+        expected, fused = (
             _flat(function(*(argument.clone() for argument in arguments))) for function in (former, step)
         )
     except (RuntimeError, TypeError, ValueError):
         return False
-    return bool((found - expected).norm() <= expected.norm() * torch.finfo(expected.dtype).eps)
+    return bool((fused - expected).norm() <= expected.norm() * torch.finfo(expected.dtype).eps)
 
 
-def _flat(found: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    parts = found if isinstance(found, tuple) else (found,)
+def _flat(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    parts = output if isinstance(output, tuple) else (output,)
     return torch.cat([part.flatten() for part in parts])

@@ -6,24 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
+from stratalaw.engine.batches import TokenIds
 from stratalaw.engine.plain import batches_by_length
 
-TOKENS_OF_A_CHARACTER = 4  # at most, where a tokenizer falls back to the bytes of UTF-8
+TOKENS_PER_CHARACTER = 4  # the maximum, where a tokenizer falls back to the bytes of UTF-8
 
 
 class StopStrings(StoppingCriteria):
     """Stop a row when its new text contains a stop string.
 
-    transformers' own criterion takes the vocabulary apart, and fails where a tokenizer has no word for its test string.
+    That of transformers takes the vocabulary apart, and fails where a tokenizer has no word for its test string.
     """
 
-    def __init__(self, tokenizer, stop: Sequence[str], context_length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], context_length: int) -> None:
         self.tokenizer, self.stop, self.context_length = tokenizer, stop, context_length
-        self.looked_at = TOKENS_OF_A_CHARACTER * max(map(len, stop), default=0)
+        self.looked_at = TOKENS_PER_CHARACTER * max(map(len, stop), default=0)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
         newest = input_ids[:, max(self.context_length, input_ids.shape[1] - self.looked_at) :]
         texts = self.tokenizer.batch_decode(newest, skip_special_tokens=True)
         stopped = [any(term in text for term in self.stop) for text in texts]
@@ -32,9 +33,9 @@ class StopStrings(StoppingCriteria):
 
 @torch.inference_mode()
 def generate(
-    model,
-    tokenizer,
-    contexts: Sequence[Sequence[int]],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: Sequence[TokenIds],
     *,
     stop: Sequence[str],
     max_new_tokens: int,
@@ -45,11 +46,11 @@ def generate(
 
     Args:
         model: a causal language model of transformers, in evaluation mode.
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         contexts: token ids; those that leave no room for ``max_new_tokens`` lose tokens on the left, as in lm-eval.
         stop: text that ends a generation and is not part of it.
-        max_new_tokens: tokens at most.
-        tokens_per_batch: tokens of one batch, the new ones included.
+        max_new_tokens: limit on the generated tokens.
+        tokens_per_batch: tokens in one batch, the new ones included.
         max_length: tokens the model can take.
 
     Raises:
@@ -57,15 +58,15 @@ def generate(
     """
     if max_new_tokens >= max_length:
         raise ValueError(f"{max_new_tokens} new tokens leave no room for a context; the model takes {max_length}")
-    contexts = [np.asarray(context)[-(max_length - max_new_tokens) :] for context in contexts]
-    lengths = np.array([len(context) for context in contexts])
+    prompts = [np.asarray(context)[-(max_length - max_new_tokens) :] for context in contexts]
+    lengths = np.array([len(prompt) for prompt in prompts])
     padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    texts = [""] * len(contexts)
+    texts = [""] * len(prompts)
     for rows in batches_by_length(lengths + max_new_tokens, tokens_per_batch):
         width = lengths[rows].max()
         tokens = np.full((len(rows), width), padding)
         mask = np.arange(width) >= width - lengths[rows][:, None]
-        tokens[mask] = np.concatenate([contexts[row] for row in rows])
+        tokens[mask] = np.concatenate([prompts[row] for row in rows])
         generated = model.generate(
             input_ids=torch.from_numpy(tokens).to(model.device),
             attention_mask=torch.from_numpy(mask).long().to(model.device),

@@ -13,7 +13,7 @@ import triton.language as tl
 
 HIDDEN_SCORE = tl.constexpr(-1e30)  # finite, so that a block of nothing but hidden scores gives no NaN
 LOG2_E = 1.4426950408889634
-ELEMENTS = 4096  # of one program of the simple kernels
+ELEMENTS = 4096  # per program of the elementwise kernels
 VOCABULARY_BLOCK = 4096
 
 
@@ -36,8 +36,8 @@ def tree_attention(
         key, value: (1, heads of keys and values, tokens, head size), likewise.
         end: (tokens,) int64; see ``attention``.
         needed, n_needed: see ``Tree.blocks``.
-        scale: of the scores.
-        block_queries, block_keys: those that ``needed`` speaks of.
+        scale: factor of the attention scores.
+        block_queries, block_keys: sizes of the blocks that ``needed`` refers to.
 
     Returns:
         (1, tokens, heads, head size).
@@ -117,8 +117,8 @@ def _tree_attention(
         )
         mean = tl.dot(weights.to(values.dtype), values, mean * shrink[:, None], input_precision=PRECISION)
         largest = new_largest
-    found = (mean / total[:, None]).to(out.dtype.element_ty)
-    tl.store(out + (i[:, None] * heads + head) * SIZE + feature[None, :], found, mask=is_token & is_feature)
+    attended = (mean / total[:, None]).to(out.dtype.element_ty)
+    tl.store(out + (i[:, None] * heads + head) * SIZE + feature[None, :], attended, mask=is_token & is_feature)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -142,8 +142,8 @@ def _rms_norm(x, weight, out, n_rows, epsilon, WIDTH: tl.constexpr, PADDED: tl.c
     mean_square = tl.sum(values * values, 1) / WIDTH
     rounded = (values * tl.rsqrt(mean_square + epsilon)[:, None]).to(out.dtype.element_ty)
     scale = tl.load(weight + column, mask=column < WIDTH, other=0.0)
-    found = rounded.to(tl.float32) * scale.to(tl.float32)
-    tl.store(out + row * WIDTH + column, found.to(out.dtype.element_ty), mask=inside)
+    scaled = rounded.to(tl.float32) * scale.to(tl.float32)
+    tl.store(out + row * WIDTH + column, scaled.to(out.dtype.element_ty), mask=inside)
 
 
 def silu_product(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -159,8 +159,8 @@ def _silu_product(gate, up, n, BLOCK: tl.constexpr):
     inside = place < n
     x = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)
     silu = (x / (1.0 + tl.exp(-x))).to(gate.dtype.element_ty)
-    found = silu.to(tl.float32) * tl.load(up + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(gate + place, found.to(gate.dtype.element_ty), mask=inside)
+    product = silu.to(tl.float32) * tl.load(up + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(gate + place, product.to(gate.dtype.element_ty), mask=inside)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -215,8 +215,8 @@ def _rotate(
 
 
 def log_normalizers(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row of logits (rows, vocabulary): log of the sum of exponentials (float32), and the first of the largest
-    (int64)."""
+    """Log of the sum of exponentials (float32) and the first of the largest (int64) of each row of logits (rows,
+    vocabulary)."""
     logits = logits.contiguous()
     rows, vocabulary = logits.shape
     log_sum = torch.empty(rows, dtype=torch.float32, device=logits.device)

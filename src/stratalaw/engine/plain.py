@@ -1,4 +1,4 @@
-"""Plain batched scoring: every request is a row of its own, padded on the right."""
+"""Log-likelihoods in plain batches: every request is a row by itself, padded on the right."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from stratalaw.engine.batches import Integers, TokenIds
 
 
 @dataclass(frozen=True)
@@ -14,11 +18,11 @@ class LogLikelihoods:
     """``total`` (requests,): log-likelihood of each continuation in nats, float64 sums of float32 log-softmax values;
     ``is_greedy`` (requests,): whether every token of the continuation is the most likely one."""
 
-    total: np.ndarray
-    is_greedy: np.ndarray
+    total: NDArray[np.float64]
+    is_greedy: NDArray[np.bool_]
 
 
-def batches_by_length(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.ndarray]:
+def batches_by_length(lengths: Integers, tokens_per_batch: int) -> Iterator[Integers]:
     """Indices in batches, longest first, each of at most ``tokens_per_batch`` tokens, padding included."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -30,9 +34,9 @@ def batches_by_length(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np
 
 @torch.inference_mode()
 def log_likelihoods(
-    model: torch.nn.Module,
-    contexts: Sequence[Sequence[int]],
-    continuations: Sequence[Sequence[int]],
+    model: PreTrainedModel,
+    contexts: Sequence[TokenIds],
+    continuations: Sequence[TokenIds],
     *,
     tokens_per_batch: int,
     max_length: int,
@@ -66,7 +70,7 @@ def log_likelihoods(
     return LogLikelihoods(total, is_greedy)
 
 
-def check_requests(contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], max_length: int) -> None:
+def check_requests(contexts: Sequence[TokenIds], continuations: Sequence[TokenIds], max_length: int) -> None:
     """Raise ValueError when a context or continuation is empty, or a continuation alone is too long."""
     for i, (context, continuation) in enumerate(zip(contexts, continuations, strict=True)):
         if not len(context) or not len(continuation):
@@ -77,32 +81,35 @@ def check_requests(contexts: Sequence[Sequence[int]], continuations: Sequence[Se
             )
 
 
-def check_finite(total: np.ndarray) -> None:
+def check_finite(total: NDArray[np.float64]) -> None:
     """Raise FloatingPointError when a log-likelihood is not finite."""
     if not np.isfinite(total).all():
         raise FloatingPointError(f"request {np.flatnonzero(~np.isfinite(total))[0]}: its log-likelihood is not finite")
 
 
-def _run_rows(model, rows: list[np.ndarray], continuation_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _run_rows(
+    model: PreTrainedModel, rows: list[Integers], continuation_lengths: Integers
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     device = model.device
     lengths = np.array([len(row) for row in rows])
-    tokens = np.zeros((len(rows), lengths.max()), dtype=np.int64)
-    tokens[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(rows)
-    tokens = torch.from_numpy(tokens).to(device)
-    row = np.repeat(np.arange(len(rows)), continuation_lengths)
-    offset = np.arange(len(row)) - np.repeat(
+    padded = np.zeros((len(rows), lengths.max()), dtype=np.int64)
+    padded[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate(rows)
+    row_of_target = np.repeat(np.arange(len(rows)), continuation_lengths)
+    offset = np.arange(len(row_of_target)) - np.repeat(
         np.cumsum(continuation_lengths) - continuation_lengths, continuation_lengths
     )
-    target_column = (lengths - continuation_lengths)[row] + offset
-    row, target_column = (torch.from_numpy(index).to(device) for index in (row, target_column))
+    column_of_target = (lengths - continuation_lengths)[row_of_target] + offset
+    tokens, row, target_column = (
+        torch.from_numpy(part).to(device) for part in (padded, row_of_target, column_of_target)
+    )
     targets = tokens[row, target_column]
-    # The model's own logits, which may be more than the output head's; of the columns that some row needs.
-    columns, own_column = torch.unique(target_column - 1, return_inverse=True)
+    # The model's logits, which may be more than the output head's; of the columns that some row needs.
+    columns, place = torch.unique(target_column - 1, return_inverse=True)
     # Right padding lies after every position that counts, and attention is causal: no mask is needed.
     logits = model(input_ids=tokens[:, :-1], use_cache=False, logits_to_keep=columns).logits
     if logits.shape[1] > len(columns):  # a model that gives all, whatever is asked
         logits = logits[:, columns]
-    log_probabilities = logits[row, own_column].float().log_softmax(-1)
+    log_probabilities = logits[row, place].float().log_softmax(-1)
     token_totals = log_probabilities.gather(1, targets[:, None]).squeeze(1).double()
     token_is_greedy = log_probabilities.argmax(-1) == targets
     total = torch.zeros(len(rows), dtype=torch.float64, device=device).index_add_(0, row, token_totals)

@@ -1,7 +1,7 @@
 """Log-likelihoods by a batching: every token that requests share runs once.
 
 A batch is a stretch of the prefix tree of the requests; it goes through the model as one row, in which a token attends
-to its ancestors and nothing else (see ``batching`` and ``attention``).
+to its ancestors and nothing else (see ``batches`` and ``attention``).
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from stratalaw.engine import plain
 from stratalaw.engine.attention import NoTreeAttention, Tree, tree_attention
-from stratalaw.engine.batches import Batch, Batching, make_batching
+from stratalaw.engine.batches import Batch, Batching, Integers, TokenIds, make_batching
 from stratalaw.engine.fusion import fused_steps
 from stratalaw.engine.plain import LogLikelihoods
 
 LOG = logging.getLogger(__name__)
-TOLERANCE = 0.5  # nats a token: far above the rounding of bf16, far below what a wrong mask or position does
+TOLERANCE = 0.5  # nats per token: far above the rounding of bf16, far below what a wrong mask or position does
 SAME_LOGITS = 1e-4  # relative, or the rounding of the data type: the same operations, but for some last bits
 HEAD_POSITIONS = 4096  # whose logits are held at once, for the whole vocabulary
-OBSTACLES: WeakKeyDictionary[torch.nn.Module, str | None] = WeakKeyDictionary()
+OBSTACLES: WeakKeyDictionary[PreTrainedModel, str | None] = WeakKeyDictionary()
 
 
 def log_likelihoods(
-    model: torch.nn.Module,
-    contexts: Sequence[Sequence[int]],
-    continuations: Sequence[Sequence[int]],
+    model: PreTrainedModel,
+    contexts: Sequence[TokenIds],
+    continuations: Sequence[TokenIds],
     *,
     tokens_per_batch: int,
     max_length: int,
@@ -53,14 +54,14 @@ def log_likelihoods(
     if model not in OBSTACLES:
         OBSTACLES[model] = why_not(model)
     if OBSTACLES[model]:
-        LOG.warning("requests are scored one by one: %s", OBSTACLES[model])
+        LOG.warning("every request runs as a row by itself: %s", OBSTACLES[model])
         return plain.log_likelihoods(model, contexts, continuations, **limits)
     plain.check_requests(contexts, continuations, max_length)
     return run(model, batching or make_batching(contexts, continuations, **limits))
 
 
 @torch.inference_mode()
-def run(model: torch.nn.Module, batching: Batching) -> LogLikelihoods:
+def run(model: PreTrainedModel, batching: Batching) -> LogLikelihoods:
     """Log-likelihoods of the requests of a batching.
 
     Raises:
@@ -69,18 +70,21 @@ def run(model: torch.nn.Module, batching: Batching) -> LogLikelihoods:
     """
     LOG.info("%d tokens run where one row for each request would run %d", batching.tokens, batching.plain_tokens)
     with tree_attention(model), fused_steps(model):
-        found = [_run_batch(model, batch) for batch in batching.batches]
+        predictions = [_run_batch(model, batch) for batch in batching.batches]
     # Nothing waits for the device before this line; the sums are taken in a fixed order.
-    log_likelihoods, is_likeliest = torch.cat(found, dim=1).double().cpu().numpy() if found else np.empty((2, 0))
+    log_likelihoods, is_likeliest = (
+        torch.cat(predictions, dim=1).double().cpu().numpy() if predictions else np.empty((2, 0))
+    )
     request = np.concatenate([np.empty(0, dtype=np.int64), *(batch.request for batch in batching.batches)])
-    total = np.bincount(request, weights=log_likelihoods, minlength=batching.n_requests)
+    # The types of numpy forget that weights make float64 of counts.
+    total = np.bincount(request, weights=log_likelihoods, minlength=batching.n_requests).astype(np.float64, copy=False)
     misses = np.bincount(request, weights=1 - is_likeliest, minlength=batching.n_requests)
     plain.check_finite(total)
     return LogLikelihoods(total, misses == 0)
 
 
-def why_not(model) -> str | None:
-    """Why a model cannot be scored with shared prefixes; None when it can."""
+def why_not(model: PreTrainedModel) -> str | None:
+    """Why a model cannot run requests with shared prefixes; None when it can."""
     parameters = inspect.signature(model.get_decoder().forward).parameters
     if "position_ids" not in parameters:
         return f"{type(model).__name__} takes no position_ids"
@@ -93,7 +97,7 @@ def why_not(model) -> str | None:
         return f"{type(model).__name__} does more to its logits than its output head"
     # What the configuration does not tell, a small tree does: three branches after a shared prefix.
     contexts = [np.append(context, branch) for branch in rng.integers(model.config.vocab_size, size=(3, 2))]
-    continuations = rng.integers(model.config.vocab_size, size=(3, 3))
+    continuations = list(rng.integers(model.config.vocab_size, size=(3, 3)))
     limits = {"tokens_per_batch": 256, "max_length": 64}
     try:
         trees = run(model, make_batching(contexts, continuations, **limits)).total
@@ -101,21 +105,21 @@ def why_not(model) -> str | None:
         return str(error)
     rows = plain.log_likelihoods(model, contexts, continuations, **limits).total
     worst = float(np.abs(trees - rows).max())
-    return None if worst < TOLERANCE * continuations.shape[1] else f"its trees differ from its rows by {worst:.2f} nats"
+    return None if worst < TOLERANCE * len(continuations[0]) else f"its trees differ from its rows by {worst:.2f} nats"
 
 
 @torch.inference_mode()
-def _changes_its_logits(model, tokens: np.ndarray) -> bool:
+def _changes_its_logits(model: PreTrainedModel, context: Integers) -> bool:
     """Whether logits are more than the output head's of the last hidden state: scaled, or capped."""
-    tokens = torch.from_numpy(tokens)[None].to(model.device)
+    tokens = torch.from_numpy(context)[None].to(model.device)
     whole = model(input_ids=tokens, use_cache=False).logits
     head = model.get_output_embeddings()(model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state)
     tolerance = max(SAME_LOGITS, torch.finfo(head.dtype).eps)
     return bool((whole - head).float().norm() > tolerance * head.float().norm())
 
 
-def _run_batch(model, batch: Batch) -> torch.Tensor:
-    """Of each prediction of a batch its log-likelihood (nats), and 1 where it is the most likely one; float32, shape
+def _run_batch(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """For each prediction of a batch its log-likelihood (nats), and 1 where it is the most likely one; float32, shape
     (2, predictions)."""
     tokens, depth, end, position, place, target = _to_device(
         (batch.tokens, batch.depth, batch.end, batch.position, batch.place, batch.target), model.device
@@ -125,18 +129,18 @@ def _run_batch(model, batch: Batch) -> torch.Tensor:
     ).last_hidden_state[0]
     starts = range(0, len(position), HEAD_POSITIONS)
     predictions = np.searchsorted(batch.place, [*starts, len(position)])
-    found = []
+    parts = []
     for start, (first, last) in zip(starts, pairwise(predictions), strict=True):
         logits = model.get_output_embeddings()(hidden[position[start : start + HEAD_POSITIONS]])
-        own_place, own_target = place[first:last] - start, target[first:last]
+        row, token = place[first:last] - start, target[first:last]
         log_normalizer, likeliest = _log_normalizers(logits)
-        log_likelihood = logits[own_place, own_target].float() - log_normalizer[own_place]
-        found.append(torch.stack([log_likelihood, likeliest[own_place] == own_target]))
-    return torch.cat(found, dim=1)
+        log_likelihood = logits[row, token].float() - log_normalizer[row]
+        parts.append(torch.stack([log_likelihood, likeliest[row] == token]))
+    return torch.cat(parts, dim=1)
 
 
 def _log_normalizers(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each row of logits (rows, vocabulary): log of the sum of exponentials (float32), and the most likely token."""
+    """Log of the sum of exponentials (float32) and the most likely token of each row of logits (rows, vocabulary)."""
     if logits.is_cuda:
         from stratalaw.engine.kernels import log_normalizers
 
@@ -144,9 +148,9 @@ def _log_normalizers(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return logits.float().logsumexp(-1), logits.argmax(-1)
 
 
-def _to_device(parts: Sequence[np.ndarray], device: torch.device) -> Iterator[torch.Tensor]:
+def _to_device(parts: Sequence[Integers], device: torch.device) -> Iterator[torch.Tensor]:
     """Arrays of integers on a device, in one copy that the host does not wait for."""
     flat = torch.from_numpy(np.concatenate(parts))
     if device.type == "cuda":
         flat = flat.pin_memory()
-    return iter(flat.to(device, non_blocking=True).split([len(part) for part in parts]))
+    return iter(torch.split(flat.to(device, non_blocking=True), [len(part) for part in parts]))

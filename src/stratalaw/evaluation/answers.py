@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stratalaw.engine import Batching, generate, log_likelihoods, make_batching
-from stratalaw.models.folder import CONFIG, ModelError, verify_model
-from stratalaw.quantization.gptq import AUDIT, verify_checkpoint
+from stratalaw.models.folder import AUDIT, CONFIG, ModelError, verify_model
+from stratalaw.quantization.gptq import verify_checkpoint
 
 NO_GENERATION = json.dumps({})  # the options of a request for a log-likelihood
 
 
-def load_dense(weights_folder: Path, device: str):
+def load_dense(weights_folder: Path, device: str) -> PreTrainedModel:
     """A causal language model with bf16 weights, from a model's folder or from a packed checkpoint.
 
     The weights are on the device once: the model is made without any, and takes those that were read. On a CPU that
@@ -51,10 +52,10 @@ def load_dense(weights_folder: Path, device: str):
 
 def context_length(model_folder: Path) -> int:
     """Tokens that a model can take at once, from its configuration."""
-    return json.loads((model_folder / CONFIG).read_text())["max_position_embeddings"]
+    return int(json.loads((model_folder / CONFIG).read_text())["max_position_embeddings"])
 
 
-def load_tokenizer(weights_folder: Path):
+def load_tokenizer(weights_folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer beside a variant's weights."""
     from transformers import AutoTokenizer
 
@@ -62,13 +63,19 @@ def load_tokenizer(weights_folder: Path):
 
 
 def batch_requests(requests: pd.DataFrame, max_length: int, tokens_per_batch: int) -> Batching:
-    """How the log-likelihoods among recorded requests are scored, the same for every variant."""
-    scored = requests[requests.generation == NO_GENERATION]
-    contexts, continuations = scored.context.tolist(), scored.continuation.tolist()
+    """How the recorded requests for log-likelihoods share their tokens, the same for every variant."""
+    rows = requests[requests.generation == NO_GENERATION]
+    contexts, continuations = rows.context.tolist(), rows.continuation.tolist()
     return make_batching(contexts, continuations, tokens_per_batch=tokens_per_batch, max_length=max_length)
 
 
-def answer(model, tokenizer, requests: pd.DataFrame, batching: Batching, tokens_per_batch: int) -> pd.DataFrame:
+def answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: pd.DataFrame,
+    batching: Batching,
+    tokens_per_batch: int,
+) -> pd.DataFrame:
     """A variant's answers, in the order of the requests (see ``harness.record_requests``).
 
     ``batching``: what ``batch_requests`` made of the same requests, context length and ``tokens_per_batch``.
@@ -78,12 +85,12 @@ def answer(model, tokenizer, requests: pd.DataFrame, batching: Batching, tokens_
     """
     limits = {"tokens_per_batch": tokens_per_batch, "max_length": model.config.max_position_embeddings}
     answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": None}, index=requests.index)
-    for options, rows in requests.groupby("generation", sort=False):
+    for generation, rows in requests.groupby("generation", sort=False):
         contexts = rows.context.tolist()
-        if options := json.loads(options):
+        if options := json.loads(str(generation)):
             answers.loc[rows.index, "text"] = generate(model, tokenizer, contexts, **options, **limits)
         else:
-            found = log_likelihoods(model, contexts, rows.continuation.tolist(), batching=batching, **limits)
-            answers.loc[rows.index, "log_likelihood"] = found.total
-            answers.loc[rows.index, "is_greedy"] = found.is_greedy
+            computed = log_likelihoods(model, contexts, rows.continuation.tolist(), batching=batching, **limits)
+            answers.loc[rows.index, "log_likelihood"] = computed.total
+            answers.loc[rows.index, "is_greedy"] = computed.is_greedy
     return answers

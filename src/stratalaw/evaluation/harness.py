@@ -22,6 +22,7 @@ from lm_eval.api.task import Task as LoadedTask
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from transformers import PreTrainedTokenizerBase
 
 from stratalaw.evaluation.tasks import check_metrics, is_on_the_hub, task_manager
 from stratalaw.study import StudyError, Task, Tasks
@@ -33,7 +34,7 @@ DEFAULT_MAX_NEW_TOKENS = 256  # as lm-eval's hf model
 class RecordingModel(TemplateLM):
     """Answers nothing and takes down every request, tokenized as lm-eval's ``hf`` model does."""
 
-    def __init__(self, tokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.max_length = max_length
@@ -41,26 +42,29 @@ class RecordingModel(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        return self.tokenizer.eos_token_id
+        return int(self.tokenizer.eos_token_id)
 
     @property
     def prefix_token_id(self) -> int:
         beginning = self.tokenizer.bos_token_id
-        return self.eot_token_id if beginning is None else beginning
+        return self.eot_token_id if beginning is None else int(beginning)
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **options: object) -> list[int]:
         if add_special_tokens is None:
             starts_with_prefix = has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id))
             special = {"add_special_tokens": False} if starts_with_prefix else {}
         else:
             special = {"add_special_tokens": add_special_tokens}
-        return self.tokenizer.encode(string, **special)
+        return list(self.tokenizer.encode(string, **special))
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         self._instances = requests
-        return super().loglikelihood(requests, disable_tqdm=True)
+        answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return answers
 
-    def _loglikelihood_tokens(self, requests, **kwargs) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[object, list[int], list[int]]], **options: object
+    ) -> list[tuple[float, bool]]:
         for instance, (_, context, continuation) in zip(self._instances, requests, strict=True):
             self._record(LOGLIKELIHOOD, instance, context, continuation)
         return [(0.0, False)] * len(requests)
@@ -80,8 +84,8 @@ class RecordingModel(TemplateLM):
             self._record(GENERATION, instance, self.tok_encode(context), [], self._greedy_options(instance, options))
         return [""] * len(requests)
 
-    def _greedy_options(self, instance: Instance, options: dict) -> dict[str, Any]:
-        """``stop`` and ``max_new_tokens``, by lm-eval's own rules; raises ValueError if the task wants sampling."""
+    def _greedy_options(self, instance: Instance, options: dict[str, Any]) -> dict[str, Any]:
+        """``stop`` and ``max_new_tokens``, by lm-eval's rules; raises ValueError if the task wants sampling."""
         normalized = normalize_gen_kwargs(options, DEFAULT_MAX_NEW_TOKENS)
         if normalized["do_sample"]:
             raise ValueError(f"{instance.task_name}: it asks for sampling; only greedy generation can be repeated")
@@ -92,7 +96,12 @@ class RecordingModel(TemplateLM):
         }
 
     def _record(
-        self, kind: str, instance: Instance, context: list[int], continuation: list[int], options: Mapping = {}
+        self,
+        kind: str,
+        instance: Instance,
+        context: list[int],
+        continuation: list[int],
+        options: Mapping[str, Any] = {},
     ) -> None:
         self.rows.append(
             {
@@ -109,7 +118,7 @@ class RecordingModel(TemplateLM):
 
 
 class ReplayingModel(LM):
-    """Gives recorded requests the answers that were computed for them.
+    """Answers recorded requests with what was computed for them.
 
     ``answers``: one row for each recorded request, in their order, with ``log_likelihood`` and ``is_greedy``, and
     ``text`` for generations.
@@ -138,8 +147,8 @@ class ReplayingModel(LM):
         return table.loc[keys]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        found = self._lookup(LOGLIKELIHOOD, requests, {"log_likelihood": "first", "is_greedy": "first"})
-        return list(zip(found.log_likelihood, found.is_greedy, strict=True))
+        answers = self._lookup(LOGLIKELIHOOD, requests, {"log_likelihood": "first", "is_greedy": "first"})
+        return list(zip(answers.log_likelihood, answers.is_greedy, strict=True))
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         return self._lookup(ROLLING, requests, {"log_likelihood": "sum"}).log_likelihood.tolist()
@@ -149,11 +158,11 @@ class ReplayingModel(LM):
 
 
 def arguments_key(instance: Instance) -> str:
-    """What a request asks, as text: equal requests have equal answers."""
+    """A request as text: equal requests have equal answers."""
     return json.dumps(instance.args, sort_keys=True, default=str)
 
 
-def run_tasks(model: LM, evaluation: Tasks, stratum: str) -> dict:
+def run_tasks(model: LM, evaluation: Tasks, stratum: str) -> dict[str, Any]:
     """Have lm-eval run the tasks of a stratum on a model.
 
     Raises:
@@ -162,9 +171,10 @@ def run_tasks(model: LM, evaluation: Tasks, stratum: str) -> dict:
     manager = task_manager(evaluation)
     tasks = [load_task(manager, benchmark) for benchmark in evaluation.strata[stratum]]
     with without_environment():
-        return simple_evaluate(
+        results: dict[str, Any] = simple_evaluate(
             model=model, tasks=tasks, task_manager=manager, limit=evaluation.items, bootstrap_iters=0, log_samples=True
         )
+    return results
 
 
 @contextmanager
@@ -182,7 +192,7 @@ def data_sets_at(commit: str | None) -> Iterator[None]:
     """Have lm-eval load data sets of the Hub at a commit, which few of its tasks let one choose."""
     load = datasets.load_dataset
 
-    def load_at_commit(path: str, *arguments, **options):
+    def load_at_commit(path: str, *arguments: Any, **options: Any) -> Any:
         pinned = {"revision": commit} if commit is not None and is_on_the_hub(path) else {}
         return load(path, *arguments, **(options | pinned))
 
@@ -204,8 +214,10 @@ def load_task(manager: TaskManager, benchmark: Task) -> LoadedTask | Group:
     return loaded.get("groups", {}).get(benchmark.task) or loaded["tasks"][benchmark.task]
 
 
-def record_requests(tokenizer, max_length: int, evaluation: Tasks, stratum: str) -> pd.DataFrame:
-    """Every request that lm-eval makes for a stratum, one a row.
+def record_requests(
+    tokenizer: PreTrainedTokenizerBase, max_length: int, evaluation: Tasks, stratum: str
+) -> pd.DataFrame:
+    """Every request that lm-eval makes for a stratum, one per row.
 
     Columns: task, document, choice, kind, arguments (what replaying looks answers up by), context and continuation
     (token ids) and generation (``stop`` and ``max_new_tokens`` of generations, JSON). A rolling request takes one row
@@ -220,7 +232,7 @@ def record_requests(tokenizer, max_length: int, evaluation: Tasks, stratum: str)
     return pd.DataFrame(model.rows)
 
 
-def check_labels(results: dict) -> None:
+def check_labels(results: dict[str, Any]) -> None:
     """Refuse items whose label is none of their choices: lm-eval would call every answer to them wrong."""
     for task, samples in results["samples"].items():
         config = results["configs"][task]
@@ -237,7 +249,7 @@ def check_labels(results: dict) -> None:
 
 
 def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks, stratum: str) -> pd.DataFrame:
-    """What lm-eval's own metrics say of the answers: columns task, document and score, one row for each item.
+    """What lm-eval's metrics say of the answers: columns task, document and score, one row for each item.
 
     ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
 
@@ -255,17 +267,17 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
     results = run_tasks(ReplayingModel(requests, answers), evaluation, stratum)
     tables = []
     for benchmark in evaluation.strata[stratum]:
-        before = 0  # items of the group's earlier tasks; each task counts its own from 0
+        before = 0  # items of the group's earlier tasks; each task counts from 0
         for task in sorted(tasks_within(results, benchmark.task)):
             samples = [
                 sample
                 for sample in results["samples"][task]
                 if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
             ]
-            own = np.array([sample["doc_id"] for sample in samples], dtype=int)
+            document = np.array([sample["doc_id"] for sample in samples], dtype=int)
             scores = [float(sample[benchmark.metric]) for sample in samples]
-            tables.append(pd.DataFrame({"task": benchmark.task, "document": before + own, "score": scores}))
-            before += own.max(initial=-1) + 1
+            tables.append(pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores}))
+            before += document.max(initial=-1) + 1
     table = pd.concat(tables, ignore_index=True)
     if not np.isfinite(table.score).all():
         bad = table[~np.isfinite(table.score)].iloc[0]
@@ -273,7 +285,7 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
     return table
 
 
-def tasks_within(results: dict, name: str) -> list[str]:
+def tasks_within(results: dict[str, Any], name: str) -> list[str]:
     """The tasks that have samples within a task or a group of lm-eval."""
     if name in results["samples"]:
         return [name]

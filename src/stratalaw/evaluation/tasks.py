@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Set
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import lm_eval.tasks
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
@@ -16,7 +17,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from stratalaw.study import StudyError, Task, Tasks
 
-LISTED = 12
+MAX_LISTED = 12
 DEFINITION = re.compile(rb"^(?:task|group|tag): *[\"']?([\w.-]+)[\"']? *$", re.MULTILINE)
 
 
@@ -37,8 +38,10 @@ def task_manager(evaluation: Tasks) -> TaskManager:
             key = f"evaluation.strata.{stratum}"
             if benchmark.task not in known:
                 alike = get_close_matches(benchmark.task, known, n=3)
-                allowed = known if len(known) <= LISTED else alike
-                hint = f"; {'allowed' if len(known) <= LISTED else 'alike'}: {', '.join(allowed)}" if allowed else ""
+                allowed = known if len(known) <= MAX_LISTED else alike
+                hint = (
+                    f"; {'allowed' if len(known) <= MAX_LISTED else 'alike'}: {', '.join(allowed)}" if allowed else ""
+                )
                 place = f"the folder {folder}" if folder else "lm-eval"
                 raise StudyError(f"{key}: {place} has no task {benchmark.task}{hint}")
     return manager
@@ -58,9 +61,9 @@ def check_metrics(manager: TaskManager, evaluation: Tasks) -> None:
 
 @cache
 def installed_tasks(names: frozenset[str] = frozenset()) -> TaskManager:
-    """lm-eval's own tasks: at least those with some names if any are given, else all.
+    """The tasks that come with lm-eval: at least the named ones if names are given, else all.
 
-    To find all, lm-eval takes some seconds to read fourteen thousand files.
+    Finding all takes lm-eval seconds: it reads fourteen thousand files.
     """
     folders = folders_of(names)
     if not folders:
@@ -85,15 +88,15 @@ def folders_of(names: Set[str]) -> list[str]:
     """The folders of lm-eval that define some tasks or groups; none unless each is defined exactly once."""
     installed = Path(lm_eval.tasks.__file__).parent
     places = [
-        (found[1].decode(), installed / path.relative_to(installed).parts[0])
+        (match[1].decode(), installed / path.relative_to(installed).parts[0])
         for path in installed.rglob("*.yaml")
-        for found in DEFINITION.finditer(path.read_bytes())
-        if found[1].decode() in names
+        for match in DEFINITION.finditer(path.read_bytes())
+        if match[1].decode() in names
     ]
     return sorted({str(folder) for _, folder in places}) if sorted(name for name, _ in places) == sorted(names) else []
 
 
-def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping]:
+def task_configs(manager: TaskManager, name: str) -> Iterator[Mapping[str, Any]]:
     """The configurations of a task, or of all tasks within a group or tag, as their YAML files have them."""
     entry = manager.task_index[name]
     config = entry.cfg or {}
@@ -112,18 +115,21 @@ def data_set_of(manager: TaskManager, name: str) -> str | None:
         StudyError: the tasks of a group are made from several, which one commit cannot pin.
     """
     paths = {data_set_path(manager, config) for config in task_configs(manager, name)}
-    found = sorted(path for path in paths if path is not None and is_on_the_hub(path))
-    if len(found) > 1:
-        raise StudyError(f"the tasks of {name} come from several data sets ({', '.join(found)}); name them one by one")
-    return found[0] if found else None
+    data_sets = sorted(path for path in paths if path is not None and is_on_the_hub(path))
+    if len(data_sets) > 1:
+        raise StudyError(
+            f"the tasks of {name} come from several data sets ({', '.join(data_sets)}); name them one by one"
+        )
+    return data_sets[0] if data_sets else None
 
 
-def data_set_path(manager: TaskManager, config: Mapping) -> str | None:
+def data_set_path(manager: TaskManager, config: Mapping[str, Any]) -> str | None:
     """What a task hands to ``datasets.load_dataset``."""
     if "class" not in config:
-        return config.get("dataset_path")
+        path: str | None = config.get("dataset_path")
+        return path
     # Tasks written in Python name it in their code.
-    return load_yaml(manager.task_index[config["task"]].yaml_path, resolve_func=True)["class"].DATASET_PATH
+    return str(load_yaml(manager.task_index[config["task"]].yaml_path, resolve_func=True)["class"].DATASET_PATH)
 
 
 def is_on_the_hub(path: str) -> bool:
@@ -131,7 +137,7 @@ def is_on_the_hub(path: str) -> bool:
     return "/" in path and not Path(path).exists()
 
 
-def check_task(benchmark: Task, config: Mapping, key: str) -> None:
+def check_task(benchmark: Task, config: Mapping[str, Any], key: str) -> None:
     """Refuse a metric that a task does not compute, and a filter that it does not have or that is left open."""
     if "class" in config:
         return  # only its code knows
@@ -148,9 +154,9 @@ def check_task(benchmark: Task, config: Mapping, key: str) -> None:
         raise StudyError(f"{key}: the task {config['task']} has no filter {benchmark.filter}; allowed: {allowed}")
 
 
-def metrics_of(config: Mapping) -> list[str]:
+def metrics_of(config: Mapping[str, Any]) -> list[str]:
     """The metrics that a task computes for each item."""
     if "metric_list" not in config:
-        return DEFAULT_METRIC_REGISTRY[config.get("output_type", "generate_until")]
+        return list(DEFAULT_METRIC_REGISTRY[config.get("output_type", "generate_until")])
     # A metric that is a function goes by the function's name.
     return [str(entry["metric"]).rpartition(".")[2] for entry in config["metric_list"]]

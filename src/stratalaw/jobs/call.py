@@ -55,7 +55,7 @@ def is_written(log: Path) -> bool:
 
 
 def _open_to_lock(log: Path) -> TextIO:
-    """A log opened so that a lock of either kind can be had, also on NFS; it is not changed."""
+    """A log opened so that it can be locked in either way, also on NFS; it is not changed."""
     try:
         return log.open("r+")  # for an exclusive lock, NFS wants a file that may be written
     except OSError:

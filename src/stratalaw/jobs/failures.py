@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stratalaw.quantization.unquantizable import UNINVERTIBLE
 
-LONGEST_LINE = 300  # characters
+MAX_LINE = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -118,5 +118,5 @@ def classify(text: str) -> Failure | None:
     for cause in CAUSES:
         for line in reversed(lines):
             if cause.pattern.search(line):
-                return Failure(cause, " ".join(line.split())[:LONGEST_LINE])
+                return Failure(cause, " ".join(line.split())[:MAX_LINE])
     return None

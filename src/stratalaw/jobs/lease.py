@@ -21,7 +21,7 @@ SECONDS_BETWEEN_TRIES = 0.5
 
 
 class LeaseError(StratalawError):
-    """There are fewer GPUs than were to be leased; the message is one line that says what to do."""
+    """Fewer GPUs are visible than were asked for; the message is one line that says what to do."""
 
 
 @contextmanager
@@ -31,9 +31,9 @@ def leased_gpu(folder: Path, gpus: int, jobs_per_gpu: int = 1) -> Iterator[str]:
     GPUs without a job go first.
 
     Args:
-        folder: of the locks, the same for all jobs on the machine.
-        gpus: how many GPUs are leased: the first of those that CUDA_VISIBLE_DEVICES names, else of the machine's.
-        jobs_per_gpu: jobs that may share one.
+        folder: where the locks are, the same for all jobs on the machine.
+        gpus: number of GPUs to lease from: the first that CUDA_VISIBLE_DEVICES names, else the machine's first.
+        jobs_per_gpu: number of jobs that may share a GPU.
 
     Raises:
         LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs.

@@ -1,6 +1,6 @@
-"""Going on after the head of a run on Slurm died: snakemake itself, which submits the jobs and waits for them.
+"""Resuming a run on Slurm whose head died: snakemake itself, which submits the jobs and waits for them.
 
-The head's jobs live on without it. They must be gone before another head submits their replacements, lest two jobs
+The head's jobs live on without it. They must be gone before another head submits their replacements, or two jobs would
 write the same files; and the folder is still locked.
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.errors import StratalawError
@@ -37,6 +38,8 @@ def resume(arguments: Sequence[str]) -> int:
         ResumeError: snakemake still runs in the folder, or may do so on another machine; Slurm does not answer, or does
             not end the jobs.
     """
+    if find_spec("snakemake") is None:
+        raise ModuleNotFoundError("No module named 'snakemake'", name="snakemake")
     folder = working_directory(arguments)
     check_head_is_gone(folder)
     if jobs := jobs_left_in(folder):
@@ -52,7 +55,8 @@ def working_directory(arguments: Sequence[str]) -> Path:
     """The folder that snakemake works in, given its arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
-    return parser.parse_known_args(arguments)[0].directory.resolve()
+    folder: Path = parser.parse_known_args(arguments)[0].directory
+    return folder.resolve()
 
 
 def locked(folder: Path) -> bool:
@@ -69,7 +73,9 @@ def check_head_is_gone(folder: Path) -> None:
         except OSError:  # ended meanwhile, or not ours
             continue
         if here and _is_head(words):
-            raise ResumeError(f"{folder}: snakemake runs here (process {process.name}); stop it first, or let it go on")
+            raise ResumeError(
+                f"{folder}: snakemake runs here (process {process.name}); stop it first, or let it finish"
+            )
     host = host_of_last_run(folder)
     if locked(folder) and host not in (None, platform.node()):
         raise ResumeError(

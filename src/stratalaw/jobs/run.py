@@ -1,4 +1,4 @@
-"""A job of the workflow: one call of one stage, on a GPU of its own where there are some."""
+"""A job of the workflow: one call of one stage, on a GPU to itself where there are GPUs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(job: Any, function: str, **arguments: Any) -> None:
 
 
 def _gpu_for(job: Any) -> AbstractContextManager[object]:
-    """A GPU of the job's own, where the workflow's config says how many there are."""
+    """A GPU to itself for a job that asks for one, where the workflow's config says how many there are."""
     from stratalaw.jobs.lease import leased_gpu
     from stratalaw.jobs.worker import address
 
@@ -50,7 +50,7 @@ def _gpu_for(job: Any) -> AbstractContextManager[object]:
 
 
 def _plain(value: Any) -> Any:
-    """Snakemake's own kinds of text and list, as Python's."""
+    """Snakemake's kinds of text and list as plain Python."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Which software makes an output: the packages it rests on, and this library itself."""
+"""Which software makes an output: the packages that it depends on, and this library itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ SOURCE = Path(__file__).parents[1]
 
 
 def software_versions(*packages: str) -> dict[str, str]:
-    """The versions of packages, and of this library a hash of its code: its version changes with releases only."""
+    """The versions of packages, and a hash of this library's code, whose version changes with releases only."""
     return {"stratalaw": source_hash()} | {package: version(package) for package in packages}
 
 
 @cache
 def source_hash() -> str:
     """The SHA-256 sum of the names and contents of this library's modules."""
-    found = sha256()
+    digest = sha256()
     for path in sorted(SOURCE.rglob("*.py")):
-        found.update(f"{path.relative_to(SOURCE)}\0".encode() + path.read_bytes() + b"\0")
-    return found.hexdigest()
+        digest.update(f"{path.relative_to(SOURCE)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stratalaw.files import appears_whole, write_csv, write_json, write_parquet, write_text
 
@@ -24,14 +25,14 @@ def device() -> str:
 
 
 def use_no_network() -> None:
-    """Have the libraries fail at once rather than ask the Hub: all that a job on a GPU needs is on the disk."""
+    """Make the libraries fail at once rather than ask the Hub: all that a job on a GPU needs is on the disk."""
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True
 
 
 def write_captions(texts: Mapping[str, str], files: Sequence[str]) -> None:
-    """What the report says of tables and figures, each in the file named after it."""
+    """Write the report's captions of tables and figures, each to the file named after it."""
     for path in map(Path, files):
         write_text(texts[path.stem] + "\n", path)
 
@@ -55,7 +56,9 @@ def fetch_corpus(dataset: str, revision: str, file: str, corpus: str) -> None:
     download_file(Repository(dataset, "dataset", revision), file, Path(corpus))
 
 
-def record_requests(model: str, evaluation: Mapping, requests: Sequence[str], batchings: Sequence[str]) -> None:
+def record_requests(
+    model: str, evaluation: Mapping[str, Any], requests: Sequence[str], batchings: Sequence[str]
+) -> None:
     """Every request that lm-eval makes, tokenized, one table for each stratum and named after it; and their batches."""
     from transformers import AutoTokenizer
 
@@ -114,12 +117,12 @@ def draw_calibration(
     except CorpusError as error:
         raise CorpusError(f"{corpus}: {error}") from None
     if overlap:
-        table.attrs["overlapping_texts"] = overlap.found
-        LOG.info("%d texts skipped that share %d words with a benchmark item", overlap.found, overlap_words)
+        table.attrs["overlapping_texts"] = overlap.overlapping
+        LOG.info("%d texts skipped that share %d words with a benchmark item", overlap.overlapping, overlap_words)
     write_parquet(table, Path(drawn))
 
 
-def quantize_model(model: str, calibration: str, options: Mapping, checkpoint: str) -> None:
+def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str) -> None:
     """One GPTQ checkpoint, with its audit; the folder's name says which variant.
 
     If a variant cannot be quantized, the reason is recorded in its place (see ``quantization.unquantizable``).
@@ -176,13 +179,13 @@ def answer_requests(
 
 
 def score_items(
-    evaluation: Mapping,
+    evaluation: Mapping[str, Any],
     requests: Sequence[str],
     answers: Sequence[str],
     scores: Sequence[str],
     accuracies: Sequence[str],
 ) -> None:
-    """What lm-eval's own metrics say of the answers: scores of items, and the accuracy of each benchmark.
+    """What lm-eval's metrics say of the answers: scores of items, and the accuracy of each benchmark.
 
     A variant that could not be quantized has no answers, and no scores.
     """
@@ -203,7 +206,7 @@ def score_items(
 
 
 def build_observations(
-    study: Mapping,
+    study: Mapping[str, Any],
     models: Sequence[str],
     checkpoints: Sequence[str],
     scores: Sequence[str],
@@ -239,9 +242,9 @@ def build_observations(
 
 
 def report_coverage(
-    study: Mapping, observations: str, results: str, coverage: str, failures: str, captions: Sequence[str]
+    study: Mapping[str, Any], observations: str, results: str, coverage: str, failures: str, captions: Sequence[str]
 ) -> None:
-    """What of a study was observed, and its jobs in this folder that failed, as ``stratalaw status`` knows them."""
+    """Which variants of a study were observed, and which jobs failed in this folder, as in ``stratalaw status``."""
     import pandas as pd
 
     from stratalaw.jobs import status
@@ -256,7 +259,7 @@ def report_coverage(
 
 
 def fit_laws(
-    study: Mapping,
+    study: Mapping[str, Any],
     observations: str,
     items: str,
     coverage: str,
@@ -286,7 +289,9 @@ def fit_laws(
     write_captions(captions_of(analysis, describe_study(Study(**study))), captions)
 
 
-def plot_figures(study: Mapping, observations: str, laws: str, figures: Sequence[str], captions: Sequence[str]) -> None:
+def plot_figures(
+    study: Mapping[str, Any], observations: str, laws: str, figures: Sequence[str], captions: Sequence[str]
+) -> None:
     """Every figure of a study, in the files named after them (``accuracy.svg`` and so on)."""
     import pandas as pd
 
@@ -302,7 +307,9 @@ def plot_figures(study: Mapping, observations: str, laws: str, figures: Sequence
     write_captions(captions_of(describe_study(Study(**study))), captions)
 
 
-def write_explorer(study: Mapping, observations: str, laws: str, explorer: str, captions: Sequence[str]) -> None:
+def write_explorer(
+    study: Mapping[str, Any], observations: str, laws: str, explorer: str, captions: Sequence[str]
+) -> None:
     """The interactive page: predictions of the laws, and the observations."""
     import pandas as pd
 
@@ -315,7 +322,7 @@ def write_explorer(study: Mapping, observations: str, laws: str, explorer: str, 
     write_captions({"explorer": CAPTION}, captions)
 
 
-def write_summary(study: Mapping, observations: str, laws: str, summary: str) -> None:
+def write_summary(study: Mapping[str, Any], observations: str, laws: str, summary: str) -> None:
     """What was run and what came out, as the report's landing page says it."""
     import pandas as pd
 

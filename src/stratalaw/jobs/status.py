@@ -1,6 +1,6 @@
 """How far a study is: done, running, failed by cause, and remaining, for each stage; and how long the rest will take.
 
-Everything is read from the results folder and the logs, so any machine can ask, while a run goes on or not.
+Everything is read from the results folder and the logs, so any machine can ask, during a run or after it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ CAPTION = (
     "``stratalaw status`` shows them; read when the observations were made. A variant whose Hessian cannot be inverted "
     "stays here: it cannot be quantized, and the laws do without it."
 )
-MIN_FINISHED_JOBS = 3  # finished jobs
-PAUSE_SECONDS = 3600  # nothing finished for so long: the run stood still, and the rate is measured anew
+MIN_FINISHED_JOBS = 3  # to tell a rate
+PAUSE_SECONDS = 3600  # without a finished job for so long, the run stood still, and the rate is measured anew
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class StageStatus:
     """How far a stage is.
 
     Attributes:
-        stage: which one.
+        stage: the stage.
         done: jobs that succeeded.
         failed: jobs that failed when they last ran, with the reason.
-        running: jobs.
+        running: jobs that run now.
         remaining: jobs that have yet to start.
         seconds_left: at the rate at which it finished jobs until now, weighted by the model's size; None when unknown.
     """
@@ -59,7 +59,7 @@ def status_of(study: Study, results: Results = Results()) -> list[StageStatus]:
     places = {model.name: weights_folder(model, results) for model in study.models}
     sizes = {name: shapes_of_weights(place).n_params for name, place in places.items() if place}
     of_stages = [(stage, [job for job in jobs if job.stage == stage]) for stage in STAGES]
-    return [_status(stage, own, sizes) for stage, own in of_stages if own]
+    return [_status(stage, jobs_of_stage, sizes) for stage, jobs_of_stage in of_stages if jobs_of_stage]
 
 
 def _status(stage: Stage, jobs: Sequence[Job], sizes: Mapping[str, int]) -> StageStatus:
@@ -89,7 +89,7 @@ def failure_of(job: Job) -> Failure | None:
 
 
 def seconds_left(done: Sequence[Job], undone: Sequence[Job], sizes: Mapping[str, int]) -> float | None:
-    """Seconds that jobs will take at the rate at which others finished since the last pause; None when too few did.
+    """Seconds that jobs will take at the rate at which others finished since the last pause; None if too few did.
 
     ``sizes``: parameters of the models that are there; other jobs count as 1.
     """

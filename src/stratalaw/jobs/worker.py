@@ -1,8 +1,8 @@
-"""A warm worker: a process that has the heavy libraries loaded, and of which every call gets a fork of its own.
+"""A warm worker: a process that has the heavy libraries loaded, and and that forks for every call.
 
 Loading torch and transformers takes longer than quantizing a tiny model. The first call starts the worker, which ends
 by itself when nobody has called for a while; each fork has the caller's folder and environment, and dies with it.
-Our own modules are loaded by the fork, so that they are never out of date.
+This library's modules are loaded by the fork, so that they are never out of date.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STARTED = "started"
 def ask_worker(call: Call) -> str | None:
     """Perform a call in a fork of the warm worker, which is started if there is none.
 
-    Returns what went wrong as one line, or None. Where there is no worker to be had, the call is performed here.
+    Returns what went wrong as one line, or None. Where no worker can be started, the call is performed here.
     """
     try:
         connection = Connection(_connect().detach())
@@ -50,7 +50,8 @@ def ask_worker(call: Call) -> str | None:
     except (OSError, EOFError):  # the worker could not start, or ended just now
         return perform(call)
     try:
-        return connection.recv()
+        error: str | None = connection.recv()
+        return error
     except EOFError:
         return f"the job's process was killed; out of memory? (details: {call.log})"
 
@@ -68,8 +69,8 @@ def address() -> Path:
 def _connect() -> socket.socket:
     path = address()
     with _only_one(path.with_suffix(".lock")):
-        if (found := _try_to_connect(path)) is not None:
-            return found
+        if (client := _try_to_connect(path)) is not None:
+            return client
         command = [sys.executable, "-P", "-m", "stratalaw.jobs.worker"]
         with path.with_suffix(".log").open("w") as log:
             worker = subprocess.Popen(
@@ -77,8 +78,8 @@ def _connect() -> socket.socket:
             )
         give_up = time.monotonic() + START_SECONDS
         while worker.poll() is None and time.monotonic() < give_up:
-            if (found := _try_to_connect(path)) is not None:
-                return found
+            if (client := _try_to_connect(path)) is not None:
+                return client
             time.sleep(0.02)
     raise ConnectionError("the warm worker did not start")
 
@@ -136,7 +137,7 @@ def _perform_for(connection: Connection) -> None:
         connection.send(perform(call))
         status = 0
     except SystemExit as stopped:
-        status = stopped.code
+        status = stopped.code if isinstance(stopped.code, int) else 1
     except (OSError, EOFError, pickle.PickleError):
         traceback.print_exc()
     finally:

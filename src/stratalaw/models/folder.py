@@ -1,4 +1,4 @@
-"""Models as folders: what must be in one, what is recorded of it, and how large it is."""
+"""Models as folders: what one must contain, what is recorded about it, and its size."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What the header of a safetensors file says of a tensor."""
+    """A tensor as the header of a safetensors file describes it."""
 
     shape: tuple[int, ...]
     n_bytes: int
@@ -140,8 +140,8 @@ def verify_files(folder: Path, sums: Mapping[str, str], made: str) -> None:
     for name in sums:
         if not (folder / name).exists():
             raise ModelError(f"{folder / name}: missing; delete {folder} and run again")
-    for name, found in sha256_sums([folder / name for name in sums]).items():
-        if found != sums[name]:
+    for name, present in sha256_sums([folder / name for name in sums]).items():
+        if present != sums[name]:
             raise ModelError(f"{folder / name}: changed since it was {made}; delete {folder} and run again")
 
 

@@ -1,8 +1,8 @@
 """What a study needs from the Hugging Face Hub: pinned by commit, checked by hash, fetched once.
 
-Each file is fetched by huggingface_hub, which waits when the Hub limits requests and goes on where a connection broke.
-What has arrived stays in the folder of downloads until all is there, so that a download that was killed goes on where
-it was. Nothing that could run as code is fetched: no pickled weights and no Python.
+Each file is fetched by huggingface_hub, which waits when the Hub limits requests and resumes where a connection broke.
+Files stay in the folder of downloads until all have arrived, so that a killed download resumes where it was. Nothing
+that could run as code is fetched: no pickled weights and no Python.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Repository:
 
     @property
     def page(self) -> str:
-        """Where a reader finds it."""
+        """Its page on the Hub."""
         return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
 
@@ -149,7 +149,7 @@ def newest_commit(repository: Repository) -> str:
         DownloadError: the Hub cannot be reached, or has no such repository.
     """
     with _online(repository):
-        return _ask(f"{repository.kind}s/{repository.name}").json()["sha"]
+        return str(_ask(f"{repository.kind}s/{repository.name}").json()["sha"])
 
 
 def list_files(repository: Repository) -> list[HubFile]:
@@ -160,8 +160,8 @@ def list_files(repository: Repository) -> list[HubFile]:
         page = _get(page.links["next"]["url"])
         entries += page.json()
     files = [entry for entry in entries if entry["type"] == "file"]
-    found = [HubFile(file["path"], file["size"], (file.get("lfs") or file)["oid"]) for file in files]
-    return sorted(found, key=lambda file: file.name)
+    listed = [HubFile(file["path"], file["size"], (file.get("lfs") or file)["oid"]) for file in files]
+    return sorted(listed, key=lambda file: file.name)
 
 
 def check_names(repository: Repository, names: Collection[str]) -> None:
@@ -212,19 +212,19 @@ def _fetch(repository: Repository, file: HubFile, folder: Path) -> None:
     path = folder / file.name
     if not path.exists():
         _download(repository, file, path)
-    found = sha256(path) if SHA256.fullmatch(file.checksum) else git_hash(path.read_bytes())
-    if found != file.checksum:
+    checksum = sha256(path) if SHA256.fullmatch(file.checksum) else git_hash(path.read_bytes())
+    if checksum != file.checksum:
         # The next run must not take it for whole; the other files stay.
         path.unlink()
         raise DownloadError(
-            f"{repository.page}: {file.name} has the hash {found}, the Hub says {file.checksum}; it was thrown away: "
+            f"{repository.page}: {file.name} has the hash {checksum}, the Hub says {file.checksum}; it was deleted: "
             "run again, and if it happens again, report it to the repository's owner"
         )
-    LOG.info("%s at %s: %s, %d bytes, %s", repository.name, repository.commit, file.name, file.size, found)
+    LOG.info("%s at %s: %s, %d bytes, %s", repository.name, repository.commit, file.name, file.size, checksum)
 
 
 def _download(repository: Repository, file: HubFile, path: Path) -> None:
-    """Fetch a file; what arrives before an error or a kill stays beside it, and the next call goes on from there."""
+    """Fetch a file; what arrives before an error or a kill stays beside it, and the next call resumes from there."""
     # hf_hub_download throws away what has arrived.
     partial = path.with_name(f"{path.name}{PARTIAL}")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -275,8 +275,10 @@ def _online(repository: Repository) -> Iterator[None]:
 def describe(error: Exception, repository: Repository) -> str:
     """What went wrong with a repository and what to do, in one line."""
     page, kind = repository.page, {"model": "model", "dataset": "data set"}[repository.kind]
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
+    response: httpx.Response | None = getattr(error, "response", None)
+    if response is None:
+        return f"{endpoint()} cannot be reached ({error}); run again with a network: {KEPT}"
+    status = response.status_code
     if status == UNAUTHORIZED and response.headers.get("X-Error-Message") == BAD_TOKEN:
         return f"{page}: the Hub does not know the token that was sent; {HOW_TO_GIVE_A_TOKEN}"
     if isinstance(error, GatedRepoError):
@@ -291,6 +293,4 @@ def describe(error: Exception, repository: Repository) -> str:
         return f"{page}: the token may not read it; {HOW_TO_GIVE_A_TOKEN}"
     if status == LIMITED:
         return f"{page}: the Hub still limits requests after several waits; run again later: {KEPT}"
-    if status is not None:
-        return f"{page}: the Hub answered with status {status}; run again later: {KEPT}"
-    return f"{endpoint()} cannot be reached ({error}); run again with a network: {KEPT}"
+    return f"{page}: the Hub answered with status {status}; run again later: {KEPT}"

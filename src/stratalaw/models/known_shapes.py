@@ -1,14 +1,17 @@
-"""The shapes of a study's models: from weights, from a folder's configuration, or from the Hub."""
+"""The shapes of a study's models: from weights, from a folder's configuration, or from the Hub.
+
+Reading them from weights needs none of the pipeline's packages; those are imported where they are needed.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.layout import Results
 from stratalaw.models.folder import CONFIG, INDEX, WEIGHTS, ModelError
-from stratalaw.models.hub import Repository, download_file
-from stratalaw.models.shapes import Shapes, shapes_of, shapes_of_weights
+from stratalaw.models.shapes import Matrix, Shapes, shapes_of_weights
 from stratalaw.models.sources import check_architecture, check_is_pinned, weights_folder
 from stratalaw.study import Model, Study, StudyError
 
@@ -40,9 +43,9 @@ def shapes_of_model(model: Model, results: Results) -> Shapes:
     folder = weights_folder(model, results)
     if folder is not None:
         check_architecture(folder)
-        # Headers of files take milliseconds; building the model of a configuration takes seconds.
-        has_weights = any((folder / name).exists() for name in (WEIGHTS, INDEX))
-        return shapes_of_weights(folder) if has_weights else shapes_of(folder)
+        return shapes_of_folder(folder)
+    from stratalaw.models.hub import Repository, download_file
+
     repository = Repository(model.source, commit=model.revision)
     with TemporaryDirectory() as scratch:
         download_file(repository, CONFIG, Path(scratch) / CONFIG)
@@ -51,3 +54,57 @@ def shapes_of_model(model: Model, results: Results) -> Shapes:
             return shapes_of(Path(scratch))
         except ModelError as error:
             raise ModelError(str(error).replace(scratch, repository.page)) from None
+
+
+def shapes_of_folder(folder: Path) -> Shapes:
+    """The shapes of a model in a folder: from its weights if they are there, else from its configuration.
+
+    Raises:
+        ModelError: a file is damaged, there is no configuration, or transformers does not know the architecture.
+    """
+    # Headers of files take milliseconds; building the model of a configuration takes seconds.
+    has_weights = any((folder / name).exists() for name in (WEIGHTS, INDEX))
+    return shapes_of_weights(folder) if has_weights else shapes_of(folder)
+
+
+def shapes_of(config_folder: Path) -> Shapes:
+    """The shapes of a causal language model, from its configuration: transformers builds it on the meta device.
+
+    Args:
+        config_folder: a folder with the model's ``config.json``; nothing else in it is read.
+
+    Raises:
+        ModelError: there is no configuration, or transformers does not know the architecture.
+    """
+    if not (config_folder / CONFIG).exists():
+        raise ModelError(f"{config_folder}: no {CONFIG}")
+    for talkative in ("torchao", "torch.utils._pytree"):  # of extensions that nothing here needs
+        logging.getLogger(talkative).setLevel(logging.ERROR)
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
+    outputs = model.get_output_embeddings()
+    matrices = tuple(
+        Matrix(name, module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not outputs
+    )
+    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    embeddings = {id(module.weight): module.weight.numel() for module in (model.get_input_embeddings(), outputs)}
+    return Shapes(
+        matrices=matrices,
+        n_other=model.num_parameters() - quantized,
+        n_embedding=sum(embeddings.values()),
+        n_layers=config.num_hidden_layers,
+        cache_width=2 * config.num_hidden_layers * heads * head_size,
+        max_length=config.max_position_embeddings,
+        hidden_size=config.hidden_size,
+    )

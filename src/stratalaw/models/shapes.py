@@ -1,13 +1,11 @@
-"""What a model is made of: matrices that are quantized, the rest, and the cache of keys.
+"""The shapes of a model: matrices that are quantized, other parameters, and the cache of keys and values.
 
-Nothing is downloaded and no weights are made: transformers builds the model of a configuration on the meta device.
-Where there are weights, the headers of their files say the same within milliseconds, without torch.
+They are read from the headers of weight files within milliseconds, without torch.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from dataclasses import dataclass
@@ -19,9 +17,9 @@ from stratalaw.study.variants import BASELINE_BITS, Quantization
 
 BYTES_OF_16_BITS = 2
 BYTES_OF_32_BITS = 4
-BITS_OF_A_SCALE = 16
-BYTES_OF_A_GROUP_INDEX = 4
-MATRIX_OF_A_LAYER = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
+BITS_PER_SCALE = 16
+BYTES_PER_GROUP_INDEX = 4
+LAYER_MATRIX = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Shapes:
     Attributes:
         matrices: those that GPTQ quantizes: the linear maps of the layers.
         n_other: parameters that stay in 16 bits: embeddings, norms, biases, an untied output embedding.
-        n_embedding: those of them that are embeddings.
+        n_embedding: the part of ``n_other`` that is embeddings.
         n_layers: decoder layers.
         cache_width: numbers that the cache of keys and values takes for each token, over all layers.
         max_length: tokens that the model can take.
@@ -86,8 +84,8 @@ class Shapes:
         for matrix in self.matrices:
             groups = matrix.groups(quantization.group_size)
             codes = matrix.in_features * matrix.out_features * bits
-            packed += (codes + groups * matrix.out_features * (BITS_OF_A_SCALE + bits)) // 8
-            packed += matrix.in_features * BYTES_OF_A_GROUP_INDEX
+            packed += (codes + groups * matrix.out_features * (BITS_PER_SCALE + bits)) // 8
+            packed += matrix.in_features * BYTES_PER_GROUP_INDEX
         return rest + packed
 
     def cache_bytes(self, context: int) -> int:
@@ -97,49 +95,6 @@ class Shapes:
     def memory_bytes(self, quantization: Quantization | None, context: int) -> int:
         """Bytes that a user needs: weights, and keys and values of ``context`` tokens."""
         return self.weight_bytes(quantization) + self.cache_bytes(context)
-
-
-def shapes_of(config_folder: Path) -> Shapes:
-    """The shapes of a causal language model of transformers.
-
-    Args:
-        config_folder: a folder with the model's ``config.json``; nothing else in it is read.
-
-    Raises:
-        ModelError: there is no configuration, or transformers does not know the architecture.
-    """
-    for talkative in ("torchao", "torch.utils._pytree"):  # of extensions that nothing here needs
-        logging.getLogger(talkative).setLevel(logging.ERROR)
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if not (config_folder / CONFIG).exists():
-        raise ModelError(f"{config_folder}: no {CONFIG}")
-    try:
-        config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
-    outputs = model.get_output_embeddings()
-    matrices = tuple(
-        Matrix(name, module.in_features, module.out_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not outputs
-    )
-    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    embeddings = {id(module.weight): module.weight.numel() for module in (model.get_input_embeddings(), outputs)}
-    return Shapes(
-        matrices=matrices,
-        n_other=model.num_parameters() - quantized,
-        n_embedding=sum(embeddings.values()),
-        n_layers=config.num_hidden_layers,
-        cache_width=2 * config.num_hidden_layers * heads * head_size,
-        max_length=config.max_position_embeddings,
-        hidden_size=config.hidden_size,
-    )
 
 
 def shapes_of_weights(folder: Path) -> Shapes:
@@ -153,9 +108,9 @@ def shapes_of_weights(folder: Path) -> Shapes:
     if config.get("tie_word_embeddings"):
         stored.pop("lm_head.weight", None)
     matrices = tuple(
-        Matrix(found[1], in_features=shape[1], out_features=shape[0])
+        Matrix(match[1], in_features=shape[1], out_features=shape[0])
         for name, shape in stored.items()
-        if len(shape) == 2 and (found := MATRIX_OF_A_LAYER.fullmatch(name))
+        if len(shape) == 2 and (match := LAYER_MATRIX.fullmatch(name))
     )
     if not matrices:
         raise ModelError(f"{folder}: no matrix is named like model.layers.0.mlp.up_proj.weight")

@@ -26,7 +26,7 @@ def check_is_pinned(model: Model, key: str, study_file: str) -> None:
 
 
 def check_architecture(folder: Path) -> None:
-    """Raise ModelError unless gptqmodel can quantize the model of a folder, without code of its own."""
+    """Raise ModelError unless gptqmodel can quantize the model of a folder, without code that comes with the model."""
     path = folder / CONFIG
     if not path.exists():
         raise ModelError(f"{folder}: no {CONFIG}")
@@ -45,20 +45,22 @@ def check_architecture(folder: Path) -> None:
 @cache
 def known_architectures() -> frozenset[str]:
     """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
-    (package,) = find_spec("gptqmodel").submodule_search_locations
-    found: set[str] = set()
-    for statement in ast.walk(ast.parse((Path(package) / "models" / "auto.py").read_text())):
+    package = find_spec("gptqmodel")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("No module named 'gptqmodel'", name="gptqmodel")
+    architectures: set[str] = set()
+    for statement in ast.walk(ast.parse((Path(package.origin).parent / "models" / "auto.py").read_text())):
         match statement:
             case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
-                found |= {key.value for key in keys}
+                architectures |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
             case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
-                found.add(key)
-    return frozenset(found)
+                architectures.add(str(key))
+    return frozenset(architectures)
 
 
 @cache
 def own_architectures_of_transformers() -> frozenset[str]:
-    """The types of models that transformers knows by itself; this part of it loads without torch."""
+    """The types of models that are built into transformers; this part of it loads without torch."""
     from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
 
     return frozenset(CONFIG_MAPPING_NAMES)

@@ -1,1 +1,1 @@
-"""What was measured, as one table."""
+"""Everything that was measured, as one table."""

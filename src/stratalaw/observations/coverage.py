@@ -1,4 +1,4 @@
-"""What a study names and what of it was observed: nothing is missing silently."""
+"""Which variants of a study were observed, so that none is missing silently."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def coverage(study: Study, observations: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for model, named in study.variants().groupby("model", sort=False).variant:
         for stratum, benchmarks in study.evaluation.strata.items():
-            own = observations[(observations.model == model) & (observations.stratum == stratum)]
-            counts = own.groupby("variant").benchmark.nunique()
+            observed = observations[(observations.model == model) & (observations.stratum == stratum)]
+            counts = observed.groupby("variant").benchmark.nunique()
             missing = [name for name in named if counts.get(name, 0) < len(benchmarks)]
             rows.append(
                 {
@@ -37,7 +37,7 @@ def coverage(study: Study, observations: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing_variants(coverage: pd.DataFrame) -> list[str]:
-    """Sentences that name the variants which an analysis lacks, one for each model that lacks any."""
+    """Sentences that name the variants missing from an analysis, one for each model that misses any."""
     sentences = []
     for model, rows in coverage.fillna({"missing": ""}).groupby("model", sort=False):
         missing = list(dict.fromkeys(" ".join(rows.missing).split()))
@@ -60,13 +60,13 @@ def scored_variants(study: Study, results: Results) -> pd.DataFrame:
     strata = study.evaluation.strata
     scored = variants[
         [
-            all(results.scores(row.model, row.variant, stratum).exists() for stratum in strata)
-            for row in variants.itertuples()
+            all(results.scores(model, variant, stratum).exists() for stratum in strata)
+            for model, variant in study.variant_names()
         ]
     ]
-    found = scored[scored.model.isin(scored.model[scored.variant == BASELINE_NAME])]
-    if found.empty:
+    usable = scored[scored.model.isin(scored.model[scored.variant == BASELINE_NAME])]
+    if usable.empty:
         raise StudyError(
             f"allow_missing: no model's baseline has been scored yet in {results.root}; run without it first"
         )
-    return found
+    return usable

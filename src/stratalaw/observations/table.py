@@ -6,9 +6,11 @@ It is the contract between measuring and fitting; see ``COLUMNS`` for what its c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.models.folder import ModelSize
 from stratalaw.study import Study
@@ -29,7 +31,7 @@ COLUMNS = {
     "effective_bits": "stored bits of a quantized weight, scales and zero points included",
     "stratum": "memorization, application or reasoning",
     "benchmark": "task of lm-eval",
-    "accuracy": "share of right answers",
+    "accuracy": "share of correct answers",
     "chance": "accuracy of guessing",
     "n_items": "items of the benchmark",
     "stderr": "standard error of the accuracy over items",
@@ -46,14 +48,17 @@ CAPTION = (
 
 
 def observe(
-    study: Study, sizes: Mapping[str, ModelSize], audits: Mapping[tuple[str, str], Mapping], items: pd.DataFrame
+    study: Study,
+    sizes: Mapping[str, ModelSize],
+    audits: Mapping[tuple[str, str], Mapping[str, Any]],
+    items: pd.DataFrame,
 ) -> pd.DataFrame:
     """Build the observations table.
 
     Args:
         study: names the models, variants and benchmarks.
-        sizes: of each model.
-        audits: of each quantized (model, variant); ``effective_bits`` and ``calibration_tokens`` are used.
+        sizes: the size of each model.
+        audits: the audit of each quantized (model, variant); ``effective_bits`` and ``calibration_tokens`` are used.
         items: one row for each item: model, variant, stratum, task, document, score.
 
     Raises:
@@ -62,38 +67,32 @@ def observe(
     scores = items.pivot(index=["stratum", "task", "document"], columns=["model", "variant"], values="score")
     benchmarks = [(stratum, benchmark) for stratum, members in study.evaluation.strata.items() for benchmark in members]
     rows = []
-    for variant in study.variants().itertuples():
-        if (variant.model, variant.variant) not in scores:
+    for variant in study.variants().to_dict("records"):
+        model, name = variant["model"], variant["variant"]
+        if (model, name) not in scores:
             continue
-        is_baseline = variant.variant == BASELINE_NAME
-        audit = {} if is_baseline else audits[variant.model, variant.variant]
-        about = {
-            "model": variant.model,
-            "family": variant.family,
-            "held_out": variant.held_out,
-            **vars(sizes[variant.model]),
-            "variant": variant.variant,
-            "bits": BASELINE_BITS if is_baseline else variant.bits,
-            "group_size": variant.group_size,
-            "calibration_size": variant.calibration_size,
+        is_baseline = name == BASELINE_NAME
+        audit = {} if is_baseline else audits[model, name]
+        about = variant | {
+            **vars(sizes[model]),
+            "bits": BASELINE_BITS if is_baseline else variant["bits"],
             "calibration_tokens": audit.get("calibration_tokens"),
-            "calibration_seed": variant.calibration_seed,
             "effective_bits": audit.get("effective_bits", float(BASELINE_BITS)),
         }
         for stratum, benchmark in benchmarks:
-            of_task = scores.loc[stratum, benchmark.task]
-            own, baseline = of_task[variant.model, variant.variant], of_task[variant.model, BASELINE_NAME]
+            of_task = scores.xs((stratum, benchmark.task))
+            of_variant, of_baseline = of_task[model, name], of_task[model, BASELINE_NAME]
             rows.append(
                 {**about, "stratum": stratum, "benchmark": benchmark.task, "chance": benchmark.chance}
-                | accuracy_of(own, benchmark.chance)
-                | paired_with(own, baseline, f"{variant.model}/{variant.variant}: {benchmark.task}")
+                | accuracy_of(of_variant, benchmark.chance)
+                | paired_with(of_variant, of_baseline, f"{model}/{name}: {benchmark.task}")
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     integers = ("bits", "group_size", "calibration_size", "calibration_tokens", "calibration_seed")
     return table.astype(dict.fromkeys(integers, "Int64"))
 
 
-def standard_error(values: np.ndarray) -> float:
+def standard_error(values: NDArray[np.float64]) -> float:
     """Standard error of the mean of independent values; not a number for a single one."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 

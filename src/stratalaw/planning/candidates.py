@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -10,7 +11,7 @@ from pydantic import ByteSize, Field, ValidationError, field_validator
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.rows import GENERAL
-from stratalaw.models.shapes import shapes_of
+from stratalaw.models.shapes import Shapes
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import predict
 from stratalaw.study import Name, Section, Study, describe
@@ -74,29 +75,31 @@ def demand_of(content: dict) -> Demand:
         raise DemandError(describe(error, Demand)) from None
 
 
-def candidates_of(study: Study, analysis: Analysis, context: int, risk: float | None = None) -> list[Candidate]:
+def candidates_of(
+    study: Study, shapes: Mapping[str, Shapes], analysis: Analysis, context: int, risk: float | None = None
+) -> list[Candidate]:
     """Every quantized variant of a study that lies within the bits that its laws were fitted to.
 
     Args:
-        study: its models are local folders; only their configurations are read.
+        study: the models and their variants.
+        shapes: of each model, by its name.
+        analysis: the laws.
         context: tokens whose keys and values count as memory.
         risk: accuracies are those that are missed with this probability; the expected ones if not given.
 
     Raises:
-        ModelError: a model's configuration is missing or unknown.
         PredictionError: see ``prediction.predict``.
     """
     candidates = []
     level = MEAN_LEVEL if risk is None else 1 - 2 * risk
     for model in study.models:
-        shapes = shapes_of(Path(model.source))
         # Draws of the calibration set are replicates: a user quantizes once.
         known = [q for q in study.quantizations_of(model) if q.group_size > 0]  # laws know no whole rows
         grid = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
         grid = {q.name: q for q in reversed(grid.values())}
         if not grid:
             continue
-        predicted = predict(analysis, shapes.n_params, list(grid.values()), level)
+        predicted = predict(analysis, shapes[model.name].n_params, list(grid.values()), level)
         predicted = predicted[predicted.stratum != GENERAL]
         for name, rows in predicted.groupby("variant", sort=False):
             outside = set(", ".join(rows.outside).split(", ")) - {""}
@@ -105,7 +108,7 @@ def candidates_of(study: Study, analysis: Analysis, context: int, risk: float | 
             candidates.append(
                 Candidate(
                     name=f"{model.name} {name}",
-                    memory=shapes.memory_bytes(grid[name], context),
+                    memory=shapes[model.name].memory_bytes(grid[name], context),
                     accuracy=dict(zip(rows.stratum, rows.accuracy if risk is None else rows.low, strict=True)),
                     note=f"beyond the fitted {', '.join(sorted(outside))}" if outside else "",
                 )

@@ -1,1 +1,1 @@
-"""What is looked at before a study runs."""
+"""Checks before a study runs."""

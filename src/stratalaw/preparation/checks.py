@@ -1,4 +1,4 @@
-"""What a study needs before anything runs: checked first, so that a mistake costs seconds and not a night."""
+"""What a study needs before anything runs: checked first, so that a mistake costs seconds rather than a night."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Which of gptqmodel's kernels a user would run a checkpoint on; the fastest that supports every matrix.
+"""Which of gptqmodel's kernels a user would run a checkpoint on: the fastest that supports every matrix.
 
-This project scores dense weights, so that the kernel is the same for every variant; a user does not.
+Answers are computed on dense weights, so that the arithmetic is the same for every variant; users run packed ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ALL_GROUP_SIZES = frozenset({-1, 16, 32, 64, 128, 256, 512, 1024})
 
 
 @dataclass(frozen=True)
-class Kernel:
+class InferenceKernel:
     """What a kernel of gptqmodel supports.
 
     ``divides``: the features of a matrix are multiples of it; ``takes_ragged_groups``: the last group may be short;
@@ -42,17 +42,19 @@ class Kernel:
 
 # From the fastest, as gptqmodel 7.6 chooses on an NVIDIA GPU since Ampere; some GPUs have still faster ones for the
 # same checkpoints as Marlin (Machete on Hopper).
-KERNELS = (
-    Kernel("Marlin", frozenset({4, 8}), frozenset({-1, 32, 64, 128}), 1, False, False),
-    Kernel("ExLlamaV2", frozenset({4}), frozenset({-1, 32, 64, 128}), 32, False),
-    Kernel("Triton", frozenset({2, 4, 8}), ALL_GROUP_SIZES, 32),
-    Kernel("Torch", frozenset({2, 3, 4, 8}), ALL_GROUP_SIZES),
+INFERENCE_KERNELS = (
+    InferenceKernel("Marlin", frozenset({4, 8}), frozenset({-1, 32, 64, 128}), 1, False, False),
+    InferenceKernel("ExLlamaV2", frozenset({4}), frozenset({-1, 32, 64, 128}), 32, False),
+    InferenceKernel("Triton", frozenset({2, 4, 8}), ALL_GROUP_SIZES, 32),
+    InferenceKernel("Torch", frozenset({2, 3, 4, 8}), ALL_GROUP_SIZES),
 )
 
 
-def kernel_of(quantization: Quantization, symmetric: bool, matrices: Iterable[Matrix]) -> str:
+def inference_kernel_of(quantization: Quantization, symmetric: bool, matrices: Iterable[Matrix]) -> str:
     """The fastest kernel that takes every matrix of a checkpoint."""
     shapes = set(matrices)
     return next(
-        kernel.name for kernel in KERNELS if all(kernel.supports(quantization, symmetric, matrix) for matrix in shapes)
+        kernel.name
+        for kernel in INFERENCE_KERNELS
+        if all(kernel.supports(quantization, symmetric, matrix) for matrix in shapes)
     )

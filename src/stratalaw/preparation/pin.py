@@ -34,7 +34,9 @@ def pin(study_file: Path) -> list[Pinned]:
         missing = list(unpinned(study))
     except StudyError as error:
         raise StudyError(f"{study_file}: {error}") from None
-    commits = {repository: newest_commit(repository) for repository in dict.fromkeys(found for _, found in missing)}
+    commits = {
+        repository: newest_commit(repository) for repository in dict.fromkeys(repository for _, repository in missing)
+    }
     pinned = [Pinned(key, replace(repository, commit=commits[repository])) for key, repository in missing]
     if not pinned:
         return []
@@ -71,7 +73,8 @@ def unpinned(study: Study) -> Iterator[tuple[str, Repository]]:
 def with_revisions(text: str, pinned: list[Pinned]) -> str:
     """A study's text with ``revision: COMMIT`` after the value of each key."""
     root = yaml.compose(text)
-    insertions = [insertion(text, root, one) for one in pinned]
+    assert root is not None  # the text was read as a study
+    insertions = [insertion(text, root, repository) for repository in pinned]
     for place, added in sorted(insertions, reverse=True):  # from the end, so that places before it stay
         text = text[:place] + added + text[place:]
     return text
@@ -83,18 +86,18 @@ def insertion(text: str, root: yaml.Node, pinned: Pinned) -> tuple[int, str]:
     Raises:
         StudyError: the key is not where it is used, but merged in from elsewhere.
     """
-    mapping, key_node, value = root, root, root
+    key_node, value, is_in_braces = root, root, False
     for part in pinned.key.split("."):
         if isinstance(value, yaml.SequenceNode):
             value = value.value[int(part)]
             continue
-        mapping = value
-        found = [(key, value) for key, value in mapping.value if key.value == part]
-        if not found:
+        entries = [(key, node) for key, node in value.value if key.value == part]
+        if not entries:
             raise StudyError(f"{pinned.key}: it is merged in from elsewhere; write it out to have it pinned")
-        key_node, value = found[0]
+        is_in_braces = isinstance(value, yaml.MappingNode) and bool(value.flow_style)
+        key_node, value = entries[0]
     revision = f"revision: {pinned.repository.commit}"
-    if mapping.flow_style:
+    if is_in_braces:
         return value.end_mark.index, f", {revision}"
     end_of_line = text.find("\n", value.end_mark.index)
     if end_of_line < 0:

@@ -1,4 +1,4 @@
-"""Whether a study can run, before it does: from the models' configurations alone, without weights and without a GPU."""
+"""Whether a study can run, checked before it starts: from the models' configurations, without weights or a GPU."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratalaw.cost.rates import rates_of
-from stratalaw.cost.resources import BYTES_OF_A_MEGABYTE, resources_of_answers, resources_of_checkpoint
+from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_study
 from stratalaw.models.shapes import Shapes
-from stratalaw.preparation.inference_kernels import kernel_of
+from stratalaw.preparation.inference_kernels import inference_kernel_of
 from stratalaw.study import Study, StudyError
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 from stratalaw.units import readable_bytes
@@ -24,17 +24,17 @@ GB = 1e9
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What is known of a variant before it is made.
+class ExpectedCheckpoint:
+    """What is known of a checkpoint before it is made.
 
     Attributes:
         model: name of the model.
         quantization: which variant of it.
-        weight_bytes: of the packed checkpoint.
-        gpu_bytes: GPU memory that its jobs ask for, the first time.
+        weight_bytes: bytes of the packed weights.
+        gpu_bytes: GPU memory that its jobs ask for at the first attempt.
         ragged: row lengths that the group size does not divide, with the matrices that have them.
-        kernel: what a user would run it on.
-        gpu_seconds: that its jobs take on the GPU whose rates were measured.
+        kernel: gptqmodel's kernel that a user would run it on.
+        gpu_seconds: seconds of its jobs on the GPU whose rates were measured.
     """
 
     model: str
@@ -52,12 +52,12 @@ class Preflight:
 
     Attributes:
         checkpoints: every quantized variant.
-        disk_bytes: what models and checkpoints that are not there yet will take.
-        free_bytes: what the disk has.
+        disk_bytes: bytes that the models and checkpoints still to be made will take.
+        free_bytes: bytes that are free on the disk.
         problems: why it cannot run, one line each.
     """
 
-    checkpoints: list[Checkpoint]
+    checkpoints: list[ExpectedCheckpoint]
     disk_bytes: int
     free_bytes: int
     problems: list[str]
@@ -87,8 +87,10 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
         if (needed := max((c.gpu_bytes for c in checkpoints if c.model == model), default=0)) > gpu_bytes
     ]
     if disk > free:
-        needed, has = readable_bytes(disk), readable_bytes(free)
-        problems.append(f"{existing.resolve()}: models and checkpoints need {needed}, and {has} are free")
+        problems.append(
+            f"{existing.resolve()}: models and checkpoints need {readable_bytes(disk)}, "
+            f"and {readable_bytes(free)} are free"
+        )
     return Preflight(checkpoints, disk, free, problems)
 
 
@@ -111,7 +113,7 @@ def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs
 
 
 def smallest_gpu_bytes() -> float:
-    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none, or none that tells."""
+    """Memory of the smallest NVIDIA GPU of this machine; infinite if there is none, or none that reports it."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -121,33 +123,35 @@ def smallest_gpu_bytes() -> float:
     return min((int(mebibytes) * 2**20 for mebibytes in listed.split() if mebibytes.isdecimal()), default=math.inf)
 
 
-def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Checkpoint]:
+def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[ExpectedCheckpoint]:
     """Every quantized variant of a study."""
-    variants, rates, workload = study.variants(), rates_of(), work_of(study.evaluation)
+    rates, workload = rates_of(), work_of(study.evaluation)
     answers = {name: rates.answers(model, workload) for name, model in shapes.items()}
     gpu_mb = {name: resources_of_answers(model, study.evaluation).gpu_mem_mb for name, model in shapes.items()}
     tokens, batch_size = study.calibration.tokens, study.gptq.batch_size
-    for row in variants[variants.variant != BASELINE_NAME].itertuples():
-        quantization, model = Quantization.from_name(row.variant), shapes[row.model]
+    for name, variant in study.variant_names():
+        if variant == BASELINE_NAME:
+            continue
+        quantization, model = Quantization.from_name(variant), shapes[name]
         ragged: dict[int, list[str]] = {}
         for matrix in model.matrices:
             kind = matrix.name.rpartition(".")[2]
             if matrix.is_ragged(quantization.group_size) and kind not in ragged.setdefault(matrix.in_features, []):
                 ragged[matrix.in_features].append(kind)
         asked = resources_of_checkpoint(model, quantization, tokens, batch_size)
-        yield Checkpoint(
-            model=row.model,
+        yield ExpectedCheckpoint(
+            model=name,
             quantization=quantization,
             weight_bytes=model.weight_bytes(quantization),
-            gpu_bytes=max(asked.gpu_mem_mb, gpu_mb[row.model]) * BYTES_OF_A_MEGABYTE,
+            gpu_bytes=max(asked.gpu_mem_mb, gpu_mb[name]) * BYTES_PER_MEGABYTE,
             ragged=ragged,
-            kernel=kernel_of(quantization, study.gptq.symmetric, model.matrices),
-            gpu_seconds=rates.checkpoint(model, quantization.calibration_size * tokens) + answers[row.model],
+            kernel=inference_kernel_of(quantization, study.gptq.symmetric, model.matrices),
+            gpu_seconds=rates.checkpoint(model, quantization.calibration_size * tokens) + answers[name],
         )
 
 
-def disk_bytes(shapes: dict[str, Shapes], checkpoints: list[Checkpoint], results: Results) -> int:
-    """What models and checkpoints that are not there yet will take."""
+def disk_bytes(shapes: dict[str, Shapes], checkpoints: list[ExpectedCheckpoint], results: Results) -> int:
+    """Bytes that the models and checkpoints still to be made will take."""
     models = [model.weight_bytes(None) for name, model in shapes.items() if not results.model(name).exists()]
     missing = [
         checkpoint.weight_bytes

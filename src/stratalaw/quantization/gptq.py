@@ -16,6 +16,7 @@ from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from stratalaw.files import appears_whole, sha256_sums
 from stratalaw.models.folder import AUDIT, stored_tensors, verify_files, weight_files
@@ -23,7 +24,7 @@ from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization
 
 LOG = logging.getLogger(__name__)
-BITS_OF_A_WORD = 32
+BITS_PER_WORD = 32
 SHARD_SIZE = "1GB"  # files that are hashed side by side
 UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
 
@@ -110,7 +111,7 @@ def quantize(
         (folder / AUDIT).write_text(json.dumps(audit, indent=1) + "\n")
 
 
-def audit_of_module(entry: Mapping, raised: Mapping[str, float]) -> dict:
+def audit_of_module(entry: Mapping[str, Any], raised: Mapping[str, float]) -> dict[str, Any]:
     """What gptqmodel logged about one matrix.
 
     ``loss`` is the squared error that rounding adds to the outputs, summed over the matrix, for each of the calibration
@@ -141,7 +142,7 @@ def natural_order(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict:
+def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict[str, Any]:
     """What the packed tensors say: effective bits, quantized weights, and matrices whose last group is short.
 
     Effective bits are all bits of packed weights, scales and zero points over the number of quantized weights; the
@@ -156,7 +157,7 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict
         bits += tensor.n_bytes * 8
         if kind == "qweight":
             rows, out_features = tensor.shape
-            in_features = rows * BITS_OF_A_WORD // quantization.bits
+            in_features = rows * BITS_PER_WORD // quantization.bits
             weights += in_features * out_features
             if quantization.group_size > 0 and in_features % quantization.group_size:
                 ragged.append(module)

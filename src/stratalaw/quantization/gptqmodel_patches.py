@@ -1,4 +1,4 @@
-"""What gptqmodel does with the Hessians of GPTQ, made faster and made known.
+"""Two patches of gptqmodel: Hessians on tensor cores, and a record of extra damping.
 
 *Tensor cores*: gptqmodel casts activations X to float32 and multiplies X'X without tensor cores, which takes most of
 the time at large widths. The product of two bf16 numbers is exact in float32, so only the order of summation differs.
@@ -11,15 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextmanager
 def accumulate_on_tensor_cores() -> Iterator[None]:
-    """Within this context gptqmodel multiplies bf16 activations on CUDA devices as they are; all others as ever."""
+    """Within this context gptqmodel multiplies bf16 activations on CUDA devices as they are; others are unchanged."""
     import torch
     from gptqmodel.quantization.gptq import GPTQ
 
-    def compute_hessian_xtx(by_gptqmodel: Callable, task, matrix: torch.Tensor) -> torch.Tensor:
+    def compute_hessian_xtx(by_gptqmodel: Callable[..., Any], task: Any, matrix: torch.Tensor) -> Any:
         if matrix.device.type == "cuda" and matrix.dtype == torch.bfloat16:
             return torch.mm(matrix.T, matrix, out_dtype=torch.float32)
         return by_gptqmodel(task, matrix)
@@ -38,19 +42,19 @@ def raised_diagonals() -> Iterator[dict[str, float]]:
 
     raised: dict[str, float] = {}
 
-    def note(task, before, after) -> None:
+    def note(task: Any, before: torch.Tensor, after: torch.Tensor) -> None:
         share = ((after - before).mean() / before.mean()).item()
         if share > 0:
             raised[f"{task._named_module.layer_index}.{task.name}"] = share
 
-    def hessian_inverse(by_gptqmodel: Callable, task, hessian):
+    def hessian_inverse(by_gptqmodel: Callable[..., Any], task: Any, hessian: torch.Tensor) -> Any:
         before = hessian.diagonal().clone()
-        found = by_gptqmodel(task, hessian)
+        inverse = by_gptqmodel(task, hessian)
         note(task, before, hessian.diagonal())
-        return found
+        return inverse
 
     # Matrices with the same inputs share a factor; those that did not compute it learn here what it was made from.
-    def shared_factor(by_gptqmodel: Callable, task, ordering, producer):
+    def shared_factor(by_gptqmodel: Callable[..., Any], task: Any, ordering: Any, producer: Any) -> Any:
         before = task.H.diagonal().clone()
         factor, damping, after = by_gptqmodel(task, ordering, producer)
         if after is not None:
@@ -62,7 +66,7 @@ def raised_diagonals() -> Iterator[dict[str, float]]:
 
 
 @contextmanager
-def _replaced(owner: type, name: str, replacement: Callable) -> Iterator[None]:
+def _replaced(owner: type, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
     """Within this context a method is ``replacement``, which takes the original as its first argument."""
     original = getattr(owner, name)
     setattr(owner, name, lambda *args: replacement(original, *args))

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from stratalaw.models.folder import SETTINGS, weight_files
-from stratalaw.quantization.gptq import BITS_OF_A_WORD
+from stratalaw.quantization.gptq import BITS_PER_WORD
 from stratalaw.study.variants import BASELINE_BITS
 
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
@@ -26,20 +26,22 @@ def unpack(words: torch.Tensor, bits: int) -> torch.Tensor:
     Returns:
         uint8, (words * 32 / bits, columns).
     """
-    period = math.lcm(bits, BITS_OF_A_WORD) // BITS_OF_A_WORD
+    period = math.lcm(bits, BITS_PER_WORD) // BITS_PER_WORD
     columns = words.shape[1]
     stream = words.reshape(-1, period, columns).long() & 0xFFFFFFFF
     codes = []
-    for first_bit in range(0, period * BITS_OF_A_WORD, bits):
-        word, shift = divmod(first_bit, BITS_OF_A_WORD)
+    for first_bit in range(0, period * BITS_PER_WORD, bits):
+        word, shift = divmod(first_bit, BITS_PER_WORD)
         code = stream[:, word] >> shift
-        if shift + bits > BITS_OF_A_WORD:
-            code |= stream[:, word + 1] << (BITS_OF_A_WORD - shift)
+        if shift + bits > BITS_PER_WORD:
+            code |= stream[:, word + 1] << (BITS_PER_WORD - shift)
         codes.append((code & (2**bits - 1)).to(torch.uint8))
     return torch.stack(codes, dim=1).reshape(-1, columns)
 
 
-def dequantize(qweight, qzeros, scales, g_idx, bits: int) -> torch.Tensor:
+def dequantize(
+    qweight: torch.Tensor, qzeros: torch.Tensor, scales: torch.Tensor, g_idx: torch.Tensor, bits: int
+) -> torch.Tensor:
     """One matrix, bf16, (output features, input features): (code - zero point) * scale.
 
     Args:
@@ -50,7 +52,8 @@ def dequantize(qweight, qzeros, scales, g_idx, bits: int) -> torch.Tensor:
     """
     zeros = (unpack(qzeros.T.contiguous(), bits).T[:, : scales.shape[1]] + 1) & (2**bits - 1)
     codes, group = unpack(qweight, bits)[: len(g_idx)], g_idx.long()
-    return ((codes.float() - zeros.float()[group]) * scales.float()[group]).bfloat16().T.contiguous()
+    dense: torch.Tensor = (codes.float() - zeros.float()[group]) * scales.float()[group]
+    return dense.bfloat16().t().contiguous()
 
 
 def dense_weights(folder: Path, device: str) -> dict[str, torch.Tensor]:
@@ -60,7 +63,8 @@ def dense_weights(folder: Path, device: str) -> dict[str, torch.Tensor]:
         ValueError: the checkpoint is packed in another format than gptqmodel's ``gptq``.
     """
     bits = _bits_of(folder)
-    dense, packed = {}, {}
+    dense: dict[str, torch.Tensor] = {}
+    packed: dict[str, dict[str, torch.Tensor]] = {}
     for path in weight_files(folder):
         with safe_open(path, "pt", device=device) as file:
             for name in file.keys():  # noqa: SIM118
@@ -83,4 +87,4 @@ def _bits_of(folder: Path) -> int:
     config = json.loads(settings.read_text())
     if config["checkpoint_format"] != "gptq":
         raise ValueError(f"{folder}: packed as {config['checkpoint_format']}, not as gptq; quantize anew")
-    return config["bits"]
+    return int(config["bits"])

@@ -39,4 +39,4 @@ def record_unquantizable(checkpoint: Path, error: Exception) -> None:
 def why_unquantizable(checkpoint: Path) -> str | None:
     """Why a variant could not be quantized, or None if it was, or has not been tried yet."""
     record = checkpoint / UNQUANTIZABLE
-    return json.loads(record.read_text())["reason"] if record.exists() else None
+    return str(json.loads(record.read_text())["reason"]) if record.exists() else None

@@ -70,8 +70,8 @@ def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     """``config`` with the values of ``overrides`` in place of its own, mappings key by key."""
     content = dict(config)
     for key, value in overrides.items():
-        own = content.get(key)
-        content[key] = merged(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+        former = content.get(key)
+        content[key] = merged(former, value) if isinstance(former, Mapping) and isinstance(value, Mapping) else value
     return content
 
 

@@ -117,7 +117,7 @@ class Calibration(Section):
 
     @model_validator(mode="after")
     def _a_file_of_a_data_set_is_within_it(self) -> Calibration:
-        # It is written to results/corpora under its name.
+        # It is written to results/corpus under its name.
         if self.dataset and (".." in Path(self.corpus).parts or Path(self.corpus).is_absolute()):
             raise ValueError(f"the corpus {self.corpus} is not within the data set {self.dataset}")
         return self
@@ -179,19 +179,20 @@ class Tasks(Section):
 class Evaluation(Tasks):
     """What the variants are asked, and what guessing would score."""
 
-    strata: dict[Name, Annotated[list[Benchmark], Field(min_length=1)]] = Field(min_length=1)
+    # Nothing is ever added to it, so that benchmarks may stand where tasks do.
+    strata: dict[Name, Annotated[list[Benchmark], Field(min_length=1)]] = Field(min_length=1)  # type: ignore[assignment]
     """Benchmarks of each stratum of knowledge."""
 
-    def for_requests(self) -> dict:
+    def for_requests(self) -> dict[str, Any]:
         """The values of ``Tasks`` that requests depend on: others can be corrected without a forward pass."""
         return self.model_dump(exclude=of_benchmarks("chance", "metric", "filter"))
 
-    def for_scores(self) -> dict:
+    def for_scores(self) -> dict[str, Any]:
         """The values of ``Tasks`` that the scores of answers depend on."""
         return self.model_dump(exclude=of_benchmarks("chance") | {"tokens_per_batch": True})
 
 
-def of_benchmarks(*fields: str) -> dict:
+def of_benchmarks(*fields: str) -> dict[str, Any]:
     """Fields of every benchmark of an evaluation, as pydantic names them."""
     return {"strata": {"__all__": {"__all__": set(fields)}}}
 
@@ -233,8 +234,15 @@ class Study(Section):
 
     def quantizations_of(self, model: Model) -> list[Quantization]:
         """The quantized variants of a model, each once, in the order of bits, group size, calibration size and seed."""
-        found = {q for grid in self.grids if model in self.models_of(grid) for q in grid.quantizations()}
-        return sorted(found)
+        return sorted({q for grid in self.grids if model in self.models_of(grid) for q in grid.quantizations()})
+
+    def variant_names(self) -> list[tuple[str, str]]:
+        """The model and the variant of each row of ``variants``."""
+        return [
+            (model.name, name)
+            for model in self.models
+            for name in (BASELINE_NAME, *(quantization.name for quantization in self.quantizations_of(model)))
+        ]
 
     def variants(self) -> pd.DataFrame:
         """One row for each variant of each model, baselines included.
@@ -342,6 +350,6 @@ def section_within(annotation: object) -> type[Section] | None:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     for part in getattr(annotation, "__args__", ()):
-        if (found := section_within(part)) is not None:
-            return found
+        if (section := section_within(part)) is not None:
+            return section
     return None

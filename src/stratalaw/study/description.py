@@ -5,11 +5,16 @@ Every job of the workflow reads this when it starts, so nothing heavy is importe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def listed(values) -> str:
+
+def listed(values: pd.Series) -> str:
     """The distinct values in their order, as text."""
     return ", ".join(str(value) for value in sorted(values.dropna().unique()))
 

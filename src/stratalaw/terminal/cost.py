@@ -52,7 +52,7 @@ def table_of_models(cost: Cost) -> Table:
     table = new_table("Hours by model and stage", "model", "variants", *columns, "disk (GB)")
     for column in table.columns[1:]:
         column.justify = "right"
-    models = [(name, rows) for name, rows in cost.variants.groupby("model", sort=False)]
+    models = [(str(name), rows) for name, rows in cost.variants.groupby("model", sort=False)]
     for name, rows in [*models, ("all", cost.variants)]:
         checkpoints, answers = rows.checkpoints.sum(), rows.answers.sum()
         cells = [hours(checkpoints), hours(answers), hours(checkpoints + answers)]
@@ -84,18 +84,18 @@ def row_of(schedule: Schedule) -> tuple[str, str, str]:
 
 def notes(cost: Cost) -> list[str]:
     """What an estimate rests on."""
-    found = []
+    lines = []
     if cost.runs:
-        found.append(f"{cost.runs} jobs that were run here refine the measured rates")
+        lines.append(f"{cost.runs} jobs that were run here refine the measured rates")
     else:
-        found.append("nothing was run here yet; the rates were measured at true shapes (rates.csv)")
+        lines.append("nothing was run here yet; the rates were measured at true shapes (rates.csv)")
     if cost.is_estimated:
-        found.append(
+        lines.append(
             "the tokens of a benchmark are estimated from a table; once the requests are recorded "
             "(results/requests/MODEL), they are counted"
         )
-    found.append("waiting in a cluster's queue, failures and retries are not in it")
-    return found
+    lines.append("waiting in a cluster's queue, failures and retries are not in it")
+    return lines
 
 
 def hours(seconds: float) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from stratalaw.cost.memory import measured_peaks
 from stratalaw.cost.rates import rates_of
 from stratalaw.preparation.pin import Pinned
-from stratalaw.preparation.preflight import Checkpoint, Preflight
+from stratalaw.preparation.preflight import ExpectedCheckpoint, Preflight
 from stratalaw.terminal.base import new_table
 from stratalaw.units import readable_bytes
 
@@ -21,39 +21,39 @@ def show_pinned(study: Path, pinned: list[Pinned]) -> None:
         print(f"{study}: nothing to pin")
         return
     table = new_table(f"Pinned in {study}", "key", "page", "commit")
-    for one in pinned:
-        table.add_row(one.key, one.repository.page, one.repository.commit)
+    for repository in pinned:
+        table.add_row(repository.key, repository.repository.page, repository.repository.commit)
     Console().print(table)
 
 
-def show_preflight(found: Preflight) -> None:
+def show_preflight(checked: Preflight) -> None:
     """Print what a study needs, its ragged groups, and why it cannot run."""
     console = Console()
-    console.print(table_of_checkpoints(found.checkpoints))
-    models = {checkpoint.model for checkpoint in found.checkpoints}
-    console.print(f"{len(found.checkpoints)} quantized variants of {len(models)} models.")
+    console.print(table_of_checkpoints(checked.checkpoints))
+    models = {checkpoint.model for checkpoint in checked.checkpoints}
+    console.print(f"{len(checked.checkpoints)} quantized variants of {len(models)} models.")
     measured = measured_peaks()
     console.print(
-        f"GPU memory: what jobs ask for at first, up to the next kind of GPU; {len(measured)} peaks were measured "
-        f"({measured.device[0]}; shapes of {', '.join(measured['shape'].unique())}), the rest is scaled.",
+        f"GPU memory: what jobs ask for at first, up to the next kind of GPU; {len(measured)} peaks were measured on "
+        f"one {measured.device[0]} (shapes of {', '.join(measured['shape'].unique())}), the rest is scaled.",
         highlight=False,
     )
     console.print(
-        f"Disk: {readable_bytes(found.disk_bytes)} for models and checkpoints; "
-        f"{readable_bytes(found.free_bytes)} are free.",
+        f"Disk: {readable_bytes(checked.disk_bytes)} for models and checkpoints; "
+        f"{readable_bytes(checked.free_bytes)} are free.",
         highlight=False,
     )
-    for (model, group_size), ragged in ragged_groups(found.checkpoints).items():
+    for (model, group_size), ragged in ragged_groups(checked.checkpoints).items():
         rows = ", ".join(f"{length} ({', '.join(kinds)})" for length, kinds in sorted(ragged.items()))
         console.print(
             f"Ragged groups: {model}, group size {group_size}: the last group of rows of {rows} is short. "
             "It runs, and each checkpoint's audit records it."
         )
-    for problem in found.problems:
+    for problem in checked.problems:
         console.print(f"[red]Problem:[/] {problem}.", highlight=False)
 
 
-def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
+def table_of_checkpoints(checkpoints: list[ExpectedCheckpoint]) -> Table:
     """Sizes, minutes of a GPU and kernels by model, bits and group size; memory at least, for the most samples."""
     table = new_table(
         f"Variants by model, bits and group size; minutes on one {rates_of().device}",
@@ -73,16 +73,16 @@ def table_of_checkpoints(checkpoints: list[Checkpoint]) -> Table:
     return table
 
 
-def grouped(checkpoints: list[Checkpoint]) -> dict[tuple[str, int, int], list[Checkpoint]]:
+def grouped(checkpoints: list[ExpectedCheckpoint]) -> dict[tuple[str, int, int], list[ExpectedCheckpoint]]:
     """Variants that differ in their calibration only."""
-    groups: dict[tuple[str, int, int], list[Checkpoint]] = {}
+    groups: dict[tuple[str, int, int], list[ExpectedCheckpoint]] = {}
     for checkpoint in checkpoints:
         key = (checkpoint.model, checkpoint.quantization.bits, checkpoint.quantization.group_size)
         groups.setdefault(key, []).append(checkpoint)
     return groups
 
 
-def ragged_groups(checkpoints: list[Checkpoint]) -> dict[tuple[str, int], dict[int, list[str]]]:
+def ragged_groups(checkpoints: list[ExpectedCheckpoint]) -> dict[tuple[str, int], dict[int, list[str]]]:
     """Row lengths that a group size does not divide, by model and group size."""
     return {
         (checkpoint.model, checkpoint.quantization.group_size): checkpoint.ragged
