@@ -24,7 +24,7 @@ def show_cost(study: str, cost: Cost, gpus: int | None = None) -> None:
     of_which = f" ({hours(done)} of them done)" if done else ""
     console.print(
         f"{study}: {hours(cost.gpu_seconds)} {worker}-hours on {cost.device}{of_which}; "
-        f"{readable_bytes(cost.disk_bytes)} of disk for models and checkpoints.",
+        f"{readable_bytes(cost.disk_bytes)} of disk for all models and checkpoints.",
         highlight=False,
     )
     if cost.device != CPU:

@@ -39,7 +39,7 @@ def show_preflight(checked: Preflight) -> None:
         highlight=False,
     )
     console.print(
-        f"Disk: {readable_bytes(checked.disk_bytes)} for models and checkpoints; "
+        f"Disk: {readable_bytes(checked.disk_bytes)} more for models and checkpoints that are not there yet; "
         f"{readable_bytes(checked.free_bytes)} are free.",
         highlight=False,
     )
