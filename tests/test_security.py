@@ -13,7 +13,7 @@ import yaml
 
 from stratalaw.evaluation.answers import load_dense, load_tokenizer
 from stratalaw.jobs.stages import answer_requests
-from stratalaw.layout import corpus_file
+from stratalaw.layout import Results
 from stratalaw.models.folder import ModelError, copy_model, goes_with_weights
 from stratalaw.models.known_shapes import shapes_of
 from stratalaw.models.sources import known_architectures, own_architectures_of_transformers
@@ -38,7 +38,7 @@ def note(event, arguments):
         found.append(f"opened {arguments[0]}")
 
 import gptqmodel, lm_eval.evaluator, torch, transformers  # what libraries do to themselves is no matter of data
-from stratalaw import stages
+from stratalaw.jobs import stages
 from stratalaw.study import read_study
 from pathlib import Path
 
@@ -46,10 +46,10 @@ evaluation = read_study(Path("study.yaml")).evaluation
 sys.addaudithook(note)
 stages.provide_model("source", None, "downloads", "model")
 stages.draw_calibration("model", sys.argv[1], [], 4, 64, None, 0, "calibration.parquet")
-stages.quantize("model", "calibration.parquet", {"threads": 1}, "w4-g128-c4-s0")
-stages.record_requests("model", evaluation.for_requests(), ["reasoning.parquet"], ["reasoning.plan.safetensors"])
+stages.quantize_model("model", "calibration.parquet", {"threads": 1}, "w4-g128-c4-s0")
+stages.record_requests("model", evaluation.for_requests(), ["reasoning.parquet"], ["reasoning.batches.safetensors"])
 stages.answer_requests(
-    "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.plan.safetensors"], 1024, 1, ["answers/reasoning.parquet"]
+    "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.batches.safetensors"], 1024, 1, ["answers/reasoning.parquet"]
 )
 stages.score_items(
     evaluation.for_scores(), ["reasoning.parquet"], ["answers/reasoning.parquet"],
@@ -221,7 +221,7 @@ def test_a_file_of_a_data_set_stays_in_the_results(tmp_path, corpus):
     of_data_set = {"dataset": "someone/texts", "revision": COMMIT, "corpus": corpus}
     assert_refused(STUDY | {"calibration": STUDY["calibration"] | of_data_set}, tmp_path)
     within = Calibration(**of_data_set | {"corpus": "part/one.jsonl.gz", "tokens": 64})
-    assert corpus_file(within) == f"results/corpora/someone--texts@{COMMIT}/part/one.jsonl.gz"
+    assert str(Results().corpus(within)) == f"results/corpus/someone--texts@{COMMIT}/part/one.jsonl.gz"
 
 
 def assert_refused(study: dict, folder: Path) -> None:

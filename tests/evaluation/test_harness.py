@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratalaw.evaluation.answers import answer, batch_requests
 from stratalaw.evaluation.harness import GENERATION, ROLLING, ReplayingModel, item_scores, record_requests
-from stratalaw.study import Evaluation, read_study
+from stratalaw.study import Evaluation, StudyError, read_study
 
 ITEMS, MAX_LENGTH = 40, 256
 EVALUATION = read_study(Path("config/ladder.yaml")).evaluation.model_copy(update={"items": ITEMS})
@@ -105,7 +105,7 @@ def test_an_answer_that_is_missing_or_no_number_refuses_the_stratum(requests):
 def test_tasks_that_changed_since_recording_are_noticed(requests):
     renamed = requests.assign(arguments=requests.arguments.str.replace("start", "begin"))
     answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
-    with pytest.raises(LookupError, match="ladder_arithmetic: document 0, request 0 has no answer"):
+    with pytest.raises(StudyError, match="ladder_arithmetic: document 0, request 0 has no answer"):
         item_scores(renamed, answers, EVALUATION, "reasoning")
 
 
@@ -113,7 +113,7 @@ def test_an_unknown_task_is_named(tokenizer):
     evaluation = Evaluation(
         strata={"reasoning": [{"task": "ladder_riddles", "chance": 0.25}]}, tasks_folder="ladder/benchmarks"
     )
-    with pytest.raises(LookupError, match="the folder ladder/benchmarks has no task ladder_riddles"):
+    with pytest.raises(StudyError, match="the folder ladder/benchmarks has no task ladder_riddles"):
         record_requests(tokenizer, MAX_LENGTH, evaluation, "reasoning")
 
 

@@ -90,7 +90,7 @@ def test_a_limit_on_requests_is_waited_out(hub, repository, fetch, waits):
 
 
 def test_a_limit_on_the_files_themselves_is_waited_out(hub, repository, fetch, waits, monkeypatch):
-    import stratalaw.downloads as downloads
+    import stratalaw.models.hub as downloads
 
     listed = downloads.list_files
 
@@ -220,7 +220,7 @@ def test_a_killed_download_goes_on_where_it_was(hub, repository, fetch, files, t
     code = f"""
 from pathlib import Path
 from huggingface_hub import constants
-from stratalaw.downloads import Repository, download_model
+from stratalaw.models.hub import Repository, download_model
 constants.DOWNLOAD_CHUNK_SIZE = 1000
 folder = Path({str(tmp_path)!r})
 download_model(Repository({NAME!r}, commit={COMMIT!r}), folder / "models" / "small", folder / "downloads")
@@ -242,7 +242,7 @@ download_model(Repository({NAME!r}, commit={COMMIT!r}), folder / "models" / "sma
 
 
 def test_a_job_killed_while_it_hashes_loses_nothing(hub, repository, fetch, tmp_path, monkeypatch):
-    import stratalaw.downloads as downloads
+    import stratalaw.models.hub as downloads
 
     def killed(folder):
         (folder / "manifest.json").write_text('{"half a mani')
@@ -292,7 +292,7 @@ def test_a_model_that_is_fetched_again_replaces_the_former(hub, repository, fetc
 def test_a_disk_that_is_full_midway_is_one_line_and_what_has_arrived_is_kept(
     hub, repository, fetch, files, monkeypatch
 ):
-    import stratalaw.downloads as downloads
+    import stratalaw.models.hub as downloads
 
     def full(url, content, **options):
         content.write(files["model.safetensors"][:1000])

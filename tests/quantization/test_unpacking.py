@@ -44,7 +44,8 @@ def test_a_checkpoint_is_dequantized_as_gptqmodel_does(small_model_folder, calib
 def test_a_loaded_checkpoint_is_an_ordinary_dense_model(small_model_folder, calibration, tmp_path):
     quantize(small_model_folder, tmp_path / "packed", Quantization(8, 128, 8, 0), calibration, Gptq())
     model, original = load_dense(tmp_path / "packed", "cpu"), AutoModelForCausalLM.from_pretrained(small_model_folder)
-    assert model.dtype == torch.bfloat16 and not model.training and not hasattr(model.config, "quantization_config")
+    assert not model.training and not hasattr(model.config, "quantization_config")
+    assert all(torch.equal(weight, weight.bfloat16().to(weight.dtype)) for weight in model.parameters())
     assert model.state_dict().keys() == original.state_dict().keys()
     tokens = torch.arange(20)[None]
     exact, rounded = original(tokens).logits, model(tokens).logits
