@@ -4,7 +4,8 @@ import pytest
 from transformers import Qwen3Config
 
 from stratalaw.cost.memory import answers_memory, checkpoint_memory, measured_peaks, smallest_gpu
-from stratalaw.models.shapes import Shapes, shapes_of
+from stratalaw.models.known_shapes import shapes_of
+from stratalaw.models.shapes import Shapes
 from stratalaw.study import Benchmark, Evaluation
 from stratalaw.study.variants import Quantization
 
