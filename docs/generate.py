@@ -39,14 +39,22 @@ LANGUAGES = {".py": "python", ".yaml": "yaml", ".smk": "python", ".csv": "text",
 # ---- Hooks ----
 
 
+def on_config(config: MkDocsConfig) -> None:
+    """Let the menu list the parts of the library, in place of the entry for all of them."""
+    (reference,) = (entry["Reference"] for entry in config.nav if "Reference" in entry)
+    place = next(i for i, entry in enumerate(reference) if "Python API" in entry)
+    overview = reference[place]["Python API"]
+    reference[place] = {"Python API": [overview, *(f"reference/api/{name}.md" for name in api_parts())]}
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     pages = {page: brought_in(path, page) for path, page in ELSEWHERE.items()} | {
         "reference/study.md": study_page(),
         "reference/commands.md": commands_page(),
-        "reference/api.md": api_page(),
     }
+    pages |= {f"reference/api/{name}.md": api_page(name) for name in api_parts()}
     texts = pages | {file.src_uri: file.content_string for file in files.documentation_pages()}
     sources = {source for page, text in texts.items() for _, source in links_to_sources(text, page)}
     pages |= {source_page(source): page_of_source(source) for source in sources - ELSEWHERE.keys()}
@@ -247,18 +255,27 @@ def row_of_parameter(parameter: Any) -> str:
 
 # ---- The Python API ----
 
+COMMAND_LINE = {"cli", "terminal"}
+
+
+def api_parts() -> list[str]:
+    """The packages and modules of the library, but for those of the command line."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    return sorted((packages | {path.stem for path in modules_of(PACKAGE)}) - COMMAND_LINE)
+
 
 def modules_of(package: Path) -> list[Path]:
     return sorted(path for path in package.glob("*.py") if path.name != "__init__.py")
 
 
-def api_page() -> str:
-    """Every package and module, for mkdocstrings to fill in from the docstrings."""
-    lines = ["# Python API", ""]
-    for package in [PACKAGE / "__init__.py", *sorted(PACKAGE.glob("*/__init__.py"))]:
-        for path in modules_of(package.parent):
-            name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-            lines += [f"::: {name}", ""]
+def api_page(part: str) -> str:
+    """A package or module, for mkdocstrings to fill in from the docstrings."""
+    if not (PACKAGE / part).is_dir():
+        return f"---\ntitle: stratalaw.{part}\n---\n\n::: stratalaw.{part}\n    options: {{heading_level: 1}}\n"
+    about = ast.get_docstring(ast.parse((PACKAGE / part / "__init__.py").read_text())) or ""
+    lines = [f"# stratalaw.{part}", "", as_markdown(about.partition("\n\n")[0]), ""]
+    for path in modules_of(PACKAGE / part):
+        lines += [f"::: stratalaw.{part}.{path.stem}", ""]
     return "\n".join(lines)
 
 
