@@ -44,7 +44,7 @@ def on_config(config: MkDocsConfig) -> None:
     (reference,) = (entry["Reference"] for entry in config.nav if "Reference" in entry)
     place = next(i for i, entry in enumerate(reference) if "Python API" in entry)
     overview = reference[place]["Python API"]
-    reference[place] = {"Python API": [overview, *(f"reference/api/{name}.md" for name in api_parts())]}
+    reference[place] = {"Python API": [{"Overview": overview}, *(f"reference/api/{name}.md" for name in api_parts())]}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
