@@ -35,9 +35,7 @@ def test_the_packages_are_read_from_the_imports():
 
 
 def test_links_out_of_the_documentation_lead_to_pages_of_sources():
-    text = (
-        "[law](../../src/stratalaw/laws/forms.py#L3), [page](engine.md), [web](https://example.org), [no](../none.py)"
-    )
+    text = "[law](../../src/stratalaw/laws/forms.py#L3), [page](engine.md), [web](https://a.org), [no](../none.py)"
     links = dict(generate.links_to_sources(text, "explanation/page.md"))
     assert links == {"../../src/stratalaw/laws/forms.py#L3": "src/stratalaw/laws/forms.py"}
     assert generate.source_page("src/stratalaw/laws/forms.py") == "source/src/stratalaw/laws/forms.py.md"
