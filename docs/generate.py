@@ -61,6 +61,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages |= {
         "explanation/rules.svg": picture(rule_graph()),
         "explanation/packages.svg": picture(package_graph()),
+        "explanation/prefix-tree.svg": picture(PREFIX_TREE),
     }
     for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
@@ -280,6 +281,17 @@ def api_page(part: str) -> str:
 
 
 # ---- Pictures ----
+
+# Two questions of two choices after one prompt.
+PREFIX_TREE = {
+    "few-shot prompt": set[str](),
+    "question 1": {"few-shot prompt"},
+    "question 2": {"few-shot prompt"},
+    "choice 1a": {"question 1"},
+    "choice 1b": {"question 1"},
+    "choice 2a": {"question 2"},
+    "choice 2b": {"question 2"},
+}
 
 
 def rule_graph() -> dict[str, set[str]]:

@@ -13,7 +13,8 @@ LONGEST_LINE = 120
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # What docs/generate.py makes.
 BROUGHT_IN = set(generate.ELSEWHERE.values())
-GENERATED = {"reference/study.md", "reference/commands.md", "explanation/rules.svg", "explanation/packages.svg"}
+PICTURES = {f"explanation/{name}.svg" for name in ("rules", "packages", "prefix-tree")}
+GENERATED = {"reference/study.md", "reference/commands.md", *PICTURES}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
