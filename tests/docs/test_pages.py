@@ -31,6 +31,19 @@ def test_every_relative_link_leads_somewhere(page):
             assert anchor in anchors_of(linked), f"{page}: {target}"
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=str)
+def test_files_modules_and_tests_that_pages_name_exist(page):
+    tests = "\n".join(path.read_text() for path in Path("tests").rglob("test_*.py"))
+    for name in re.findall(r"`([^`\s]+)`", prose_of(page)):
+        if re.fullmatch(r"(config|docs|src|tests|benchmarks|profiles|workflow|ladder|envs)/[\w./-]*\w/?", name):
+            assert Path(name).exists(), f"{page}: {name}"
+        elif re.fullmatch(r"test_\w+", name):
+            assert f"def {name}(" in tests, f"{page}: {name}"
+        elif re.fullmatch(r"stratalaw(\.[a-z_]+)+", name):
+            path = Path("src", *name.split("."))
+            assert any(p.exists() for p in (path, path.with_suffix(".py"), path.parent.with_suffix(".py"))), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_lines_fit_a_screen(page):
     for number, line, is_code in lines_of(page):
