@@ -233,7 +233,7 @@ def commands_page() -> str:
     lines = [
         "# Every command",
         "",
-        "Each command prints an error that a user can mend as one line and exits with status 1. "
+        "Each command prints an error that a user can fix as one line and exits with status 1. "
         "The examples were run in the repository's folder; a machine other than ours takes other seconds.",
         "",
     ]
