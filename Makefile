@@ -62,7 +62,7 @@ lint: setup  ## check style, types, the floors of the imports, and common errors
 	$(RUN)/snakefmt --check .
 	$(RUN)/snakemake --lint --configfile config/demo.yaml
 
-format: setup  ## mend what lint can mend by itself
+format: setup  ## fix what lint can fix automatically
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 	$(RUN)/snakefmt .
