@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint format ladder ladder-models
+.PHONY: help setup demo test test-cluster lint format docs ladder ladder-models
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -60,12 +60,15 @@ lint: setup  ## check style, types, the floors of the imports, and common errors
 	$(RUN)/python tests/structure.py
 	$(RUN)/mypy
 	$(RUN)/snakefmt --check .
-	$(RUN)/snakemake --lint --config study=config/demo.yaml
+	$(RUN)/snakemake --lint --configfile config/demo.yaml
 
-format: setup  ## mend what lint can mend by itself
+format: setup  ## fix what lint can fix automatically
 	$(RUN)/ruff check --fix .
 	$(RUN)/ruff format .
 	$(RUN)/snakefmt .
+
+docs: setup  ## build the documentation, warnings as errors: site/index.html opens without a network
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict
 
 RUNGS := r6 r5 r4 r3 r2 r1
 SEEDS ?= 0

@@ -203,10 +203,15 @@ class Study(Section):
     name: Name
     """Short name, used in titles."""
     models: list[Model] = Field(min_length=1)
+    """Models that are quantized and evaluated."""
     grids: list[Grid] = Field(min_length=1)
+    """Variants of the models; one that several grids name is made once."""
     gptq: Gptq = Gptq()
+    """Options of GPTQ."""
     calibration: Calibration
+    """Text that GPTQ sees."""
     evaluation: Evaluation
+    """Benchmarks that every variant answers."""
 
     @model_validator(mode="after")
     def _names_are_known_and_unique(self) -> Study:
