@@ -30,6 +30,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 CAPTIONS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations",),
     "coverage": ("coverage", "failures"),
+    "damage": ("damage",),
     "laws": ("exponents", "forms", "verdicts"),
     "figures": tuple(name for name in FIGURES if name not in ("exponents", "forms")),
     "explorer": ("explorer",),
@@ -38,6 +39,7 @@ CAPTIONS: Mapping[str, tuple[str, ...]] = {
 OF_STUDY: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations.csv", "observations.parquet", "items.parquet"),
     "coverage": ("coverage.csv", "failures.csv"),
+    "damage": ("damage.csv",),
     "laws": ("laws.json", "exponents.csv", "forms.csv", "verdicts.csv"),
     "figures": tuple(f"figures/{name}.{suffix}" for suffix in ("svg", "png") for name in FIGURES),
     "explorer": ("explorer.html",),

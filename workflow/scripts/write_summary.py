@@ -5,6 +5,7 @@ run(
     "write_summary",
     study=snakemake.params.study,
     observations=snakemake.input.observations,
+    damage=snakemake.input.damage,
     laws=snakemake.input.laws,
     summary=snakemake.output[0],
 )

@@ -255,6 +255,21 @@ def report_coverage(
     write_captions({"coverage": observed.CAPTION, "failures": status.CAPTION}, captions)
 
 
+def measure_damage(models: Sequence[str], items: str, damage: str, captions: Sequence[str]) -> None:
+    """Each variant beside its original, paired by item, with what the weights of both take."""
+    import pandas as pd
+
+    from stratalaw.damage.memory import weight_bytes
+    from stratalaw.damage.table import CAPTION, damage_of_study
+
+    scored = pd.read_parquet(items)
+    folders = {Path(folder).name: Path(folder) for folder in models}
+    variants = scored[["model", "variant"]].drop_duplicates().itertuples(index=False)
+    sizes = {(model, variant): weight_bytes(folders[model], variant) for model, variant in variants}
+    write_csv(damage_of_study(scored, sizes), Path(damage))
+    write_captions({"damage": CAPTION}, captions)
+
+
 def fit_laws(
     study: Mapping,
     observations: str,
@@ -315,7 +330,7 @@ def write_explorer(study: Mapping, observations: str, laws: str, explorer: str, 
     write_captions({"explorer": CAPTION}, captions)
 
 
-def write_summary(study: Mapping, observations: str, laws: str, summary: str) -> None:
+def write_summary(study: Mapping, observations: str, damage: str, laws: str, summary: str) -> None:
     """What was run and what came out, as the report's landing page says it."""
     import pandas as pd
 
@@ -324,4 +339,5 @@ def write_summary(study: Mapping, observations: str, laws: str, summary: str) ->
     from stratalaw.study import Study
 
     table = one_family_fitted(pd.read_parquet(observations))
-    write_text(summarize(Study(**study), table, Analysis.read(Path(laws))), Path(summary))
+    text = summarize(Study(**study), table, pd.read_csv(damage), Analysis.read(Path(laws)))
+    write_text(text, Path(summary))
