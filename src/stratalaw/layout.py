@@ -12,17 +12,18 @@ from pathlib import Path
 from stratalaw.study import Calibration
 from stratalaw.study.variants import BASELINE_NAME
 
+LAWS = "Laws"  # the chapter of the report whose figures need laws
 # By name, the chapter of the report's menu and the label of each figure of a study.
 FIGURES: Mapping[str, tuple[str, str]] = {
     "accuracy": ("Accuracy", "accuracy by bits"),
     "effects": ("Accuracy", "group and calibration size"),
-    "predicted": ("Laws", "predicted against observed"),
-    "residuals": ("Laws", "residuals against each factor"),
-    "exponents": ("Laws", "exponents beside the paper's"),
-    "intervals": ("Laws", "exponents by method"),
-    "profiles": ("Laws", "likelihood profiles of the exponents"),
-    "forms": ("Laws", "forms compared on held-out data"),
-    "held_out": ("Laws", "predicted against observed on held-out sizes"),
+    "predicted": (LAWS, "predicted against observed"),
+    "residuals": (LAWS, "residuals against each factor"),
+    "exponents": (LAWS, "exponents beside the paper's"),
+    "intervals": (LAWS, "exponents by method"),
+    "profiles": (LAWS, "likelihood profiles of the exponents"),
+    "forms": (LAWS, "forms compared on held-out data"),
+    "held_out": (LAWS, "predicted against observed on held-out sizes"),
 }
 
 # What the report says of tables, figures and pages, by the stage that makes them; a table and a figure of one name

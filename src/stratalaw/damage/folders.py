@@ -28,6 +28,7 @@ class Scored:
     """What was measured of one variant.
 
     Attributes:
+        folder: as it was given.
         model: of a study; empty where that is not known.
         variant: its name, or the folder's where there is no other.
         items: stratum, task, document, score, and from lm-eval ``hash`` (of the document).
@@ -35,11 +36,16 @@ class Scored:
         metrics: by task, what the scores are, where lm-eval's own results say so.
     """
 
+    folder: Path
     model: str
     variant: str
     items: pd.DataFrame
     bytes: int | None
     metrics: dict[str, str]
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.model}/{self.variant}" if self.model else self.variant
 
 
 def compare_folders(folders: Sequence[Path], metric: str | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -60,11 +66,13 @@ def compare_folders(folders: Sequence[Path], metric: str | None = None) -> tuple
 
 
 def _compare(original: Scored, other: Scored) -> list[dict[str, object]]:
-    same_model = original.model == other.model
-    names = [
-        one.variant if same_model else "/".join(filter(None, (one.model, one.variant))) for one in (other, original)
-    ]
-    pair = Pair(other.model if same_model else "", *names, other.bytes, original.bytes)
+    names = other.variant, original.variant
+    model = other.model if other.model == original.model else ""
+    if not model:
+        names = other.full_name, original.full_name
+    if len(set(names)) == 1:
+        names = str(other.folder), str(original.folder)
+    pair = Pair(model, *names, other.bytes, original.bytes)
     for task in original.metrics.keys() & other.metrics.keys():
         if original.metrics[task] != other.metrics[task]:
             raise DamageError(
@@ -120,9 +128,8 @@ def _of_study(folder: Path, tables: Sequence[Path]) -> Scored:
             raise DamageError(f"{path}: not scores of items; wanted is {WANTED}")
         parts.append(part[["task", "document", "score"]].assign(stratum=path.stem))
     results = Results(folder.resolve().parents[2])
-    return Scored(
-        model, variant, pd.concat(parts, ignore_index=True), weight_bytes(results.model(model), variant), metrics={}
-    )
+    items = pd.concat(parts, ignore_index=True)
+    return Scored(folder, model, variant, items, weight_bytes(results.model(model), variant), metrics={})
 
 
 def _newest_samples(folder: Path) -> dict[str, Path]:
@@ -145,7 +152,7 @@ def _of_lm_eval(folder: Path, files: dict[str, Path], metric: str | None) -> Sco
         raise DamageError(
             f"{folder}: no task has the metric {metric}; there are {', '.join(sorted(set(metrics.values())))}"
         )
-    return Scored("", folder.name, pd.concat(parts, ignore_index=True), None, metrics)
+    return Scored(folder, "", folder.resolve().name, pd.concat(parts, ignore_index=True), None, metrics)
 
 
 def _read_samples(path: Path, wanted: str | None) -> tuple[str, pd.DataFrame]:

@@ -26,6 +26,7 @@ from scipy import stats
 LEVEL, POWER = 0.05, 0.8
 FINEST = 60  # parts of the smallest difference that others are counted in
 LATTICE = 2**14  # steps that all differences together take where no such part fits them
+QUANTILE = float(stats.norm.ppf(1 - LEVEL / 2))
 STANDARD_DEVIATIONS = 9  # of the number of flips, beyond which its probability does not count
 
 Floats = NDArray[np.float64]
@@ -45,7 +46,7 @@ def paired_interval(differences: Floats) -> tuple[float, float]:
     if is_binary(differences):
         lost, gained = (np.count_nonzero(differences == flip) + 1 for flip in (-1, 1))
         mean = (gained - lost) / (n + 2)
-        half = stats.norm.ppf(1 - LEVEL / 2) * np.sqrt(((gained + lost) / (n + 2) - mean**2) / (n + 2))
+        half = QUANTILE * np.sqrt(((gained + lost) / (n + 2) - mean**2) / (n + 2))
         return max(float(mean - half), -1.0), min(float(mean + half), 1.0)
     mean, half = differences.mean(), stats.t.ppf(1 - LEVEL / 2, n - 1) * standard_error(differences)
     return float(mean - half), float(mean + half)
@@ -78,6 +79,9 @@ def sign_flip_p(differences: Floats) -> float:
     if len(differences) == 0:
         return 1.0
     steps = np.rint(np.abs(differences) / _unit(np.abs(differences))).astype(int)
+    if np.ptp(steps) == 0:
+        rarer = min(np.count_nonzero(differences > 0), np.count_nonzero(differences < 0))
+        return min(2 * float(stats.binom.cdf(rarer, len(steps), 0.5)), 1.0)
     probability = np.ones(1)  # of the sum of the positive steps
     for step, count in zip(*np.unique(steps[steps > 0], return_counts=True), strict=True):
         longer = np.zeros(len(probability) + step * count)
@@ -137,4 +141,4 @@ def _power(n_items: int, by_chance: float, loss: float) -> float:
 
 def detectable_mean_loss(differences: Floats) -> float:
     """As ``detectable_loss`` for scores other than right and wrong, by their standard error (normal approximation)."""
-    return float((stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(POWER)) * standard_error(differences))
+    return float((QUANTILE + stats.norm.ppf(POWER)) * standard_error(differences))

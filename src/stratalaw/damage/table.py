@@ -153,27 +153,31 @@ class _Benchmark:
 
 def _paired_scores(pair: Pair, original: pd.DataFrame, variant: pd.DataFrame) -> pd.DataFrame:
     """Both scores of each item, in the order of the original's."""
-    columns = {"original": (pair.original, original), "variant": (pair.variant, variant)}
-    indexed = {}
-    for column, (name, table) in columns.items():
-        where = f"{pair.model}/{name}: " if pair.model else f"{name}: "
+    for name, table in ((pair.original, original), (pair.variant, variant)):
+        where = f"{pair.model}/{name}" if pair.model else name
         if table.empty:
-            raise DamageError(f"{where}no items")
-        plain = table[[*ITEM, "score"]].astype({"stratum": str, "task": str})
-        bad = plain[plain.duplicated(ITEM) | ~np.isfinite(plain.score.astype(float))]
+            raise DamageError(f"{where}: no items")
+        bad = table[table.duplicated(ITEM) | ~np.isfinite(table.score.astype(float))]
         if len(bad):
             item = bad.iloc[0]
-            raise DamageError(f"{where}{item.task}: document {item.document}: it occurs twice or has no score")
-        indexed[column] = plain.set_index(ITEM).score
-    for one, other in (("original", "variant"), ("variant", "original")):
-        alone = indexed[one].index.difference(indexed[other].index)
-        if len(alone):
-            _, task, document = alone[0]
-            raise DamageError(
-                f"not the same items: {task}: document {document} is in {columns[one][0]} and not in "
-                f"{columns[other][0]} ({len(alone)} such items)"
-            )
-    return pd.DataFrame({"original": indexed["original"], "variant": indexed["variant"]}).loc[indexed["original"].index]
+            raise DamageError(f"{where}: {item.task}: document {item.document}: it occurs twice or has no score")
+    first, second = (table[[*ITEM, "score"]] for table in (original, variant))
+    # A left join keeps the order of the items.
+    paired = first.merge(second, on=ITEM, how="left", suffixes=("_original", "_variant"))
+    _refuse_unpaired(paired[paired.score_variant.isna()], pair.original, pair.variant)
+    if len(first) < len(second):
+        paired = second.merge(first, on=ITEM, how="left", suffixes=("_variant", "_original"))
+        _refuse_unpaired(paired[paired.score_original.isna()], pair.variant, pair.original)
+    return paired.rename(columns={"score_original": "original", "score_variant": "variant"})
+
+
+def _refuse_unpaired(alone: pd.DataFrame, one: str, other: str) -> None:
+    if len(alone):
+        item = alone.iloc[0]
+        raise DamageError(
+            f"not the same items: {item.task}: document {item.document} is in {one} and not in {other} "
+            f"({len(alone)} such items)"
+        )
 
 
 def _means(members: Sequence[tuple[_Benchmark, float]]) -> dict[str, object]:
@@ -182,7 +186,8 @@ def _means(members: Sequence[tuple[_Benchmark, float]]) -> dict[str, object]:
     sizes = np.array([len(benchmark.original) for benchmark, _ in members])
     parts = [benchmark.differences for benchmark, _ in members]
     gained = np.array([np.count_nonzero(part > 0) for part in parts])
-    low, high = combined_interval([part.mean() for part in parts], [paired_interval(part) for part in parts], weights)
+    means = [float(part.mean()) for part in parts]
+    low, high = combined_interval(means, [paired_interval(part) for part in parts], weights.tolist())
     if all(map(is_binary, parts)):
         # As many items of one weight as make the mean as sure as these do (Kish).
         n_items = round(1 / (weights**2 / sizes).sum())

@@ -281,20 +281,24 @@ def fit_laws(
 ) -> None:
     """The laws of a study: everything as JSON, and ``tables`` (exponents, forms, verdicts) to read.
 
-    The first notes say which variants are missing.
+    The first notes say which variants are missing. A table that supports no law is no failure: what is said is why.
     """
     from dataclasses import replace
 
     import pandas as pd
 
-    from stratalaw.laws.analysis import analyse
+    from stratalaw.laws.analysis import Analysis, analyse
+    from stratalaw.laws.fit import FitError
     from stratalaw.laws.tables import captions as captions_of
     from stratalaw.laws.tables import write_tables
     from stratalaw.observations.coverage import missing_variants
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
-    analysis = analyse(pd.read_parquet(observations), items=pd.read_parquet(items))
+    try:
+        analysis = analyse(pd.read_parquet(observations), items=pd.read_parquet(items))
+    except FitError as error:
+        analysis = Analysis.without_laws(str(error))
     analysis = replace(analysis, notes=[*missing_variants(pd.read_csv(coverage)), *analysis.notes])
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
     analysis.write(Path(laws))

@@ -38,17 +38,16 @@ def table_of_damage(rows: pd.DataFrame, variant: str, original: str) -> Table:
     table = new_table(f"{variant} beside {original}", *columns)
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in rows.itertuples():
-        name = row.benchmark if row.benchmark != ALL else f"[bold]{row.stratum}[/]"
-        difference = f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
-        if row.p_holm < SIGNIFICANT:
-            difference = f"[{'red' if row.difference < 0 else 'green'}]{difference}[/]"
-        seen = "none" if pd.isna(row.detectable_loss) else f"{100 * row.detectable_loss:.1f}"
-        accuracies = (f"{100 * row.accuracy_original:.1f}", f"{100 * row.accuracy:.1f}")
-        counts = (str(row.lost), str(row.gained))
-        table.add_row(
-            name, str(row.n_items), *accuracies, difference, *counts, f"{row.p:.2g}", f"{row.p_holm:.2g}", seen
-        )
-        if row.stratum == GENERAL:
+    for row in rows.to_dict("records"):
+        name = row["benchmark"] if row["benchmark"] != ALL else f"[bold]{row['stratum']}[/]"
+        low, high = 100 * row["low"], 100 * row["high"]
+        difference = f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+        if row["p_holm"] < SIGNIFICANT:
+            difference = f"[{'red' if row['difference'] < 0 else 'green'}]{difference}[/]"
+        accuracies = (f"{100 * row['accuracy_original']:.1f}", f"{100 * row['accuracy']:.1f}")
+        counts, p = (str(row["lost"]), str(row["gained"])), (f"{row['p']:.2g}", f"{row['p_holm']:.2g}")
+        seen = "none" if pd.isna(row["detectable_loss"]) else f"{100 * row['detectable_loss']:.1f}"
+        table.add_row(name, str(row["n_items"]), *accuracies, difference, *counts, *p, seen)
+        if row["stratum"] == GENERAL:
             table.add_section()
     return table

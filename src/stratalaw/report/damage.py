@@ -1,0 +1,69 @@
+"""What quantization costs, in a sentence and a table: what most readers of a report look for first."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from stratalaw.damage.table import ALL
+from stratalaw.study.variants import Quantization
+from stratalaw.units import readable_bytes
+
+SIGNIFICANT = 0.05
+MOST_SHOWN = 12  # variants in the table of the landing page
+HOW_TO_READ = (
+    "Difference to the original in points of accuracy, paired by item, with its 95 % interval; bold: p < .05 by "
+    "McNemar's exact test after Holm's adjustment. Lost: items right before and wrong after; gained: the other way "
+    "around. Seen: the smallest loss (points) that would have been found with 80 % power."
+)
+
+
+def overall(damage: pd.DataFrame) -> pd.DataFrame:
+    """One row for each variant: in general, or in the only stratum."""
+    return damage.groupby(["model", "variant"], sort=False).head(1)
+
+
+def damage_sentence(damage: pd.DataFrame) -> str:
+    """How many variants lose accuracy, by bits, and how small a loss would have been seen; empty without variants."""
+    rows = overall(damage)
+    if rows.empty:
+        return ""
+    loses = (rows.p_holm < SIGNIFICANT) & (rows.difference < 0)
+    bits = rows.variant.map(lambda name: Quantization.from_name(name).bits)
+    parts = [
+        f"{found.sum()} of {len(found)} at {width} bits" for width, found in sorted(loses.groupby(bits), reverse=True)
+    ]
+    seen = 100 * rows.detectable_loss.dropna()
+    power = ""
+    if len(seen):
+        span = (
+            f"{seen.min():.1f}"
+            if round(seen.min(), 1) == round(seen.max(), 1)
+            else f"{seen.min():.1f} to {seen.max():.1f}"
+        )
+        power = f"; the smallest loss that would have been seen is {span} points"
+    return f"Variants that lose accuracy beyond chance (p < .05, Holm): {', '.join(parts)}{power}."
+
+
+def damage_rows(damage: pd.DataFrame) -> list[list[str]]:
+    """The variants beside their originals as rows of text, the header first; reStructuredText in the cells."""
+    means = damage[damage.benchmark == ALL]
+    strata = list(dict.fromkeys(means.stratum))
+    rows = [["variant", *strata, "lost", "gained", "seen", "memory"]]
+    for (model, variant), own in means.groupby(["model", "variant"], sort=False):
+        of_stratum, first = own.set_index("stratum"), own.iloc[0]
+        seen = "none" if pd.isna(first.detectable_loss) else f"{100 * first.detectable_loss:.1f}"
+        counts = [str(first.lost), str(first.gained)]
+        cells = [_difference(of_stratum.loc[stratum]) for stratum in strata]
+        rows.append([f"{model} {variant}", *cells, *counts, seen, _memory(first)])
+    return rows
+
+
+def _difference(row: pd.Series) -> str:
+    text = f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
+    return f"**{text}**" if row.p_holm < SIGNIFICANT else text
+
+
+def _memory(row: pd.Series) -> str:
+    if pd.isna(row.bytes) or pd.isna(row.bytes_original):
+        return "unknown"
+    return f"{readable_bytes(row.bytes)} of {readable_bytes(row.bytes_original)}"
