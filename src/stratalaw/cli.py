@@ -168,6 +168,7 @@ def compare(
 ) -> None:
     """Compare variants item by item: differences and how sure they are, flips, the smallest loss that would be seen."""
     from stratalaw.damage.folders import compare_folders
+    from stratalaw.damage.table import DIGITS
     from stratalaw.files import write_csv
     from stratalaw.terminal.damage import show_damage
 
@@ -175,7 +176,7 @@ def compare(
         damage, metrics = compare_folders(folders, metric)
     show_damage(damage, metrics)
     if out is not None:
-        write_csv(damage, out)
+        write_csv(damage, out, DIGITS)
 
 
 @app.command()

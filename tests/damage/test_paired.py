@@ -91,7 +91,7 @@ def test_the_interval_of_other_scores_is_students():
 
 @pytest.mark.parametrize("n", [10, 50, 200])
 def test_the_interval_covers_what_it_says(n):
-    """Exactly, over the counts of flips, for chances of a flip from .2 to 10 %; more than 50 of a kind do not occur."""
+    """Exactly, over the counts of flips, for flips of 0.2 to 10 % of the items; more than 50 of a kind do not occur."""
     lost, gained = (counts.ravel() for counts in np.indices((min(n, 50) + 1, min(n, 50) + 1)))
     possible = lost + gained <= n
     lost, gained = lost[possible], gained[possible]
@@ -124,7 +124,7 @@ def test_the_smallest_loss_is_found_four_times_in_five(n, gained):
 def test_more_items_show_smaller_losses_and_five_show_none():
     losses = [detectable_loss(n, 0) for n in (8, 20, 100, 1000)]
     assert losses == sorted(losses, reverse=True)
-    assert np.isnan(detectable_loss(5, 0))  # even five of five lost has p = .06
+    assert np.isnan(detectable_loss(5, 0))  # even five of five lost has p = 0.06
 
 
 def test_the_smallest_loss_of_other_scores_is_in_standard_errors():

@@ -30,7 +30,7 @@ def test_the_sentence_counts_what_loses_by_bits():
     damage = damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0", "w3-g128-c8-s0"])
     sentence = damage_sentence(damage)
     assert sentence.startswith(
-        "Variants that lose accuracy beyond chance (p < .05, Holm): 0 of 1 at 8 bits, 1 of 1 at 4 "
+        "Variants that lose more than the noise of the items (p < 0.05, Holm): 0 of 1 at 8 bits, 1 of 1 at 4 "
     )
     seen = 100 * overall(damage).detectable_loss
     assert seen.nunique() == 1 and sentence.endswith(

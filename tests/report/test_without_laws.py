@@ -99,7 +99,7 @@ def test_the_explorer_shows_what_was_observed_and_says_why(analysis, observation
 def test_the_summary_has_the_damage_first_and_the_reason(analysis, observations):
     text = summarize(read_study(Path("config/demo.yaml")), observations, damage_of(["w8-g128-c8-s0"]), analysis)
     findings, damage, *_ = text.split("\n\n")
-    assert findings.startswith("**Findings.** Variants that lose accuracy") and f"N{WHY[1:]}." in findings
+    assert findings.startswith("**Findings.** Variants that lose more than") and f"N{WHY[1:]}." in findings
     assert damage.startswith("**Damage**") and "The paper's law" not in text
     page = publish_string(text, writer_name="html", settings_overrides={"report_level": 1, "halt_level": 5}).decode()
     assert "System Message" not in page and re.search(r"<td>r2\s+w8-g128-c8-s0</td>", page)

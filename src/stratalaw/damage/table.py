@@ -29,6 +29,7 @@ from stratalaw.study.variants import BASELINE_NAME
 ALL = "all"  # in the place of a benchmark: the mean over those of a stratum
 GENERAL = "general"  # in the place of a stratum: the mean over strata
 ITEM = ["stratum", "task", "document"]
+DIGITS = "%.6g"  # of a table's file
 COLUMNS = {
     "model": "name of the model",
     "variant": "what is compared",
@@ -45,7 +46,7 @@ COLUMNS = {
     "p_holm": "p adjusted for all rows of the same kind: benchmarks, strata, general (Holm)",
     "lost": "items that the original has right and the variant wrong, or whose score fell",
     "gained": "items that the original has wrong and the variant right, or whose score rose",
-    "detectable_loss": "smallest loss that would be found with 80 % power at p < .05, before adjustment",
+    "detectable_loss": "smallest loss that would be found with 80 % power at p < 0.05, before adjustment",
     "bytes_original": "bytes of the original's weights; missing where unknown",
     "bytes": "bytes of the variant's weights, packed; missing where unknown",
 }

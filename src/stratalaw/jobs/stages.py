@@ -260,13 +260,13 @@ def measure_damage(models: Sequence[str], items: str, damage: str, captions: Seq
     import pandas as pd
 
     from stratalaw.damage.memory import weight_bytes
-    from stratalaw.damage.table import CAPTION, damage_of_study
+    from stratalaw.damage.table import CAPTION, DIGITS, damage_of_study
 
     scored = pd.read_parquet(items)
     folders = {Path(folder).name: Path(folder) for folder in models}
     variants = scored[["model", "variant"]].drop_duplicates().itertuples(index=False)
     sizes = {(model, variant): weight_bytes(folders[model], variant) for model, variant in variants}
-    write_csv(damage_of_study(scored, sizes), Path(damage))
+    write_csv(damage_of_study(scored, sizes), Path(damage), DIGITS)
     write_captions({"damage": CAPTION}, captions)
 
 

@@ -11,7 +11,7 @@ from stratalaw.units import readable_bytes
 SIGNIFICANT = 0.05
 MOST_SHOWN = 12  # variants in the table of the landing page
 HOW_TO_READ = (
-    "Difference to the original in points of accuracy, paired by item, with its 95 % interval; bold: p < .05 by "
+    "Difference to the original in points of accuracy, paired by item, with its 95 % interval; bold: p < 0.05 by "
     "McNemar's exact test after Holm's adjustment. Lost: items right before and wrong after; gained: the other way "
     "around. Seen: the smallest loss (points) that would have been found with 80 % power."
 )
@@ -41,7 +41,7 @@ def damage_sentence(damage: pd.DataFrame) -> str:
             else f"{seen.min():.1f} to {seen.max():.1f}"
         )
         power = f"; the smallest loss that would have been seen is {span} points"
-    return f"Variants that lose accuracy beyond chance (p < .05, Holm): {', '.join(parts)}{power}."
+    return f"Variants that lose more than the noise of the items (p < 0.05, Holm): {', '.join(parts)}{power}."
 
 
 def damage_rows(damage: pd.DataFrame) -> list[list[str]]:

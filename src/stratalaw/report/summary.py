@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -30,9 +30,8 @@ def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, an
     lines = [
         "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, analysis)]).strip(),
         *damage_section(damage),
-        f"**What was run.** {variants} GPTQ variants of {len(sizes)} models "
-        f"({about['models']}; {readable_count(sizes.min())} to {readable_count(sizes.max())} parameters) and their "
-        f"bf16 baselines: {about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
+        f"**What was run.** {variants} GPTQ variant{'' if variants == '1' else 's'} of {models_of(about, sizes)}: "
+        f"{about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
         f"calibration samples of {about['calibration_tokens']} tokens; {answers:,} items were answered "
         f"({about['benchmarks']}).",
         "**Accuracy** (%, mean over models and variants):",
@@ -41,6 +40,14 @@ def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, an
         *(f"*Note:* {note}." for note in analysis.notes),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def models_of(about: Mapping[str, str], sizes: pd.Series) -> str:
+    """The models of a study with their parameters, and their baselines, in words."""
+    smallest, largest = readable_count(sizes.min()), readable_count(sizes.max())
+    if len(sizes) == 1:
+        return f"1 model ({about['models']}; {smallest} parameters) and its bf16 baseline"
+    return f"{len(sizes)} models ({about['models']}; {smallest} to {largest} parameters) and their bf16 baselines"
 
 
 def damage_section(damage: pd.DataFrame) -> list[str]:

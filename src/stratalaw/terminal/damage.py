@@ -28,7 +28,7 @@ def show_damage(damage: pd.DataFrame, metrics: Mapping[str, str]) -> None:
     console.print(
         "Accuracy in %, difference in points with its 95 % interval, paired by item. Lost: right, then wrong; gained: "
         "wrong, then right. p: McNemar's exact test, and adjusted by Holm. Seen: the smallest loss found with 80 % "
-        "power at p < .05."
+        "power at p < 0.05."
     )
 
 
@@ -45,9 +45,14 @@ def table_of_damage(rows: pd.DataFrame, variant: str, original: str) -> Table:
         if row["p_holm"] < SIGNIFICANT:
             difference = f"[{'red' if row['difference'] < 0 else 'green'}]{difference}[/]"
         accuracies = (f"{100 * row['accuracy_original']:.1f}", f"{100 * row['accuracy']:.1f}")
-        counts, p = (str(row["lost"]), str(row["gained"])), (f"{row['p']:.2g}", f"{row['p_holm']:.2g}")
+        counts, p = (str(row["lost"]), str(row["gained"])), map(readable_p, (row["p"], row["p_holm"]))
         seen = "none" if pd.isna(row["detectable_loss"]) else f"{100 * row['detectable_loss']:.1f}"
         table.add_row(name, str(row["n_items"]), *accuracies, difference, *counts, *p, seen)
         if row["stratum"] == GENERAL:
             table.add_section()
     return table
+
+
+def readable_p(p: float) -> str:
+    """A probability as text; none is nothing."""
+    return "<1e-99" if p < 1e-99 else f"{p:.2g}"
