@@ -86,12 +86,18 @@ def sign_flip_p(differences: Floats) -> float:
     probability = np.ones(1)  # of the sum of the positive steps
     for step, count in zip(*np.unique(steps[steps > 0], return_counts=True), strict=True):
         longer = np.zeros(len(probability) + step * count)
-        for positive, chance in enumerate(stats.binom.pmf(np.arange(count + 1), count, 0.5)):
+        for positive, chance in enumerate(_of_heads(int(count))):
             longer[step * positive : step * positive + len(probability)] += chance * probability
         probability = longer
     distance = np.abs(2 * np.arange(len(probability)) - steps.sum())
     observed = abs(2 * steps[differences > 0].sum() - steps.sum())
     return min(float(probability[distance >= observed].sum()), 1.0)
+
+
+@cache
+def _of_heads(tosses: int) -> Floats:
+    """The probability of each number of heads."""
+    return np.asarray(stats.binom.pmf(np.arange(tosses + 1), tosses, 0.5))
 
 
 def _unit(sizes: Floats) -> float:
