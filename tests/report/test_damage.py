@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stratalaw.damage.table import damage_of_study
-from stratalaw.report.damage import damage_rows, damage_sentence, overall
+from stratalaw.report.damage import damage_rows, damage_sentence, overall, rows_by_bits
 
 KEPT = {"bf16": 1.0, "w8-g128-c8-s0": 1.0, "w4-g128-c8-s0": 0.9, "w3-g128-c8-s0": 0.5}  # of the right answers
 
@@ -52,6 +52,16 @@ def test_a_study_of_one_stratum_has_it_in_place_of_the_mean():
     damage = damage_of(["w3-g128-c8-s0"], strata=["reasoning"])
     assert damage_rows(damage)[0][:2] == ["variant", "reasoning"]
     assert "1 of 1 at 3 bits" in damage_sentence(damage)
+
+
+def test_many_variants_are_shown_by_bits():
+    damage = pd.concat([damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0"], model) for model in ("r2", "r4")])
+    header, eight, four = rows_by_bits(damage)
+    assert header[:3] == ["bits", "variants", "that lose"]
+    assert eight == ["8", "2", "0", "+0.0", "+0.0", "+0.0", "0"] and four[:3] == ["4", "2", "2"]
+    own = overall(damage)[lambda rows: rows.variant == "w4-g128-c8-s0"]
+    assert four[3] == f"{100 * own.difference.mean():+.1f}"
+    assert four[6] == f"{1000 * own.lost.sum() / own.n_items.sum():.0f}"
 
 
 def test_without_variants_nothing_is_said():

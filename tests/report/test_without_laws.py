@@ -116,6 +116,18 @@ def test_a_stratum_without_a_law_can_be_looked_at_beside_the_others(ladder):
     assert data["whyNoLaws"] == "No law was fitted to this stratum."
 
 
+def test_a_stratum_of_fewer_models_does_not_stop_the_others(ladder):
+    chosen = ladder[ladder.model.isin(["r1", "r2", "r3"]) & ((ladder.bits == 16) | (ladder.group_size == 128))]
+    lacks = (chosen.stratum == "memorization") & (chosen.model != "r1")
+    table = chosen[~lacks].reset_index(drop=True).assign(paired_difference=0.0, paired_stderr=0.01)
+    analysis = analyse(table, [], resamples=100)
+    assert {law.stratum: "alpha" in law.params for law in analysis.laws}["memorization"] is False
+    assert set(analysis.held_out.stratum) == {"application", "reasoning"}
+    plot_laws(table, analysis)
+    text = summarize(read_study(Path("config/demo.yaml")), table, damage_of(["w4-g128-c8-s0"]), analysis)
+    assert "reasoning: paper " in text and "- memorization: β = " in text
+
+
 def test_rows_between_which_no_factor_varies_have_a_law_without_exponents(ladder):
     one = ladder[(ladder.model == "r2") & (ladder.variant == "w4-g128-c128-s0")]
     again = one.assign(variant="w4-g128-c128-s1", calibration_seed=1, accuracy=one.accuracy - 0.01)

@@ -360,7 +360,8 @@ def _predict_held_out(accuracies: pd.DataFrame, compared: pd.DataFrame, forms: S
         return pd.DataFrame()
     by_name = {form.name: form for form in (PAPER_LAW, *forms)}
     tables = []
-    for stratum, ranking in compared.groupby("stratum", sort=False):
+    # A stratum may have been observed for fewer sizes than others.
+    for stratum, ranking in compared.dropna(subset=f"{EACH_SIZE} mae").groupby("stratum", sort=False):
         rivals = [name for name in ranking.form if name in by_name and name != PAPER_LAW.name]
         rows = _comparison_rows(accuracies, stratum)
         for name in [PAPER_LAW.name, *rivals[:1]]:

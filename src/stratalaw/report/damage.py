@@ -27,11 +27,7 @@ def damage_sentence(damage: pd.DataFrame) -> str:
     rows = overall(damage)
     if rows.empty:
         return ""
-    loses = (rows.p_holm < SIGNIFICANT) & (rows.difference < 0)
-    bits = rows.variant.map(lambda name: Quantization.from_name(name).bits)
-    parts = [
-        f"{found.sum()} of {len(found)} at {width} bits" for width, found in sorted(loses.groupby(bits), reverse=True)
-    ]
+    parts = [f"{own.loses.sum()} of {len(own)} at {bits} bits" for bits, own in _by_bits(rows)]
     seen = 100 * rows.detectable_loss.dropna()
     power = ""
     if len(seen):
@@ -44,6 +40,24 @@ def damage_sentence(damage: pd.DataFrame) -> str:
     return f"Variants that lose more than the noise of the items (p < 0.05, Holm): {', '.join(parts)}{power}."
 
 
+def _by_bits(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    """One row for each variant, by bits from many to few; with a column ``loses``: more than the noise of the items."""
+    bits = rows.variant.map(lambda name: Quantization.from_name(name).bits)
+    marked = rows.assign(loses=(rows.p_holm < SIGNIFICANT) & (rows.difference < 0))
+    return [(int(width), marked[bits == width]) for width in sorted(bits.unique(), reverse=True)]
+
+
+def rows_by_bits(damage: pd.DataFrame) -> list[list[str]]:
+    """All variants by bits, as rows of text, the header first: for studies of many."""
+    rows = [["bits", "variants", "that lose", "difference, mean", "least", "most", "flips of 1,000 items"]]
+    for bits, own in _by_bits(overall(damage)):
+        flips = 1000 * (own.lost + own.gained).sum() / own.n_items.sum()
+        losses = [own.difference.mean(), own.difference.max(), own.difference.min()]
+        differences = [f"{100 * loss:+.1f}" for loss in losses]
+        rows.append([str(bits), str(len(own)), str(own.loses.sum()), *differences, f"{flips:.0f}"])
+    return rows
+
+
 def damage_rows(damage: pd.DataFrame) -> list[list[str]]:
     """The variants beside their originals as rows of text, the header first; reStructuredText in the cells."""
     means = damage[damage.benchmark == ALL]
@@ -53,7 +67,7 @@ def damage_rows(damage: pd.DataFrame) -> list[list[str]]:
         of_stratum, first = own.set_index("stratum"), own.iloc[0]
         seen = "none" if pd.isna(first.detectable_loss) else f"{100 * first.detectable_loss:.1f}"
         counts = [str(first.lost), str(first.gained)]
-        cells = [_difference(of_stratum.loc[stratum]) for stratum in strata]
+        cells = [_difference(of_stratum.loc[stratum]) if stratum in of_stratum.index else "" for stratum in strata]
         rows.append([f"{model} {variant}", *cells, *counts, seen, _memory(first)])
     return rows
 

@@ -88,7 +88,8 @@ def how_laws_predict(analysis: Analysis) -> str:
     column = f"{EACH_SIZE} mae"
     if column not in analysis.forms:  # fewer than three sizes, or no law at all
         return ""
-    table = analysis.forms[analysis.forms.stratum == overall(analysis.forms).stratum.iloc[0]]
+    known = analysis.forms.dropna(subset=column)
+    table = known[known.stratum == overall(known).stratum.iloc[0]]
     error = 100 * table.set_index("form")[column]
     baselines = [baseline.name for baseline in BASELINES]
     best = error.drop(baselines, errors="ignore").idxmin()

@@ -12,7 +12,7 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.holdout import BASELINES, EACH_SIZE
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.laws.tables import exponents_table
-from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence
+from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
 from stratalaw.study import Study
@@ -51,12 +51,13 @@ def models_of(about: Mapping[str, str], sizes: pd.Series) -> str:
 
 
 def damage_section(damage: pd.DataFrame) -> list[str]:
-    """Every variant beside its original, if they are few enough to be looked at one by one."""
+    """Every variant beside its original, if they are few enough to be looked at one by one; all by bits otherwise."""
     header, *rows = damage_rows(damage)
     if not rows:
         return []
     if len(rows) > MOST_SHOWN:
-        return [f"**Damage**: each of the {len(rows)} variants stands beside its original in the menu (Damage)."]
+        where = f"Each of the {len(rows)} variants stands beside its original in the menu (Damage)."
+        return ["**Damage** by bits (points of accuracy, paired by item):", simple_table(rows_by_bits(damage)), where]
     return ["**Damage** by stratum:", simple_table([header, *rows]), HOW_TO_READ]
 
 
@@ -122,7 +123,7 @@ def best_forms(analysis: Analysis) -> str:
     if column not in analysis.forms:
         return "fewer than three sizes"
     parts = []
-    for stratum, table in analysis.forms.groupby("stratum", sort=False):
+    for stratum, table in analysis.forms.dropna(subset=column).groupby("stratum", sort=False):
         error = 100 * table.set_index("form")[column]
         baseline = error[[name.name for name in BASELINES]].min()
         parts.append(
