@@ -16,6 +16,7 @@ include: "workflow/rules/answers.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/observations.smk"
 include: "workflow/rules/coverage.smk"
+include: "workflow/rules/damage.smk"
 include: "workflow/rules/laws.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/explorer.smk"
@@ -23,11 +24,12 @@ include: "workflow/rules/summary.smk"
 
 
 rule all:
-    "All outputs of a study: observations, coverage, laws, figures, the explorer page and the summary."
+    "All outputs of a study: observations, coverage, damage, laws, figures, the explorer page and the summary."
     default_target: True
     input:
         rules.observations.output,
         rules.coverage.output,
+        rules.damage.output,
         rules.laws.output,
         rules.figures.output,
         rules.explorer.output,

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stratalaw.errors import StratalawError
+
+if TYPE_CHECKING:  # statsmodels takes seconds to load
+    from stratalaw.laws.analysis import Analysis
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -152,6 +155,36 @@ def show(laws: Annotated[Path, typer.Argument(help="The laws.json of a study.", 
 
 
 @app.command()
+def compare(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="The original first, then what is compared with it: folders results/scores/MODEL/VARIANT, or "
+            "lm-eval's with samples (--log_samples).",
+            metavar="A B …",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    metric: Annotated[
+        str | None, typer.Option(help="Metric of lm-eval's samples, e.g. acc_norm (default: acc, else the first).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the table, as CSV.")] = None,
+) -> None:
+    """Compare variants item by item: differences and how sure they are, flips, the smallest loss that would be seen."""
+    from stratalaw.damage.folders import compare_folders
+    from stratalaw.damage.table import DIGITS
+    from stratalaw.files import write_csv
+    from stratalaw.terminal.damage import show_damage
+
+    with _one_line_errors():
+        damage, metrics = compare_folders(folders, metric)
+    show_damage(damage, metrics)
+    if out is not None:
+        write_csv(damage, out, DIGITS)
+
+
+@app.command()
 def predict(
     laws: LawsFile,
     n_params: Annotated[float, typer.Option(min=1, help="Parameters of the model, e.g. 8e9.")],
@@ -161,14 +194,13 @@ def predict(
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the prediction interval.")] = 0.95,
 ) -> None:
     """Predict the accuracy of a variant in each stratum, with its interval."""
-    from stratalaw.laws.analysis import Analysis
     from stratalaw.planning.prediction import predict
     from stratalaw.study.variants import Quantization
     from stratalaw.terminal.planning import show_predictions
 
     variant = Quantization(bits, group_size, calibration_size, 0)
     with _one_line_errors():
-        predicted = predict(Analysis.read(laws), n_params, [variant], level)
+        predicted = predict(_read_laws(laws), n_params, [variant], level)
     show_predictions(predicted, f"{n_params:.3g} parameters, {variant.name}", level)
 
 
@@ -191,7 +223,6 @@ def plan(
     ] = None,
 ) -> None:
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
-    from stratalaw.laws.analysis import Analysis
     from stratalaw.models.known_shapes import shapes_of_folder
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
     from stratalaw.planning.portfolio import Infeasible
@@ -200,7 +231,7 @@ def plan(
     from stratalaw.terminal.planning import show_plan
 
     with _one_line_errors():
-        analysis = Analysis.read(laws)
+        analysis = _read_laws(laws)
         if portfolio is not None:
             demand = read_demand(portfolio)
         else:
@@ -234,14 +265,13 @@ def select(
 ) -> None:
     """Choose which variants of a study to measure: the most informative about the exponents within a budget."""
     from stratalaw.files import write_csv
-    from stratalaw.laws.analysis import Analysis
     from stratalaw.planning.selection import candidates_with_cost, designs_of
     from stratalaw.planning.selection import select as choose
     from stratalaw.study import read_study
     from stratalaw.terminal.planning import show_selection
 
     with _one_line_errors():
-        analysis = Analysis.read(laws)
+        analysis = _read_laws(laws)
         candidates = candidates_with_cost(read_study(study), seconds, analysis)
         of_strata = [law for law in analysis.laws if law.stratum != "general"]
         designs = designs_of(of_strata, candidates)
@@ -264,6 +294,16 @@ def publish(
 
     with _one_line_errors():
         publish(read_study(study), Results(results), folder)
+
+
+def _read_laws(path: Path) -> Analysis:
+    """The analysis in a laws.json that holds laws; raises StratalawError for one that says why it has none."""
+    from stratalaw.laws.analysis import Analysis, LawsError
+
+    analysis = Analysis.read(path)
+    if not analysis.laws:
+        raise LawsError(f"{path}: {analysis.why_no_laws}")
+    return analysis
 
 
 @contextmanager

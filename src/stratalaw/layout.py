@@ -12,23 +12,25 @@ from pathlib import Path
 from stratalaw.study import Calibration
 from stratalaw.study.variants import BASELINE_NAME
 
+LAWS = "Laws"  # the chapter of the report whose figures need laws
 # By name, the chapter of the report's menu and the label of each figure of a study.
 FIGURES: Mapping[str, tuple[str, str]] = {
     "accuracy": ("Accuracy", "accuracy by bits"),
     "effects": ("Accuracy", "group and calibration size"),
-    "predicted": ("Laws", "predicted against observed"),
-    "residuals": ("Laws", "residuals against each factor"),
-    "exponents": ("Laws", "exponents beside the paper's"),
-    "intervals": ("Laws", "exponents by method"),
-    "profiles": ("Laws", "likelihood profiles of the exponents"),
-    "forms": ("Laws", "forms compared on held-out data"),
-    "held_out": ("Laws", "predicted against observed on held-out sizes"),
+    "predicted": (LAWS, "predicted against observed"),
+    "residuals": (LAWS, "residuals against each factor"),
+    "exponents": (LAWS, "exponents beside the paper's"),
+    "intervals": (LAWS, "exponents by method"),
+    "profiles": (LAWS, "likelihood profiles of the exponents"),
+    "forms": (LAWS, "forms compared on held-out data"),
+    "held_out": (LAWS, "predicted against observed on held-out sizes"),
 }
 
 # The names of the report's captions by the stage that writes them; a table and a figure of one name share a caption.
 CAPTIONS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations",),
     "coverage": ("coverage", "failures"),
+    "damage": ("damage",),
     "laws": ("exponents", "forms", "verdicts"),
     "figures": tuple(name for name in FIGURES if name not in ("exponents", "forms")),
     "explorer": ("explorer",),
@@ -37,6 +39,7 @@ CAPTIONS: Mapping[str, tuple[str, ...]] = {
 OF_STUDY: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations.csv", "observations.parquet", "items.parquet"),
     "coverage": ("coverage.csv", "failures.csv"),
+    "damage": ("damage.csv",),
     "laws": ("laws.json", "exponents.csv", "forms.csv", "verdicts.csv"),
     "figures": tuple(f"figures/{name}.{suffix}" for suffix in ("svg", "png") for name in FIGURES),
     "explorer": ("explorer.html",),

@@ -44,6 +44,7 @@ STAGES = (
     Stage("scores", "the score of each item by lm-eval's metrics", of="variant"),
     Stage("observations", "the accuracy of every variant on every benchmark", of="study"),
     Stage("coverage", "what was observed of what the study names", of="study"),
+    Stage("damage", "each variant beside its original, paired by item", of="study"),
     Stage("laws", "the fitted laws", of="study"),
     Stage("figures", "the figures", of="study"),
     Stage("explorer", "the interactive page", of="study"),
@@ -128,7 +129,10 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     add("observations", results.files_of_study(study.name, "observations"), measured)
     observed = ("observations", study.name)
     add("coverage", results.files_of_study(study.name, "coverage"), [observed])
+    add("damage", results.files_of_study(study.name, "damage"), [("models", model) for model in models] + [observed])
     add("laws", results.files_of_study(study.name, "laws"), [observed, ("coverage", study.name)])
-    for stage in ("figures", "explorer", "summary"):
-        add(stage, results.files_of_study(study.name, stage), [observed, ("laws", study.name)])
+    fitted = ("laws", study.name)
+    for stage in ("figures", "explorer"):
+        add(stage, results.files_of_study(study.name, stage), [observed, fitted])
+    add("summary", results.files_of_study(study.name, "summary"), [observed, ("damage", study.name), fitted])
     return jobs

@@ -14,6 +14,7 @@ from stratalaw.laws.simulation import grid, simulate
 from stratalaw.report.summary import summarize
 from stratalaw.study import read_study
 from stratalaw.study.description import describe_study
+from tests.report.test_damage import damage_of
 
 STUDY = read_study(Path("config/ladder.yaml"))
 
@@ -27,7 +28,7 @@ def text() -> str:
     ]
     table = pd.concat(tables, ignore_index=True)
     table = table.assign(held_out=table.n_params == table.n_params.max(), stderr=np.nan)
-    return summarize(STUDY, table, analyse(table, resamples=100))
+    return summarize(STUDY, table, damage_of(["w4-g128-c8-s0", "w3-g128-c8-s0"]), analyse(table, resamples=100))
 
 
 def test_captions_know_the_study():

@@ -258,6 +258,21 @@ def report_coverage(
     write_captions({"coverage": observed.CAPTION, "failures": status.CAPTION}, captions)
 
 
+def measure_damage(models: Sequence[str], items: str, damage: str, captions: Sequence[str]) -> None:
+    """Each variant beside its original, paired by item, with what the weights of both take."""
+    import pandas as pd
+
+    from stratalaw.damage.memory import weight_bytes
+    from stratalaw.damage.table import CAPTION, DIGITS, damage_of_study
+
+    scored = pd.read_parquet(items)
+    folders = {Path(folder).name: Path(folder) for folder in models}
+    variants = scored[["model", "variant"]].drop_duplicates().itertuples(index=False)
+    sizes = {(model, variant): weight_bytes(folders[model], variant) for model, variant in variants}
+    write_csv(damage_of_study(scored, sizes), Path(damage), DIGITS)
+    write_captions({"damage": CAPTION}, captions)
+
+
 def fit_laws(
     study: Mapping[str, Any],
     observations: str,
@@ -269,20 +284,24 @@ def fit_laws(
 ) -> None:
     """The laws of a study: everything as JSON, and ``tables`` (exponents, forms, verdicts) to read.
 
-    The first notes say which variants are missing.
+    The first notes say which variants are missing. A table that supports no law is no failure: what is said is why.
     """
     from dataclasses import replace
 
     import pandas as pd
 
-    from stratalaw.laws.analysis import analyse
+    from stratalaw.laws.analysis import Analysis, analyse
+    from stratalaw.laws.fit import FitError
     from stratalaw.laws.tables import captions as captions_of
     from stratalaw.laws.tables import write_tables
     from stratalaw.observations.coverage import missing_variants
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
-    analysis = analyse(pd.read_parquet(observations), items=pd.read_parquet(items))
+    try:
+        analysis = analyse(pd.read_parquet(observations), items=pd.read_parquet(items))
+    except FitError as error:
+        analysis = Analysis.without_laws(str(error))
     analysis = replace(analysis, notes=[*missing_variants(pd.read_csv(coverage)), *analysis.notes])
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
     analysis.write(Path(laws))
@@ -322,7 +341,7 @@ def write_explorer(
     write_captions({"explorer": CAPTION}, captions)
 
 
-def write_summary(study: Mapping[str, Any], observations: str, laws: str, summary: str) -> None:
+def write_summary(study: Mapping[str, Any], observations: str, damage: str, laws: str, summary: str) -> None:
     """What was run and what came out, as the report's landing page says it."""
     import pandas as pd
 
@@ -331,4 +350,5 @@ def write_summary(study: Mapping[str, Any], observations: str, laws: str, summar
     from stratalaw.study import Study
 
     table = one_family_fitted(pd.read_parquet(observations))
-    write_text(summarize(Study(**study), table, Analysis.read(Path(laws))), Path(summary))
+    text = summarize(Study(**study), table, pd.read_csv(damage), Analysis.read(Path(laws)))
+    write_text(text, Path(summary))

@@ -39,6 +39,7 @@ from stratalaw.laws.rows import (
 from stratalaw.laws.verdicts import APPLICATION, MIN_MODELS, REASONING, UTILIZATION, Draws, judge
 
 FORMAT = 1  # of laws.json; a change that older readers would misread raises it
+NO_LAWS = "no law was fitted"
 HOW_TO_FIT = "make it with the workflow or with `stratalaw fit TABLE --out FOLDER`"
 WORKERS = 2
 BOTH = "models and items resampled"
@@ -56,7 +57,8 @@ class Analysis:
     and the paper's law by ``likelihood`` too; ``intervals``: of each parameter, of the paper's law by every method and
     of its rivals by resampling; ``forms``: every form of each stratum compared on held-out rows; ``verdicts``: on the
     paper's claims; ``profiles``: of its likelihood; ``held_out``: what the paper's law and its best rival say of sizes
-    that they were not fitted to; ``notes``: what a reader must know.
+    that they were not fitted to; ``notes``: what a reader must know. All but the notes are empty where the table
+    supports no law.
     """
 
     laws: list[LawFit]
@@ -89,6 +91,17 @@ class Analysis:
             return cls.from_dict(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LawsError(f"{path}: damaged ({type(error).__name__}: {error}); {HOW_TO_FIT}") from None
+
+    @classmethod
+    def without_laws(cls, reason: str) -> Analysis:
+        """The analysis of a table that supports no law; ``reason``: why not, as one sentence without a full stop."""
+        nothing = pd.DataFrame()
+        return cls([], [], nothing, nothing, nothing, nothing, nothing, notes=[f"{NO_LAWS}: {reason}"])
+
+    @property
+    def why_no_laws(self) -> str:
+        """Why there is no law, as one sentence without a full stop; empty if there is one."""
+        return next((note for note in self.notes if note.startswith(NO_LAWS)), "")
 
     def write(self, path: Path) -> None:
         write_json({"format": FORMAT} | self.to_dict(), path)
@@ -347,7 +360,8 @@ def _predict_held_out(accuracies: pd.DataFrame, compared: pd.DataFrame, forms: S
         return pd.DataFrame()
     by_name = {form.name: form for form in (PAPER_LAW, *forms)}
     tables = []
-    for stratum, ranking in compared.groupby("stratum", sort=False):
+    # A stratum may have been observed for fewer sizes than others.
+    for stratum, ranking in compared.dropna(subset=f"{EACH_SIZE} mae").groupby("stratum", sort=False):
         rivals = [name for name in ranking.form if name in by_name and name != PAPER_LAW.name]
         rows = _comparison_rows(accuracies, stratum)
         for name in [PAPER_LAW.name, *rivals[:1]]:

@@ -18,6 +18,11 @@ PAPER_LAW_RST = (
     "-ln(accuracy adjusted for chance) = A · N\\ :sup:`α` · (log2 B)\\ :sup:`β` · (log2 C)\\ :sup:`γ` · G\\ :sup:`δ`"
 )
 
+EXPONENT_COLUMNS = (
+    *("stratum", "exponent", "factor", "value", "low", "high"),
+    *("bootstrap_low", "bootstrap_high", "published"),
+)
+
 
 def exponents_table(analysis: Analysis) -> pd.DataFrame:
     """One row for each stratum and exponent of the paper's law, with its intervals and what the paper publishes.
@@ -47,12 +52,18 @@ def exponents_table(analysis: Analysis) -> pd.DataFrame:
                     "published": published.EXPONENTS.get(law.stratum, {}).get(name),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(EXPONENT_COLUMNS))
 
 
 def write_tables(analysis: Analysis, files: Mapping[str, Path]) -> None:
-    """Write tables as CSV files; ``files``: by the name of the table: exponents, forms, verdicts."""
-    tables = {"exponents": exponents_table(analysis), "forms": analysis.forms, "verdicts": analysis.verdicts}
+    """Write tables as CSV files; ``files``: by the name of the table: exponents, forms, verdicts.
+
+    Where there is no law they hold the sentence that says why.
+    """
+    if analysis.laws:
+        tables = {"exponents": exponents_table(analysis), "forms": analysis.forms, "verdicts": analysis.verdicts}
+    else:
+        tables = dict.fromkeys(files, pd.DataFrame({"note": [analysis.why_no_laws]}))
     for name, path in files.items():
         write_csv(tables[name], path, float_format="%.4g")
 

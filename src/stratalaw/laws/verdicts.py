@@ -85,7 +85,8 @@ def memorization_is_most_sensitive(draws: Draws) -> np.ndarray | None:
         return None
     memorization, utilization = draws.exponents[MEMORIZATION], draws.exponents[UTILIZATION]
     signs = {"alpha": -1, "beta": -1, "gamma": -1, "delta": 1}
-    margins = [sign * (memorization[name] - utilization[name]) for name, sign in signs.items() if name in memorization]
+    fitted = [name for name in signs if name in memorization and name in utilization]
+    margins = [signs[name] * (memorization[name] - utilization[name]) for name in fitted]
     return np.min(margins, axis=0) if margins else None
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.rows import GENERAL, stratum_accuracies
 from stratalaw.planning.prediction import Predictor, predictors
+from stratalaw.report.findings import as_sentence
 from stratalaw.study.variants import BASELINE_NAME
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -38,9 +39,10 @@ def explorer_page(name: str, observations: pd.DataFrame, analysis: Analysis) -> 
     found = predictors(analysis)
     data = {
         "study": name,
-        "strata": sorted(found, key=lambda stratum: stratum != GENERAL),
+        "strata": sorted(accuracies.stratum.unique(), key=lambda stratum: stratum != GENERAL),
         "models": _models(observations),
         "points": _points(accuracies),
+        "whyNoLaws": as_sentence(analysis.why_no_laws or "no law was fitted to this stratum"),
         "laws": {stratum: _law(predictor) for stratum, predictor in found.items()},
     }
     # A text that ends a script element must not occur within it.

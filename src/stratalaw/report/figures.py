@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 
 from stratalaw.files import appears_whole
 from stratalaw.laws.analysis import Analysis
+from stratalaw.layout import FIGURES, LAWS
+from stratalaw.report.findings import as_sentence
 from stratalaw.report.law_figures import (
     BITS_COLORS,
     LAW_CAPTIONS,
@@ -26,6 +28,7 @@ from stratalaw.report.law_figures import (
     predicted_against_observed,
     residuals_against_factors,
     row_of_panels,
+    sentence,
 )
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 from stratalaw.units import readable_count
@@ -54,6 +57,9 @@ def plot_observations(observations: pd.DataFrame) -> dict[str, Figure]:
 def plot_laws(observations: pd.DataFrame, analysis: Analysis) -> dict[str, Figure]:
     """What the laws make of it: figures by their names."""
     with plt.rc_context(STYLE):
+        if not analysis.laws:
+            names = [name for name, (chapter, _) in FIGURES.items() if chapter == LAWS]
+            return {name: sentence(as_sentence(analysis.why_no_laws)) for name in names}
         return {
             "predicted": predicted_against_observed(observations, analysis.laws),
             "residuals": residuals_against_factors(observations, analysis.laws),
@@ -171,6 +177,8 @@ def effects_at_low_bits(observations: pd.DataFrame) -> Figure:
     """
     strata = strata_of(observations)
     low = observations[(observations.variant != BASELINE_NAME) & (observations.bits < HIGH_BITS)]
+    if low.empty:
+        return sentence(f"No variant of fewer than {HIGH_BITS} bits was observed.")
     factors = {"group_size": "group size", "calibration_size": "calibration samples"}
     figure, panels = plt.subplots(
         len(factors), len(strata), figsize=(3.7 * len(strata), 5.8), sharey=True, squeeze=False

@@ -15,7 +15,7 @@ NEXT_TO_NOTHING = 0.02  # of adjusted accuracy: what is left of it means nothing
 
 
 def findings(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
-    """The sentences; one that the study cannot support is left out."""
+    """The sentences; one that the study cannot support is left out, but for why there is no law."""
     accuracies = stratum_accuracies(observations)
     sentences = [
         what_bits_leave(accuracies),
@@ -25,6 +25,10 @@ def findings(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
         what_claims_survive(analysis),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def as_sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def shares_kept(accuracies: pd.DataFrame, by: str) -> pd.Series:
@@ -82,9 +86,10 @@ def what_groups_and_calibration_do(accuracies: pd.DataFrame) -> str:
 
 def how_laws_predict(analysis: Analysis) -> str:
     column = f"{EACH_SIZE} mae"
-    if column not in analysis.forms:
+    if column not in analysis.forms:  # fewer than three sizes, or no law at all
         return ""
-    table = analysis.forms[analysis.forms.stratum == overall(analysis.forms).stratum.iloc[0]]
+    known = analysis.forms.dropna(subset=column)
+    table = known[known.stratum == overall(known).stratum.iloc[0]]
     error = 100 * table.set_index("form")[column]
     baselines = [baseline.name for baseline in BASELINES]
     best = error.drop(baselines, errors="ignore").idxmin()
@@ -95,6 +100,8 @@ def how_laws_predict(analysis: Analysis) -> str:
 
 
 def what_claims_survive(analysis: Analysis) -> str:
+    if not analysis.laws:
+        return as_sentence(analysis.why_no_laws)
     counts = analysis.verdicts.verdict.value_counts()
     parts = [
         f"{counts[verdict]} {verdict}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -59,6 +60,7 @@ EXPONENT_NAMES = {
     "gamma": "γ (log2 calibration samples)",
     "delta": "δ (group size)",
 }
+NO_EXPONENT = "No factor varies among the rows of the fit, so there is no exponent."
 FACTOR_LABELS = {
     "n_params": "parameters",
     "bits": "bits",
@@ -107,8 +109,8 @@ def predicted_against_observed(observations: pd.DataFrame, laws: Sequence[LawFit
 
 def sentence(text: str) -> Figure:
     """A figure that says why there is nothing to plot."""
-    figure = plt.figure(figsize=(6, 1))
-    figure.text(0.5, 0.5, text, ha="center", va="center")
+    figure = plt.figure(figsize=(7, 1.2))
+    figure.text(0.5, 0.5, "\n".join(wrap(text, 90)), ha="center", va="center")
     return figure
 
 
@@ -141,6 +143,8 @@ def exponents_beside_published(analysis: Analysis) -> Figure:
     """Each exponent by stratum, with models and items resampled (95 %); diamonds are the paper's values."""
     table = exponents_table(analysis)
     names = [name for name in EXPONENT_NAMES if name in set(table.exponent)]
+    if not names:
+        return sentence(NO_EXPONENT)
     strata = list(dict.fromkeys(table.stratum))
     places = {stratum: -place for place, stratum in enumerate(strata)}
     figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=2.9, sharey=True)
@@ -168,6 +172,8 @@ def intervals_by_method(analysis: Analysis) -> Figure:
     """Intervals (95 %) of each exponent of the paper's law by method and stratum."""
     table = analysis.intervals[analysis.intervals.form == PAPER_LAW.name]
     names = [name for name in EXPONENT_NAMES if name in set(table.parameter)]
+    if not names:
+        return sentence(NO_EXPONENT)
     methods = list(dict.fromkeys(table.method))
     strata = list(dict.fromkeys(table.stratum))
     figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=4.4, sharey=True)
@@ -190,6 +196,8 @@ def likelihood_profiles(analysis: Analysis) -> Figure:
     if table.empty:
         return sentence("There is no likelihood without n_items or stderr.")
     names = [name for name in EXPONENT_NAMES if name in set(table.parameter)]
+    if not names:
+        return sentence(NO_EXPONENT)
     figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=3.2, sharey=True)
     for panel, name in zip(panels, names, strict=True):
         for stratum, curve in table[table.parameter == name].groupby("stratum", sort=False):

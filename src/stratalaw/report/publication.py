@@ -16,7 +16,7 @@ from stratalaw.observations.coverage import coverage
 from stratalaw.study import Study
 
 TIMED_STAGES = ("checkpoints", *TIMED)
-TABLES = ("exponents.csv", "forms.csv", "verdicts.csv")
+TABLES = ("damage.csv", "exponents.csv", "forms.csv", "verdicts.csv")
 SIGNIFICANT = "%.6g"  # accuracies are shares of a thousand items
 
 
@@ -27,10 +27,10 @@ class PublicationError(StratalawError):
 def publish(study: Study, results: Results, folder: Path) -> None:
     """Write a study's tables and figures to a folder, which appears whole or not at all.
 
-    ``observations.csv``, ``exponents.csv``, ``forms.csv``, ``verdicts.csv``, ``figures/*.svg``; ``coverage.csv``: for
-    each model and stratum the variants that the study names and those that were observed; ``seconds.csv``: for each
-    variant the seconds of its jobs and the model's parameters; ``draws.csv``: the spread between draws of the
-    calibration set, where there are several. A ``README.md`` in the folder is kept.
+    ``observations.csv``, ``damage.csv``, ``exponents.csv``, ``forms.csv``, ``verdicts.csv``, ``figures/*.svg``;
+    ``coverage.csv``: for each model and stratum the variants that the study names and those that were observed;
+    ``seconds.csv``: for each variant the seconds of its jobs and the model's parameters; ``draws.csv``: the spread
+    between draws of the calibration set, where there are several. A ``README.md`` in the folder is kept.
 
     Raises:
         PublicationError: the study has not been run.

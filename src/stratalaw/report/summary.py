@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.holdout import BASELINES, EACH_SIZE
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.laws.tables import exponents_table
+from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
 from stratalaw.study import Study
@@ -20,21 +21,51 @@ from stratalaw.study.variants import BASELINE_BITS
 from stratalaw.units import readable_count
 
 
-def summarize(study: Study, observations: pd.DataFrame, analysis: Analysis) -> str:
-    """The summary of a study, as reStructuredText."""
+def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, analysis: Analysis) -> str:
+    """The summary of a study, as reStructuredText; ``damage``: its damage table."""
     about = describe_study(study)
     sizes = observations.groupby("model").n_params.first()
     answers = int(observations.n_items.sum())
     variants = observed_of_named(observations, int(about["variants"]))
     lines = [
-        "**Findings.** " + " ".join(findings(observations, analysis)),
-        f"**What was run.** {variants} GPTQ variants of {len(sizes)} models "
-        f"({about['models']}; {readable_count(sizes.min())} to {readable_count(sizes.max())} parameters) and their "
-        f"bf16 baselines: {about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
+        "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, analysis)]).strip(),
+        *damage_section(damage),
+        f"**What was run.** {variants} GPTQ variant{'' if variants == '1' else 's'} of {models_of(about, sizes)}: "
+        f"{about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
         f"calibration samples of {about['calibration_tokens']} tokens; {answers:,} items were answered "
         f"({about['benchmarks']}).",
         "**Accuracy** (%, mean over models and variants):",
         accuracy_table(observations),
+        *law_section(observations, analysis),
+        *(f"*Note:* {note}." for note in analysis.notes),
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def models_of(about: Mapping[str, str], sizes: pd.Series) -> str:
+    """The models of a study with their parameters, and their baselines, in words."""
+    smallest, largest = readable_count(sizes.min()), readable_count(sizes.max())
+    if len(sizes) == 1:
+        return f"1 model ({about['models']}; {smallest} parameters) and its bf16 baseline"
+    return f"{len(sizes)} models ({about['models']}; {smallest} to {largest} parameters) and their bf16 baselines"
+
+
+def damage_section(damage: pd.DataFrame) -> list[str]:
+    """Every variant beside its original, if they are few enough to be looked at one by one; all by bits otherwise."""
+    header, *rows = damage_rows(damage)
+    if not rows:
+        return []
+    if len(rows) > MOST_SHOWN:
+        where = f"Each of the {len(rows)} variants stands beside its original in the menu (Damage)."
+        return ["**Damage** by bits (points of accuracy, paired by item):", simple_table(rows_by_bits(damage)), where]
+    return ["**Damage** by stratum:", simple_table([header, *rows]), HOW_TO_READ]
+
+
+def law_section(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
+    """What was fitted, how well it predicts, and the claims; empty where there is no law."""
+    if not analysis.laws:
+        return []
+    return [
         "**The paper's law**, -ln(accuracy adjusted for chance) = A · N\\ :sup:`α` · (log2 B)\\ :sup:`β` · "
         "(log2 C)\\ :sup:`γ` · G\\ :sup:`δ`, fitted by least squares on the logarithms (95 % intervals, "
         "models and items resampled; one that contains zero cannot be told from no effect):",
@@ -43,9 +74,7 @@ def summarize(study: Study, observations: pd.DataFrame, analysis: Analysis) -> s
         "**Best on sizes that were held out in turn** (mean absolute error, points of adjusted accuracy): "
         f"{best_forms(analysis)}.",
         f"**The paper's claims**: {verdicts_sentence(analysis)}.",
-        *(f"*Note:* {note}." for note in analysis.notes),
     ]
-    return "\n\n".join(line for line in lines if line) + "\n"
 
 
 def observed_of_named(observations: pd.DataFrame, named: int) -> str:
@@ -84,7 +113,7 @@ def exponents_list(analysis: Analysis) -> str:
             for row in table[table.stratum == law.stratum].itertuples()
         )
         quality = f"adjusted R² {law.adjusted_r_squared:.3f} on {law.n_rows} rows, left out: {left_out(law)}"
-        lines.append(f"- {law.stratum}: {exponents}; {quality}")
+        lines.append(f"- {law.stratum}: {exponents or 'no factor varies'}; {quality}")
     return "\n".join(lines)
 
 
@@ -94,7 +123,7 @@ def best_forms(analysis: Analysis) -> str:
     if column not in analysis.forms:
         return "fewer than three sizes"
     parts = []
-    for stratum, table in analysis.forms.groupby("stratum", sort=False):
+    for stratum, table in analysis.forms.dropna(subset=column).groupby("stratum", sort=False):
         error = 100 * table.set_index("form")[column]
         baseline = error[[name.name for name in BASELINES]].min()
         parts.append(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +11,6 @@ from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
 from stratalaw.laws.tables import exponents_table
 from stratalaw.terminal.base import new_table
 
-if TYPE_CHECKING:
-    pass
-
 SHOWN_FORMS = 3
 VERDICT_STYLES = {"supported": "green", "contradicted": "red", "not decidable": "yellow"}
 
@@ -23,6 +18,13 @@ VERDICT_STYLES = {"supported": "green", "contradicted": "red", "not decidable": 
 def show_analysis(analysis: Analysis) -> None:
     """Print exponents, the best forms, verdicts and what a reader must know."""
     console = Console()
+    if analysis.laws:
+        _show_laws(console, analysis)
+    for note in [*analysis.notes, *dict.fromkeys(warning for law in analysis.laws for warning in law.warnings)]:
+        console.print(f"Note: {note}.")
+
+
+def _show_laws(console: Console, analysis: Analysis) -> None:
     console.print(table_of_exponents(analysis))
     for law in analysis.laws:
         left_out = ", ".join(f"{count} x {reason}" for reason, count in law.left_out.items()) or "nothing"
@@ -32,8 +34,6 @@ def show_analysis(analysis: Analysis) -> None:
     if f"{EACH_SIZE} mae" in analysis.forms:
         console.print(table_of_forms(analysis))
     console.print(table_of_verdicts(analysis))
-    for note in [*analysis.notes, *dict.fromkeys(warning for law in analysis.laws for warning in law.warnings)]:
-        console.print(f"Note: {note}.")
 
 
 def table_of_exponents(analysis: Analysis) -> Table:
@@ -74,7 +74,9 @@ def table_of_forms(analysis: Analysis) -> Table:
 def table_of_verdicts(analysis: Analysis) -> Table:
     """The paper's claims, each with its verdict."""
     table = new_table("The paper's claims", "claim", "verdict", "probability", "estimate (95 %)")
-    for row in analysis.verdicts.astype(object).where(analysis.verdicts.notna(), None).itertuples():
+    # A column is missing where no claim has a value in it.
+    verdicts = analysis.verdicts.reindex(columns=["text", "verdict", "probability", "estimate", "low", "high"])
+    for row in verdicts.astype(object).where(verdicts.notna(), None).itertuples():
         verdict = f"[{VERDICT_STYLES[row.verdict]}]{row.verdict}[/]"
         probability = "" if row.probability is None else f"{row.probability:.3f}"
         estimate = "" if row.estimate is None else f"{row.estimate:.3f} ({row.low:.3f} to {row.high:.3f})"

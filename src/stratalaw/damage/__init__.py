@@ -1,0 +1,1 @@
+"""What quantization costs: each variant beside its original, item by item."""

@@ -1,0 +1,58 @@
+"""Variants beside their originals, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from stratalaw.damage.table import ALL, GENERAL
+from stratalaw.terminal.base import new_table
+from stratalaw.units import readable_bytes
+
+SIGNIFICANT = 0.05
+
+
+def show_damage(damage: pd.DataFrame, metrics: Mapping[str, str]) -> None:
+    """Print each pair as a table: in general, by stratum and by benchmark; and how to read it."""
+    console = Console()
+    for (_, variant, original), rows in damage.groupby(["model", "variant", "original"], sort=False):
+        console.print(table_of_damage(rows, str(variant), str(original)))
+        if rows.bytes.notna().all() and rows.bytes_original.notna().all():
+            own, before = int(rows.bytes.iloc[0]), int(rows.bytes_original.iloc[0])
+            console.print(f"Weights: {readable_bytes(own)} of {readable_bytes(before)} ({100 * own / before:.0f} %).\n")
+    if metrics:
+        console.print("Scores: " + "; ".join(f"{task}: {metric}" for task, metric in metrics.items()) + ".")
+    console.print(
+        "Accuracy in %, difference in points with its 95 % interval, paired by item. Lost: right, then wrong; gained: "
+        "wrong, then right. p: McNemar's exact test, and adjusted by Holm. Seen: the smallest loss found with 80 % "
+        "power at p < 0.05."
+    )
+
+
+def table_of_damage(rows: pd.DataFrame, variant: str, original: str) -> Table:
+    """One pair; losses and gains that stay significant after the adjustment are coloured."""
+    columns = ("benchmark", "items", "before", "after", "difference", "lost", "gained", "p", "adjusted", "seen")
+    table = new_table(f"{variant} beside {original}", *columns)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows.to_dict("records"):
+        name = row["benchmark"] if row["benchmark"] != ALL else f"[bold]{row['stratum']}[/]"
+        low, high = 100 * row["low"], 100 * row["high"]
+        difference = f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+        if row["p_holm"] < SIGNIFICANT:
+            difference = f"[{'red' if row['difference'] < 0 else 'green'}]{difference}[/]"
+        accuracies = (f"{100 * row['accuracy_original']:.1f}", f"{100 * row['accuracy']:.1f}")
+        counts, p = (str(row["lost"]), str(row["gained"])), map(readable_p, (row["p"], row["p_holm"]))
+        seen = "none" if pd.isna(row["detectable_loss"]) else f"{100 * row['detectable_loss']:.1f}"
+        table.add_row(name, str(row["n_items"]), *accuracies, difference, *counts, *p, seen)
+        if row["stratum"] == GENERAL:
+            table.add_section()
+    return table
+
+
+def readable_p(p: float) -> str:
+    """A probability as text; none is nothing."""
+    return "<1e-99" if p < 1e-99 else f"{p:.2g}"

@@ -1,0 +1,68 @@
+"""What a report says of damage first: a sentence, and the variants beside their originals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from stratalaw.damage.table import damage_of_study
+from stratalaw.report.damage import damage_rows, damage_sentence, overall, rows_by_bits
+
+KEPT = {"bf16": 1.0, "w8-g128-c8-s0": 1.0, "w4-g128-c8-s0": 0.9, "w3-g128-c8-s0": 0.5}  # of the right answers
+
+
+def damage_of(
+    variants: Sequence[str], model: str = "r2", strata: Sequence[str] = ("memorization", "reasoning")
+) -> pd.DataFrame:
+    """A damage table of 400 items a stratum, of which the original has two thirds right."""
+    right = np.arange(400) % 3 > 0
+    tables = []
+    for stratum in strata:
+        for variant in ("bf16", *variants):
+            kept = np.random.default_rng(len(variant)).random(400) < KEPT[variant]
+            scores = {"document": range(400), "score": (right & kept).astype(float)}
+            about = {"model": model, "variant": variant, "stratum": stratum, "task": f"{stratum} task"}
+            tables.append(pd.DataFrame(scores).assign(**about))
+    return damage_of_study(pd.concat(tables), {(model, "bf16"): 2_000_000, (model, "w4-g128-c8-s0"): 600_000})
+
+
+def test_the_sentence_counts_what_loses_by_bits():
+    damage = damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0", "w3-g128-c8-s0"])
+    sentence = damage_sentence(damage)
+    assert sentence.startswith(
+        "Variants that lose more than the noise of the items (p < 0.05, Holm): 0 of 1 at 8 bits, 1 of 1 at 4 "
+    )
+    seen = 100 * overall(damage).detectable_loss
+    assert seen.nunique() == 1 and sentence.endswith(
+        f"the smallest loss that would have been seen is {seen.iloc[0]:.1f} points."
+    )
+
+
+def test_every_variant_is_shown_by_stratum_with_flips_and_memory():
+    damage = damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0"])
+    header, same, worse = damage_rows(damage)
+    assert header == ["variant", "general", "memorization", "reasoning", "lost", "gained", "seen", "memory"]
+    assert same[0] == "r2 w8-g128-c8-s0" and same[4:6] == ["0", "0"] and same[-1] == "unknown"
+    assert not same[1].startswith("**") and worse[1].startswith("**-") and worse[-1] == "600 kB of 2 MB"
+    lost = damage[(damage.variant == "w4-g128-c8-s0") & (damage.stratum == "general")].lost.iloc[0]
+    assert worse[4] == str(lost)
+
+
+def test_a_study_of_one_stratum_has_it_in_place_of_the_mean():
+    damage = damage_of(["w3-g128-c8-s0"], strata=["reasoning"])
+    assert damage_rows(damage)[0][:2] == ["variant", "reasoning"]
+    assert "1 of 1 at 3 bits" in damage_sentence(damage)
+
+
+def test_many_variants_are_shown_by_bits():
+    damage = pd.concat([damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0"], model) for model in ("r2", "r4")])
+    header, eight, four = rows_by_bits(damage)
+    assert header[:3] == ["bits", "variants", "that lose"]
+    assert eight == ["8", "2", "0", "+0.0", "+0.0", "+0.0", "0"] and four[:3] == ["4", "2", "2"]
+    own = overall(damage)[lambda rows: rows.variant == "w4-g128-c8-s0"]
+    assert four[3] == f"{100 * own.difference.mean():+.1f}"
+    assert four[6] == f"{1000 * own.lost.sum() / own.n_items.sum():.0f}"
+
+
+def test_without_variants_nothing_is_said():
+    assert damage_sentence(damage_of([])) == "" and len(damage_rows(damage_of([]))) == 1

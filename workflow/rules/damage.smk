@@ -1,0 +1,24 @@
+rule damage:
+    "Each variant beside its original, paired by item: accuracy, flips, how sure the difference is, memory."
+    input:
+        items_parquet=rules.observations.output.items_parquet,
+        models=[RESULTS.model(model) for model in OBSERVED.model.unique()],
+    output:
+        damage=report(
+            of_study("damage.csv"),
+            caption="../report/damage.rst",
+            category="Damage",
+            labels={"what": "each variant beside its original", "form": "table"},
+        ),
+        captions=captions("damage"),
+    log:
+        RESULTS.log("damage", STUDY.name),
+    benchmark:
+        RESULTS.timing("damage", STUDY.name)
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    script:
+        "../scripts/measure_damage.py"
