@@ -220,7 +220,10 @@ def test_a_model_with_a_sliding_window_is_scored_one_by_one_with_a_warning(caplo
     contexts, continuations = [list(range(20))] * 2, [[1, 2], [3]]
     with caplog.at_level("WARNING"):
         found = shared.log_likelihoods(model, contexts, continuations, tokens_per_batch=64, max_length=50)
-    assert "requests are scored one by one: Qwen2ForCausalLM has layers that do not attend to all tokens" in caplog.text
+    assert (
+        "every request runs as a row by itself: Qwen2ForCausalLM has layers that do not attend to all tokens"
+        in caplog.text
+    )
     expected = plain.log_likelihoods(model, contexts, continuations, tokens_per_batch=64, max_length=50)
     np.testing.assert_array_equal(found.total, expected.total)
 
