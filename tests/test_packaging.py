@@ -12,6 +12,7 @@ import zipfile
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -151,6 +152,17 @@ def test_laws_are_shown_and_planned_with_in_the_light_installation(light, laws, 
     done = run(light / "stratalaw", *(str(argument).format(laws=laws) for argument in arguments))
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+
+
+def test_variants_are_compared_in_the_light_installation(light, tmp_path):
+    folders = [tmp_path / "scores" / "small" / name for name in ("bf16", "w3-g128-c32-s0")]
+    for folder, period in zip(folders, (3, 4), strict=True):
+        folder.mkdir(parents=True)
+        rows = [{"task": "arc_easy", "document": i, "score": float(i % period > 0)} for i in range(200)]
+        pd.DataFrame(rows).to_parquet(folder / "reasoning.parquet")
+    done = run(light / "stratalaw", "compare", *folders)
+    assert done.returncode == 0, done.stderr
+    assert "arc_easy" in done.stdout or "reasoning" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["pin", "preflight", "cost", "resume"])
