@@ -29,7 +29,8 @@ tags: [qwen3, synthetic, scaling-laws, quantization]
 A Qwen3 model with {parameters:,} non-embedding parameters ({layers} layer(s) of width {width}, intermediate size
 {intermediate_size}, 4 heads, tied embeddings, {vocabulary} words), trained on a synthetic world in which memorization,
 application and reasoning can be told apart exactly. It serves to measure what quantization does to each; it is of no
-other use. The world, the training and the benchmarks are described in `docs/explanation/ladder.md` of the stratalaw repository.
+other use. The world, the training and the benchmarks are described in the repository of stratalaw, on the page
+`docs/explanation/ladder.md`.
 
 - **Data**: the synthetic world of `ladder/world.py`, world seed 0; no other text.
 - **Training**: {tokens:,} tokens with padding in {steps:,} steps of {tokens_per_step:,}; AdamW, peak learning rate
