@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stratalaw.laws import read_observations, stratum_accuracies
 from stratalaw.laws.fit import fit_law
 from stratalaw.laws.forms import PAPER_LAW
-from stratalaw.laws.rows import read_observations, reasons_to_leave_out, stratum_accuracies
+from stratalaw.laws.rows import reasons_to_leave_out
 from stratalaw.planning.selection import designs_of, random_subset, select
 
 SHARES = (0.1, 0.2, 0.3, 0.5)

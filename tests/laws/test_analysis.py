@@ -11,8 +11,8 @@ from stratalaw.cli import app
 from stratalaw.laws import form_named
 from stratalaw.laws.analysis import Analysis, analyse
 from stratalaw.laws.published import EXPONENTS
-from stratalaw.laws.rows import check_observations
 from stratalaw.laws.simulation import grid, simulate
+from stratalaw.laws.table import check_observations
 from stratalaw.report.folder import write_report
 
 STRATA = ("memorization", "application", "reasoning")

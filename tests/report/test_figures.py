@@ -9,7 +9,7 @@ from stratalaw.laws import form_named
 from stratalaw.laws.analysis import analyse
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.simulation import grid, simulate
-from stratalaw.report.figures import draw_laws, draw_observations, reference_variants, save
+from stratalaw.report.figures import plot_laws, plot_observations, reference_variants, save
 
 STRATA = ("memorization", "application", "reasoning")
 
@@ -29,7 +29,7 @@ def observations() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def figures(observations) -> dict:
-    return draw_observations(observations) | draw_laws(observations, analyse(observations, resamples=100))
+    return plot_observations(observations) | plot_laws(observations, analyse(observations, resamples=100))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -74,6 +74,6 @@ def test_published_exponents_stand_beside_ours(figures):
 
 def test_the_same_figure_is_the_same_file(observations, tmp_path):
     for name in ("one.svg", "two.svg"):
-        save(draw_observations(observations)["accuracy"], tmp_path / name)
+        save(plot_observations(observations)["accuracy"], tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.svg").stat().st_size > 10_000
