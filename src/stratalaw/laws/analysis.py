@@ -312,8 +312,8 @@ def _notes(accuracies: pd.DataFrame, items: pd.DataFrame | None, laws: Sequence[
     others = methods[methods.str.upper() != fitted_method(accuracies).upper()]
     if len(others):
         notes.append(
-            f"laws are fitted to rows of {fitted_method(accuracies)}; those of {', '.join(sorted(others.unique()))} are "
-            "left out"
+            f"laws are fitted to rows of {fitted_method(accuracies)}; those of {', '.join(sorted(others.unique()))} "
+            "are left out"
         )
     if models < FEW_MODELS:
         notes.append(

@@ -88,7 +88,7 @@ def most(exponent: str, stratum: str, sign: int) -> Callable[[Panel], list[Margi
 
 
 def application_depends_most_on_size(panel: Panel) -> list[Margin]:
-    """By how much the loss of application falls faster with size (the paper's alpha) than that of each other stratum."""
+    """By how much the loss of application falls faster with size (the paper's alpha) than that of the others."""
     own = _level(panel, APPLICATION)
     others = [name for name in STRATA if name != APPLICATION]
     return [Margin(f"{name} - {APPLICATION}", _level(panel, name) - own, over_size=True) for name in others]
@@ -114,7 +114,7 @@ def memorization_is_most_sensitive(panel: Panel) -> list[Margin]:
 
 
 def steeper_at_low_bits(factor: str, other: str, sign: int) -> Callable[[Panel], list[Margin]]:
-    """By how much an effect (points per doubling) is larger at the lowest fitted bits than at the highest that show it."""
+    """By how much an effect (points per doubling) is larger at the lowest bits than at the highest that show it."""
 
     def margins(panel: Panel) -> list[Margin]:
         table = panel.tables[overall(panel)]
@@ -176,8 +176,8 @@ def two_bits_are_a_phase(panel: Panel) -> list[Margin]:
 
 
 def returns_diminish(panel: Panel) -> list[Margin]:
-    """Gain per doubling between the two smallest calibration sizes minus that between the two largest, all else the same,
-    below 8 bits."""
+    """Gain per doubling between the two smallest calibration sizes minus that between the two largest, all else the
+    same, below 8 bits."""
     stratum, models = overall(panel), panel.models.model
     table = panel.tables[stratum]
     low = (table.bits > 2) & (table.bits < HIGH_BITS)

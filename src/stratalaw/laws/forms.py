@@ -167,8 +167,8 @@ class Form:
             return accuracy, -accuracy[..., None] * jacobian
 
     def javascript(self, fitted: np.ndarray) -> str:
-        """The loss as a JavaScript expression of the factors, without that of the model's own original, and of S, by how
-        much ln A of the model's family differs from the families' mean."""
+        """The loss as a JavaScript expression of the factors, without that of the model's own original, and of S, by
+        how much ln A of the model's family differs from the families' mean."""
         shared = self.unpooled()
         symbols, loss = shared._fitted
         values = dict(zip(symbols, map(float, fitted[: len(symbols)]), strict=True))
@@ -249,7 +249,7 @@ DAMAGE = f"A * N**alpha * exp(-c*({{bits}} - {BITS_ORIGIN})) * (C/32)**gamma * (
 DAMAGE_PARAMETERS = (
     positive("A", 0.3, 0.05, 1.0),
     real("alpha", 0.0, -0.3, factor="N"),
-    # A bit more halves the rounding error and quarters its square; where only one width does damage, nothing else tells.
+    # A bit halves the rounding error and quarters its square; where only one width does damage, nothing else tells.
     Parameter("c", (1.2, 0.7), factor="B", prior=(float(np.log(4)), 0.5)),
     real("gamma", 0.0, -0.1, factor="C"),
     real("delta", 0.3, 0.0, factor="G"),

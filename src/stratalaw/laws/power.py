@@ -103,8 +103,8 @@ def _times_more(spread: float, part: float, largest: float) -> float:
 
 
 def draw_error(claim: str, margin: str, panel: Panel) -> tuple[float, int]:
-    """Standard deviation that the draws of the calibration set give a margin of one model, and how many draws there are;
-    not a number where there is one."""
+    """Standard deviation that the draws of the calibration set give a margin of one model, and how many draws there
+    are; not a number where there is one."""
     seeds = sorted({seed for table in panel.tables.values() for seed in _seeds(table)})
     if len(seeds) < 2:
         return math.nan, 1

@@ -64,9 +64,9 @@ def check_observations(table: pd.DataFrame) -> pd.DataFrame:
     method, group_size, calibration_size, calibration_seed, effective_bits, n_items, stderr``.
 
     Raises:
-        TableError: a needed column is missing or a name padded; there is no row; a value is impossible; a name is blank,
-            padded, or differs from another only in case; a model has several sizes, families or fates, a variant several
-            settings; a stratum is a composite; a row occurs twice.
+        TableError: a needed column is missing or a name padded; there is no row; a value is impossible; a name is
+            blank, padded, or differs from another only in case; a model has several sizes or families, or is held out
+            in part; a variant has several settings; a stratum is a composite; a row occurs twice.
     """
     _check_header(table)
     table = table.reset_index(drop=True)
@@ -165,7 +165,7 @@ def _check_strata(strata: pd.Series) -> None:
         row = int(np.flatnonzero(codes == place)[0]) + 1
         if lowered[place] in (GENERAL, UTILIZATION):
             raise TableError(
-                f"row {row}, column stratum: {name} is a mean over strata, which the fit takes itself; leave its rows out"
+                f"row {row}, column stratum: {name} is a mean over strata, which the fit takes itself; drop its rows"
             )
         first = lowered.index(lowered[place])
         if first != place:
@@ -183,8 +183,8 @@ def _check_is_one(table: pd.DataFrame, of: list[str], column: str) -> None:
         row = int(np.flatnonzero(differs)[0])
         who = " ".join(str(table[name][row]) for name in of[:2])
         raise TableError(
-            f"row {row + 1}, column {column}: {who} has {_readable(values[row])} here and {_readable(other[row])} in row "
-            f"{first[row] + 1}; one {'model' if len(of) == 1 else 'variant'} has one"
+            f"row {row + 1}, column {column}: {who} has {_readable(values[row])} here and {_readable(other[row])} in "
+            f"row {first[row] + 1}; one {'model' if len(of) == 1 else 'variant'} has one"
         )
 
 

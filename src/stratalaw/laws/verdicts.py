@@ -29,14 +29,14 @@ HOLDS, FAILS = "holds", "fails"
 ALL_CLAIMS = (*CLAIMS, STRATA_DIFFER)
 HOW_JUDGED = (
     "The paper's claims as hypotheses on margins that are positive where a claim holds. ``estimate``, ``low`` and "
-    "``high``: mean over models (or slope over their sizes) of the margin that is least sure, with Student's t interval "
-    "(95 %); ``p_value``: one-sided, by t over one estimate for each model (Ibragimov and Müller, 2010), the largest "
+    "``high``: mean over models (or slope over their sizes) of the margin that is least sure, with Student's t "
+    "interval (95 %); ``p_value``: one-sided, by t over one estimate for each model (Ibragimov and Müller, 2010), the largest "
     "over the margins of a claim; ``p_adjusted``: Holm's over the claims that this table can test. ``verdict``, for "
     f"models like these: ``{SUPPORTED}`` or ``{CONTRADICTED}`` where the adjusted p-value of that direction is at most "
     f"{LEVEL:g}; ``{NEGLIGIBLE}`` where two one-sided tests show every margin to be smaller than ``negligible``, which "
     f"is ours; else ``{UNDECIDED}``; ``{UNTESTABLE}`` for the ``reason``. ``these_models``: whether the claim holds on "
-    "average of the models measured, with items alone as noise (``p_items``, Holm's too); ``agree`` of ``models`` models have "
-    f"every margin positive. Fewer than {MIN_MODELS} models decide nothing for models like these. "
+    "average of the models measured, with items alone as noise (``p_items``, Holm's too); ``agree`` of ``models`` "
+    f"models have every margin positive. Fewer than {MIN_MODELS} models decide nothing for models like these. "
     "``p_families``: the same test with one value for each family."
 )
 

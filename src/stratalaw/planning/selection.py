@@ -145,7 +145,7 @@ def _cross(candidates: pd.DataFrame, own: np.ndarray) -> np.ndarray:
     for width in varied[:1] + varied[1:][-1:]:
         there = own & (bits == width)
         groups, sizes = np.unique(group[there]), np.unique(samples[there])
-        # At the largest group, where calibration and bits do most; with the smallest calibration set, for the same reason.
+        # At the largest group and the smallest calibration set, where the other factors do most.
         at_group, at_samples = there & (group == groups[-1]), there & (samples == sizes[0])
         chosen |= at_samples & np.isin(group, groups[[0, -1]])
         chosen |= at_group & np.isin(samples, [*sizes[:2], *sizes[-2:]])

@@ -142,7 +142,7 @@ def residuals_against_factors(observations: pd.DataFrame, laws: Sequence[LawFit]
 
 
 def exponents_beside_published(analysis: Analysis) -> Figure:
-    """Each exponent of the paper's law by stratum, with t intervals over models (95 %); diamonds are the paper's values."""
+    """Each exponent of the paper's law by stratum, with t intervals over models (95 %); diamonds: the paper's."""
     table = exponents_table(analysis)
     table = table[table.scale == ACCURACY]
     names = [name for name in EXPONENT_NAMES if name in set(table.exponent)]

@@ -109,8 +109,8 @@ def damage_lines(analysis: Analysis) -> list[str]:
         for stratum, rows in table.groupby("stratum", sort=False)
     ]
     return [
-        "**The damage alone**, D = -ln(a / a\\ :sub:`bf16`), ln D linear in ln N (α), bits (-c), ln C (γ) and ln G (δ), "
-        "with the same intervals:",
+        "**The damage alone**, D = -ln(a / a\\ :sub:`bf16`), ln D linear in ln N (α), bits (-c), ln C (γ) and ln G "
+        "(δ), with the same intervals:",
         "\n".join(lines),
     ]
 
