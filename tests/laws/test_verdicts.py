@@ -35,7 +35,12 @@ LIKE_THE_PAPER = {
 
 
 def study(
-    strata: dict[str, dict[str, float]], models: int = 6, spread: float = 0.02, seed: int = 0, settings=SETTINGS
+    strata: dict[str, dict[str, float]],
+    models: int = 6,
+    spread: float = 0.02,
+    seed: int = 0,
+    settings=SETTINGS,
+    noise: float = 0.004,
 ) -> Panel:
     """Models whose exponents scatter around those of their strata, and whose originals follow alpha."""
     rng = np.random.default_rng(seed)
@@ -49,6 +54,7 @@ def study(
             damage = 0.25 * np.exp(-own["c"] * (table.bits - 3)) * (table.calibration_size / 32) ** own["gamma"]
             damage *= (table.group_size / 64) ** own["delta"]
             table = table.assign(accuracy=original * np.exp(-damage))
+            table["accuracy"] = (table.accuracy + noise * rng.normal(size=len(table))).clip(0, 1)
             table.loc[len(table)] = [16, np.nan, np.nan, original]
             parts.append(table.assign(model=f"m{place}", n_params=size, stratum=stratum))
     observed = pd.concat(parts, ignore_index=True).assign(chance=0.0, n_items=4000)
@@ -60,7 +66,7 @@ def verdicts(panel: Panel) -> pd.Series:
 
 
 def test_exponents_of_models_are_those_that_they_were_made_with():
-    panel = study(LIKE_THE_PAPER, spread=0.0)
+    panel = study(LIKE_THE_PAPER, spread=0.0, noise=0.0)
     for stratum, values in LIKE_THE_PAPER.items():
         for name, found in exponents_of_models(panel, stratum, DAMAGE).items():
             np.testing.assert_allclose(found, values[name], atol=1e-4)

@@ -10,7 +10,7 @@ direction. A claim that is not decided may still be known to be of no size that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -30,14 +30,14 @@ ALL_CLAIMS = (*CLAIMS, STRATA_DIFFER)
 HOW_JUDGED = (
     "The paper's claims as hypotheses on margins that are positive where a claim holds. ``estimate``, ``low`` and "
     "``high``: mean over models (or slope over their sizes) of the margin that is least sure, with Student's t "
-    "interval (95 %); ``p_value``: one-sided, by t over one estimate for each model (Ibragimov and Müller, 2010), the largest "
-    "over the margins of a claim; ``p_adjusted``: Holm's over the claims that this table can test. ``verdict``, for "
-    f"models like these: ``{SUPPORTED}`` or ``{CONTRADICTED}`` where the adjusted p-value of that direction is at most "
-    f"{LEVEL:g}; ``{NEGLIGIBLE}`` where two one-sided tests show every margin to be smaller than ``negligible``, which "
-    f"is ours; else ``{UNDECIDED}``; ``{UNTESTABLE}`` for the ``reason``. ``these_models``: whether the claim holds on "
-    "average of the models measured, with items alone as noise (``p_items``, Holm's too); ``agree`` of ``models`` "
-    f"models have every margin positive. Fewer than {MIN_MODELS} models decide nothing for models like these. "
-    "``p_families``: the same test with one value for each family."
+    "interval (95 %); ``p_value``: one-sided, by t over one estimate for each model (Ibragimov and Müller, 2010), "
+    "the largest over the margins of a claim; ``p_adjusted``: Holm's over the claims that this table can test. "
+    f"``verdict``, for models like these: ``{SUPPORTED}`` or ``{CONTRADICTED}`` where the adjusted p-value of that "
+    f"direction is at most {LEVEL:g}; ``{NEGLIGIBLE}`` where two one-sided tests show every margin to be smaller than "
+    f"``negligible``, which is ours; else ``{UNDECIDED}``; ``{UNTESTABLE}`` for the ``reason``. ``these_models``: "
+    "whether the claim holds on average of the models measured, with items alone as noise (``p_items``, Holm's too); "
+    f"``agree`` of ``models`` models have every margin positive. Fewer than {MIN_MODELS} models decide nothing for "
+    "models like these. ``p_families``: the same test with one value for each family."
 )
 
 
@@ -99,14 +99,24 @@ def estimate_of(margin: Margin, models: pd.DataFrame, draw: int = 0) -> Estimate
     return mean_over_models(values)
 
 
-def tested(claim: Claim, panel: Panel) -> Tested:
-    """Test one claim on the observed accuracies.
+def margins_of(panel: Panel, claims: Sequence[Claim] = ALL_CLAIMS) -> tuple[dict[str, list[Margin]], dict[str, str]]:
+    """The margins of each claim that the table has, and of the others why it has none."""
+    margins, reasons = {}, {}
+    for claim in claims:
+        try:
+            margins[claim.name] = claim.margins(panel)
+        except NotTestable as error:
+            reasons[claim.name] = str(error)
+    return margins, reasons
+
+
+def tested(claim: Claim, margins: list[Margin], models: pd.DataFrame, draw: int = 0) -> Tested:
+    """Test one claim on one draw of its margins.
 
     Raises:
-        NotTestable: the table has no such margins, or too few models have them.
+        NotTestable: too few models have them.
     """
-    margins, models = claim.margins(panel), panel.models
-    estimates = [estimate_of(margin, models) for margin in margins]
+    estimates = [estimate_of(margin, models, draw) for margin in margins]
     if any(estimate.freedom < 1 or not np.isfinite(estimate.stderr) for estimate in estimates):
         raise NotTestable("fewer than two models can tell")
     count = len(estimates)
@@ -129,25 +139,36 @@ def judge(panel: Panel, noise: Panel | None = None, claims: Sequence[Claim] = AL
         noise: the same with resampled items; without it nothing is said of these models alone.
         claims: those to judge.
     """
+    margins, reasons = margins_of(panel, claims)
+    noisy = {} if noise is None else {claim.name: claim.margins(noise) for claim in claims if claim.name in margins}
+    return judge_margins(margins, reasons, panel.models, noisy, claims)
+
+
+def judge_margins(
+    margins: Mapping[str, list[Margin]],
+    reasons: Mapping[str, str],
+    models: pd.DataFrame,
+    noisy: Mapping[str, list[Margin]],
+    claims: Sequence[Claim] = ALL_CLAIMS,
+    draw: int = 0,
+) -> list[Verdict]:
+    """The verdict on each claim from one draw of its margins; ``noisy``: the margins with resampled items, or none."""
     tests: dict[str, Tested] = {}
-    reasons: dict[str, str] = {}
-    for claim in claims:
+    reasons = dict(reasons)
+    for claim in (claim for claim in claims if claim.name in margins):
         try:
-            tests[claim.name] = tested(claim, panel)
+            tests[claim.name] = tested(claim, margins[claim.name], models, draw)
         except NotTestable as error:
             reasons[claim.name] = str(error)
-    models = panel.models
     enough = len(models) >= MIN_MODELS
     p_for = _holm([test.p_for for test in tests.values()])
     p_against = _holm([test.p_against for test in tests.values()])
     p_negligible = _holm([test.p_negligible for test in tests.values()])
-    items = {name: _items(test, noise) for name, test in tests.items()} if noise is not None else {}
+    items = {name: _items(test, noisy[name], models, draw) for name, test in tests.items() if name in noisy}
     p_items = dict(zip(items, _holm([p for p, _, _ in items.values()]), strict=True))
     p_fails = dict(zip(items, _holm([p for _, p, _ in items.values()]), strict=True))
     found: dict[str, Verdict] = {}
     for place, (name, test) in enumerate(tests.items()):
-        hangs_on = test.margins[test.least_sure]
-        estimate = test.estimates[test.least_sure]
         verdict = UNDECIDED
         if enough and p_for[place] <= LEVEL:
             verdict = SUPPORTED
@@ -155,28 +176,28 @@ def judge(panel: Panel, noise: Panel | None = None, claims: Sequence[Claim] = AL
             verdict = CONTRADICTED
         elif enough and p_negligible[place] <= LEVEL:
             verdict = NEGLIGIBLE
-        low, high = estimate.interval()
-        positive = np.array([margin.values[0] for margin in test.margins if not margin.over_size])
-        known = np.isfinite(positive).all(0) if len(positive) else np.isfinite(hangs_on.values[0])
         these = UNTESTABLE
         if name in items:
             these = HOLDS if p_items[name] <= LEVEL else FAILS if p_fails[name] <= LEVEL else UNDECIDED
-        families, p_families = _over_families(test, models)
+        estimate = test.estimates[test.least_sure]
+        low, high = estimate.interval()
+        count, agree = _agreement(test, draw)
+        families, p_families = _over_families(test, models, draw)
         found[name] = Verdict(
             claim=name,
             text=test.claim.text,
             unit=test.claim.unit,
             verdict=verdict,
             reason="" if enough else f"fewer than {MIN_MODELS} models",
-            margin=hangs_on.name,
+            margin=test.margins[test.least_sure].name,
             estimate=estimate.value,
             low=low,
             high=high,
             p_value=test.p_for,
             p_adjusted=p_for[place],
             p_against=p_against[place],
-            models=int(known.sum()),
-            agree=float((positive[:, known] > 0).all(0).sum()) if len(positive) else float("nan"),
+            models=count,
+            agree=agree,
             these_models=these,
             p_items=p_items.get(name, float("nan")),
             negligible=test.claim.negligible,
@@ -192,6 +213,15 @@ def judge(panel: Panel, noise: Panel | None = None, claims: Sequence[Claim] = AL
     return [found[claim.name] for claim in claims]
 
 
+def _agreement(test: Tested, draw: int) -> tuple[int, float]:
+    """How many models can tell, and how many of them have every margin positive (slopes over sizes have none)."""
+    each = np.array([margin.values[draw] for margin in test.margins if not margin.over_size])
+    if not len(each):
+        return int(np.isfinite(test.margins[test.least_sure].values[draw]).sum()), float("nan")
+    known = np.isfinite(each).all(0)
+    return int(known.sum()), float((each[:, known] > 0).all(0).sum())
+
+
 def _holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values."""
     if not len(p_values):
@@ -199,19 +229,18 @@ def _holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(np.nan_to_num(p_values, nan=1.0), LEVEL, method="holm")[1]]
 
 
-def _items(test: Tested, noise: Panel) -> tuple[float, float, float]:
+def _items(test: Tested, noisy: Sequence[Margin], models: pd.DataFrame, draw: int) -> tuple[float, float, float]:
     """One-sided p-values for and against the claim of these models, with items as the only noise, and the standard
     deviation that items give the least sure margin of one model (of a slope: its standard error's equivalent)."""
-    margins, models = test.claim.margins(noise), noise.models
-    by_name = {margin.name: margin for margin in margins}
+    by_name = {margin.name: margin for margin in noisy}
     scores, errors = [], []
     for margin, estimate in zip(test.margins, test.estimates, strict=True):
         drawn = by_name[margin.name].values
         if margin.over_size:
-            values = np.array([estimate_of(by_name[margin.name], models, draw).value for draw in range(len(drawn))])
-            own = np.full(1, np.nanstd(values) * np.sqrt(np.isfinite(margin.values[0]).sum()))
+            values = np.array([estimate_of(by_name[margin.name], models, one).value for one in range(len(drawn))])
+            own = np.full(1, np.nanstd(values) * np.sqrt(np.isfinite(margin.values[draw]).sum()))
         else:
-            usable = np.isfinite(margin.values[0])
+            usable = np.isfinite(margin.values[draw])
             own = np.nanstd(drawn[:, usable], axis=0)
             values = np.nanmean(drawn[:, usable], axis=1)
         error = float(np.nanstd(values))
@@ -224,11 +253,11 @@ def _items(test: Tested, noise: Panel) -> tuple[float, float, float]:
     return float(stats.norm.sf(min(scores))), against, item_error
 
 
-def _over_families(test: Tested, models: pd.DataFrame) -> tuple[int, float]:
+def _over_families(test: Tested, models: pd.DataFrame, draw: int) -> tuple[int, float]:
     """How many families can tell, and the p-value with one value for each; margins of sizes are left to the models."""
     if test.claim is STRATA_DIFFER or any(margin.over_size for margin in test.margins):
         return 0, float("nan")
-    means = [pd.Series(margin.values[0]).groupby(models.family.to_numpy()).mean() for margin in test.margins]
+    means = [pd.Series(margin.values[draw]).groupby(models.family.to_numpy()).mean() for margin in test.margins]
     count = min(int(part.notna().sum()) for part in means)
     if count < 2:
         return count, float("nan")
