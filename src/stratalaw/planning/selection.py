@@ -5,7 +5,7 @@ as it can be, its logarithm summed over the strata. What a row tells of ln(-ln a
 law expects of it: near 0 and 1 the logarithm is noisy.
 
 Exponents are not all: claims rest on contrasts within models, all else the same (``laws.claims``), which a design for
-exponents alone may not hold. A skeleton that keeps them estimable is bought first, for as many models as half of the
+exponents alone may not hold. A skeleton that keeps them estimable is bought first, for as many models as the
 budget allows.
 """
 
@@ -28,7 +28,7 @@ from stratalaw.study import Study
 
 # Keeps the first determinants from being zero; in units of a row's information it is nothing.
 RIDGE = 1e-6
-SKELETON_SHARE = 0.5  # of the budget, at most
+SKELETON_SHARE = 0.9  # of the budget, at most
 EXTREME = 0.02  # adjusted accuracies are taken to be no nearer to 0 and 1
 
 
@@ -115,11 +115,12 @@ def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
 
 
 def skeleton(candidates: pd.DataFrame, budget: float) -> np.ndarray:
-    """The variants that keep every claim estimable in as many models as half of the budget buys, as a mask.
+    """The variants that keep every claim estimable in as many models as the budget buys, as a mask.
 
     For each model, at the lowest and the highest bits that vary the factors: the extreme group sizes with the same
-    calibration set, and the two smallest and two largest calibration sizes with the same groups. None where the budget
-    does not buy two models: a claim on models needs two.
+    calibration set, and the extreme calibration sizes (at the lowest bits the two smallest and the two largest) with
+    the same groups. The models that cost least come first, and a tenth of the budget is left for the rest. None where
+    the budget does not buy two models: a claim on models needs two.
     """
     chosen, left, bought = np.zeros(len(candidates), dtype=bool), budget * SKELETON_SHARE, 0
     crosses = [_cross(candidates, (candidates.model == model).to_numpy()) for model in candidates.model.unique()]
@@ -142,13 +143,13 @@ def _cross(candidates: pd.DataFrame, own: np.ndarray) -> np.ndarray:
         if max(np.ptp(group[own & (bits == width)]), np.ptp(samples[own & (bits == width)])) > 0
     ]
     chosen = np.zeros(len(candidates), dtype=bool)
-    for width in varied[:1] + varied[1:][-1:]:
+    for place, width in enumerate(varied[:1] + varied[1:][-1:]):
         there = own & (bits == width)
         groups, sizes = np.unique(group[there]), np.unique(samples[there])
         # At the largest group and the smallest calibration set, where the other factors do most.
         at_group, at_samples = there & (group == groups[-1]), there & (samples == sizes[0])
         chosen |= at_samples & np.isin(group, groups[[0, -1]])
-        chosen |= at_group & np.isin(samples, [*sizes[:2], *sizes[-2:]])
+        chosen |= at_group & np.isin(samples, [*sizes[:2], *sizes[-2:]] if place == 0 else sizes[[0, -1]])
     return chosen
 
 
