@@ -144,6 +144,20 @@ def fit(
 
 
 @app.command()
+def power(
+    table: Annotated[Path, typer.Argument(help="Observations, as CSV or parquet.", exists=True, dir_okay=False)],
+    holdout: Annotated[list[str] | None, typer.Option(help="Model to leave out (repeatable).")] = None,
+) -> None:
+    """Show what would decide the paper's claims that a table leaves open: more models, items, or calibration draws."""
+    from stratalaw.laws.analysis import judge_table
+    from stratalaw.terminal.analysis import show_power
+
+    with _one_line_errors():
+        verdicts, needs = judge_table(table, holdout or [])
+    show_power(verdicts, needs)
+
+
+@app.command()
 def show(laws: Annotated[Path, typer.Argument(help="The laws.json of a study.", exists=True, dir_okay=False)]) -> None:
     """Show the laws of a study: exponents, forms and verdicts."""
     from stratalaw.laws.analysis import Analysis
@@ -192,15 +206,19 @@ def predict(
     group_size: Annotated[int, typer.Option(min=1, help="Input features that share a scale.")] = 128,
     calibration_size: Annotated[int, typer.Option(min=2, help="Number of calibration samples.")] = 128,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the prediction interval.")] = 0.95,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="Accuracy of the unquantized model in a stratum, e.g. reasoning=.62 (repeatable)."),
+    ] = None,
 ) -> None:
-    """Predict the accuracy of a variant in each stratum, with its interval."""
+    """Predict the accuracy of a variant in each stratum, with its interval; what was measured is shown as measured."""
     from stratalaw.planning.prediction import predict
     from stratalaw.study.variants import Quantization
     from stratalaw.terminal.planning import show_predictions
 
     variant = Quantization(bits, group_size, calibration_size, 0)
     with _one_line_errors():
-        predicted = predict(_read_laws(laws), n_params, [variant], level)
+        predicted = predict(_read_laws(laws), n_params, [variant], level, _pairs(baseline))
     show_predictions(predicted, f"{n_params:.3g} parameters, {variant.name}", level)
 
 
@@ -263,9 +281,9 @@ def select(
     gpu_hours: Annotated[float, typer.Option(min=0, help="Budget in GPU-hours.")],
     out: Annotated[Path | None, typer.Option(help="File for the chosen variants, as CSV.")] = None,
 ) -> None:
-    """Choose which variants of a study to measure: the most informative about the exponents within a budget."""
+    """Choose which variants of a study to measure: the most informative within a budget, with every claim testable."""
     from stratalaw.files import write_csv
-    from stratalaw.planning.selection import candidates_with_cost, designs_of
+    from stratalaw.planning.selection import candidates_with_cost, designs_of, skeleton
     from stratalaw.planning.selection import select as choose
     from stratalaw.study import read_study
     from stratalaw.terminal.planning import show_selection
@@ -275,8 +293,10 @@ def select(
         candidates = candidates_with_cost(read_study(study), seconds, analysis)
         of_strata = [law for law in analysis.laws if law.stratum != "general"]
         designs = designs_of(of_strata, candidates)
-        chosen = choose(designs, candidates.seconds.to_numpy(), gpu_hours * 3600)
-    show_selection(designs, candidates, chosen, [law.stratum for law in of_strata])
+        cost, budget = candidates.seconds.to_numpy(), gpu_hours * 3600
+        kept = skeleton(candidates, budget)
+        chosen = choose(designs, cost, budget, kept)
+    show_selection(designs, candidates, chosen, kept, [law.stratum for law in of_strata])
     if out is not None:
         write_csv(candidates.loc[chosen, ["model", "variant", "seconds"]], out)
 

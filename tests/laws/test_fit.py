@@ -151,7 +151,6 @@ def test_prediction_intervals_hold_new_observations_as_often_as_they_say():
     [
         ({}, "reasoning: 5 usable rows cannot support 5 parameters"),
         ({"stratum": ["a", "b", "a", "b", "a"]}, "which stratum? there are a, b"),
-        ({"family": ["x", "y", "x", "y", "x"]}, "laws are fitted within a family; the table has x, y"),
         ({"bits": 2}, "reasoning: no row is usable"),
     ],
 )

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratalaw.laws import FORMS, PAPER_LAW, form_named
+from stratalaw.laws.forms import FormError, family_code
 
 FACTORS = {
     "N": np.array([0.1, 1.0, 8.0]),
@@ -13,6 +14,7 @@ FACTORS = {
     "E": np.array([3.3, 4.15, 8.2]),
     "G": np.array([32.0, 128.0, 1024.0]),
     "C": np.array([8.0, 128.0, 1024.0]),
+    "F": np.array([0.9, 0.4, 0.1]),
 }
 BY_NAME = {form.name: form for form in FORMS}
 
@@ -47,7 +49,7 @@ def test_the_regressors_of_a_log_linear_form_give_its_loss(form):
 
 def test_only_products_are_log_linear():
     assert {name for name, form in BY_NAME.items() if not form.is_log_linear} == {
-        *("additive", "sigmoid", "log-group", "exponential")
+        *("additive", "sigmoid", "log-group", "exponential", "anchored", "anchored-effective")
     }
 
 
@@ -68,6 +70,23 @@ def test_effects_of_factors_that_do_not_vary_are_left_out():
     assert form_named("additive").without({"C"}).factors == ("N", "B", "G")
 
 
+def test_an_anchored_form_is_never_above_the_original():
+    form = form_named("anchored")
+    assert form.is_anchored and not PAPER_LAW.is_anchored
+    for point in form.starts(8):
+        assert (form.evaluate(point, FACTORS)[0] <= np.exp(-FACTORS["F"])).all()
+
+
+def test_families_differ_by_a_multiple_of_the_scale():
+    pooled = PAPER_LAW.pooled(["a", "b", "c"])
+    codes = {family_code("a"): np.array([1.0, 0, -1]), family_code("b"): np.array([0, 1.0, -1])}
+    point = np.append(PAPER_LAW.starts(1)[0], [0.2, -0.5])
+    shared, _ = PAPER_LAW.evaluate(point[:-2], FACTORS)
+    found, _ = pooled.evaluate(point, FACTORS | codes)
+    np.testing.assert_allclose(np.log(found) / np.log(shared), np.exp([0.2, -0.5, 0.3]))
+    assert pooled.unpooled() == PAPER_LAW
+
+
 @pytest.mark.parametrize("form", FORMS, ids=BY_NAME)
 def test_natural_values_come_back(form):
     points = form.starts(5)
@@ -76,5 +95,5 @@ def test_natural_values_come_back(form):
 
 
 def test_an_unknown_form_is_named():
-    with pytest.raises(LookupError, match="there is no form cubic; there are paper, "):
+    with pytest.raises(FormError, match="there is no form cubic; there are paper, "):
         form_named("cubic")

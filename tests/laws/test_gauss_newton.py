@@ -14,12 +14,27 @@ TRUE = {"A": 0.8, "alpha": -0.36, "beta": -1.07, "gamma": -0.03, "delta": 0.07}
 
 @pytest.fixture(scope="module")
 def rows():
-    return rows_of(stratum_accuracies(simulate(form_named("paper"), TRUE, grid(bits=(2, 3, 4, 8)), seed=0)))
+    found = rows_of(stratum_accuracies(simulate(form_named("paper"), TRUE, grid(bits=(2, 3, 4, 8)), seed=0)))
+    found.factors["F"] = np.full(len(found), 0.1)
+    return found
+
+
+def test_a_prior_counts_where_the_rows_tell_nothing():
+    form = form_named("anchored").without({"N", "G", "C"})
+    rows = {"F": np.zeros(4), "B": np.array([3.0, 3, 3, 3])}
+    prior = next(p.prior for p in form.parameters if p.name == "c")
+    accuracy = np.full(4, 0.7)
+    found = solve(form, rows, accuracy, np.ones((1, 4)), form.starts(2)[1:])
+    assert form.to_natural(found.fitted)[0, 1] == pytest.approx(prior[0], abs=1e-3)
+    # Two widths with damage tell the slope.
+    rows, accuracy = {"F": np.zeros(4), "B": np.array([3.0, 3, 4, 4])}, np.exp(-0.4 * np.exp([0, 0, -0.7, -0.7]))
+    found = solve(form, rows, np.array(accuracy), np.full((1, 4), 40.0), form.starts(2)[1:])
+    assert form.to_natural(found.fitted)[0, 1] == pytest.approx(0.7, abs=0.02)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_the_minimum_is_scipys(form, rows):
-    starts = form.starts(8)
+    form, starts = form.without_priors(), form.starts(8)
     found = solve(form, rows.factors, rows.accuracy, np.ones((len(starts), len(rows))), starts)
     best = found.cost.argmin()
     scipys = least_squares(

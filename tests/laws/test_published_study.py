@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stratalaw.laws import read_observations, stratum_accuracies
 from stratalaw.laws.draws import draw_spread
 from stratalaw.laws.fit import fit_law
-from stratalaw.laws.rows import read_observations, stratum_accuracies
 
 STUDY = Path("docs/studies/ladder")
 STRATA = ("memorization", "application", "reasoning", "general")

@@ -1,11 +1,12 @@
-"""Tables from anywhere are checked, and what is wrong is named by row and column."""
+"""From observations to the rows of strata."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.laws import TableError, read_observations, stratum_accuracies
-from stratalaw.laws.rows import GENERAL, reasons_to_leave_out, rows_of
+from stratalaw.laws import read_observations, stratum_accuracies
+from stratalaw.laws.rows import reasons_to_leave_out, rows_of
+from stratalaw.laws.table import GENERAL
 
 TABLE = pd.DataFrame(
     {
@@ -32,38 +33,6 @@ def test_the_needed_columns_suffice(tmp_path):
     assert accuracies.stderr_adjusted.isna().all()
 
 
-def test_parquet_is_the_same_as_csv(tmp_path):
-    TABLE.to_parquet(tmp_path / "table.parquet")
-    pd.testing.assert_frame_equal(
-        read_observations(tmp_path / "table.parquet"), read_observations(written(tmp_path, TABLE))
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.drop(columns="chance"), "the column chance is missing; needed are n_params, bits, stratum"),
-        (lambda t: t.assign(accuracy=[0.4, 1.2, 0.6, 0.7]), "row 2, column accuracy: 1.2 is not a number from 0 to 1"),
-        (lambda t: t.assign(accuracy=["0.4", "0.5", "good", "0.7"]), "row 3, column accuracy: good is not a number"),
-        (
-            lambda t: t.assign(chance=[0.25, 0.25, 0.25, 1.0]),
-            "row 4, column chance: 1.0 is not a number from 0 to less",
-        ),
-        (lambda t: t.assign(n_params=[1e9, 0, 2e9, 2e9]), "row 2, column n_params: 0.0 is not a number more than 0"),
-        (lambda t: t.assign(accuracy=[0.4, np.nan, 0.6, 0.7]), "row 2, column accuracy: nan is not a number"),
-        (lambda t: t.assign(n_params=[1e9, np.inf, 2e9, 2e9]), "row 2, column n_params: inf is not a number"),
-        (lambda t: t.assign(group_size=["128", "l28", "64", "64"]), "row 2, column group_size: l28 is not a number"),
-        (lambda t: t.assign(held_out=["True", None, "no", None]), "row 3, column held_out: no is neither True nor"),
-        (lambda t: pd.concat([t, t[1:2]]), "row 5: the same model, variant and benchmark"),
-    ],
-)
-def test_what_is_wrong_is_named(tmp_path, change, message):
-    path = written(tmp_path, change(TABLE))
-    with pytest.raises(TableError) as refused:
-        read_observations(path)
-    assert str(refused.value).startswith(f"{path}: {message}")
-
-
 def test_only_what_has_all_strata_has_a_general_accuracy():
     table = pd.concat([TABLE, TABLE[:3].assign(stratum="application", accuracy=0.9)], ignore_index=True)
     general = stratum_accuracies(table).query("stratum == @GENERAL")
@@ -86,14 +55,6 @@ def test_items_that_are_all_wrong_have_an_error_too(tmp_path):
     found = read_observations(written(tmp_path, table)).stderr
     half = 0.5 / 101
     assert found.tolist() == pytest.approx([np.sqrt(half * (1 - half) / 100)] * 2 + [0.05, 0.04])
-
-
-def test_files_that_are_no_tables_are_named(tmp_path):
-    with pytest.raises(TableError, match=r"none\.csv: there is no such file"):
-        read_observations(tmp_path / "none.csv")
-    (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(TableError, match=r"empty\.csv: not a table"):
-        read_observations(tmp_path / "empty.csv")
 
 
 def test_standard_errors_are_those_of_the_mean_of_the_benchmarks():

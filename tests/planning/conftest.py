@@ -1,6 +1,5 @@
 """Laws of a study that follows the paper's law, with known exponents."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -32,5 +31,5 @@ def analysis(observations) -> Analysis:
 @pytest.fixture(scope="session")
 def laws_file(analysis, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("laws") / "laws.json"
-    path.write_text(json.dumps(analysis.to_dict()))
+    analysis.write(path)
     return path

@@ -13,7 +13,7 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.rows import stratum_accuracies
 from stratalaw.laws.simulation import paper_grid, simulate
-from stratalaw.planning.selection import Designs, designs_of, random_subset, select, select_exactly
+from stratalaw.planning.selection import Designs, designs_of, random_subset, select, select_exactly, skeleton
 
 
 def random_designs(seed: int, candidates: int, parameters: int, strata: int = 2) -> tuple[Designs, np.ndarray]:
@@ -94,3 +94,21 @@ def test_chosen_variants_give_narrower_intervals_than_random_ones_of_the_same_co
 
     by_chance = np.mean([widths(random_subset(cost, budget, seed)) for seed in range(10)], axis=0)
     assert np.median(widths(select(designs, cost, budget)) / by_chance) < 0.9
+
+
+def test_every_claim_of_contrasts_stays_testable():
+    variants = paper_grid()
+    candidates = variants.assign(seconds=variants.n_params / 1e9)
+    budget = 0.3 * candidates.seconds.sum()
+    kept = skeleton(candidates, budget)
+    assert candidates.seconds[kept].sum() <= budget
+    assert candidates.model[kept].nunique() >= 2
+    for _, rows in candidates[kept].groupby("model"):
+        for bits in (3, 4):
+            there = rows[rows.bits == bits]
+            assert there.groupby("calibration_size").group_size.nunique().max() == 2
+            assert there.groupby("group_size").calibration_size.nunique().max() == (4 if bits == 3 else 2)
+    assert not skeleton(candidates, 1.0).any()
+    designs, cost = random_designs(0, candidates=len(candidates), parameters=3)[0], candidates.seconds.to_numpy()
+    chosen = select(designs, cost, budget, kept)
+    assert chosen[kept].all() and cost[chosen].sum() <= budget

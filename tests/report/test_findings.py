@@ -5,10 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stratalaw.laws import stratum_accuracies
+from stratalaw.laws import read_observations, stratum_accuracies
 from stratalaw.laws.analysis import analyse
 from stratalaw.laws.forms import PAPER_LAW
-from stratalaw.laws.rows import read_observations
 from stratalaw.report.findings import findings, shares_kept
 
 OBSERVATIONS = Path("docs/studies/ladder/observations.csv")

@@ -314,13 +314,13 @@ def plot_figures(
     """Every figure of a study, in the files named after them (``accuracy.svg`` and so on)."""
     import pandas as pd
 
-    from stratalaw.laws.analysis import Analysis, one_family_fitted
+    from stratalaw.laws.analysis import Analysis
     from stratalaw.report.figures import captions_of, plot_laws, plot_observations, save
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
     table, analysis = pd.read_parquet(observations), Analysis.read(Path(laws))
-    plotted = plot_observations(table) | plot_laws(one_family_fitted(table), analysis)
+    plotted = plot_observations(table) | plot_laws(table, analysis)
     for path in map(Path, figures):
         save(plotted[path.stem], path)
     write_captions(captions_of(describe_study(Study(**study))), captions)
@@ -345,10 +345,10 @@ def write_summary(study: Mapping[str, Any], observations: str, damage: str, laws
     """What was run and what came out, as the report's landing page says it."""
     import pandas as pd
 
-    from stratalaw.laws.analysis import Analysis, one_family_fitted
+    from stratalaw.laws.analysis import Analysis
     from stratalaw.report.summary import summarize
     from stratalaw.study import Study
 
-    table = one_family_fitted(pd.read_parquet(observations))
+    table = pd.read_parquet(observations)
     text = summarize(Study(**study), table, pd.read_csv(damage), Analysis.read(Path(laws)))
     write_text(text, Path(summary))

@@ -8,7 +8,8 @@
 
 from stratalaw.laws.fit import FitError, LawFit, fit_law
 from stratalaw.laws.forms import FORMS, PAPER_LAW, Form, form_named
-from stratalaw.laws.rows import TableError, read_observations, stratum_accuracies
+from stratalaw.laws.rows import stratum_accuracies
+from stratalaw.laws.table import TableError, read_observations
 
 __all__ = [
     "FORMS",

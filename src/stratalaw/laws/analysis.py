@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stratalaw.errors import StratalawError
 from stratalaw.files import write_json
-from stratalaw.laws.fit import FitError, LawFit, fit_law, with_cluster_covariance
+from stratalaw.laws.claims import APPLICATION, REASONING
+from stratalaw.laws.comparison import EACH_SIZE, Comparison, of_stratum
+from stratalaw.laws.exponents import Panel
+from stratalaw.laws.fit import FitError, LawFit, families_of, fit_law
 from stratalaw.laws.forms import FORMS, PAPER_LAW, Form, form_named
-from stratalaw.laws.holdout import EACH_SIZE, compare, predict_held_out
-from stratalaw.laws.resampling import (
-    FEW_MODELS,
-    RESAMPLES,
-    binomial_draws,
-    item_draws,
-    model_weights,
-    percentile_intervals,
-    profile_curve,
-    profile_interval,
-    refit,
-)
-from stratalaw.laws.rows import (
-    GENERAL,
-    Rows,
-    TableError,
-    read_observations,
-    reasons_to_leave_out,
-    rows_of,
-    stratum_accuracies,
-)
-from stratalaw.laws.verdicts import APPLICATION, MIN_MODELS, REASONING, UTILIZATION, Draws, judge
+from stratalaw.laws.holdout import compare, distinct_forms, predict_held_out
+from stratalaw.laws.intervals import intervals_of, model_exponents, profile_curves, used_rows
+from stratalaw.laws.noise import NoiseDraws
+from stratalaw.laws.power import Need, needs
+from stratalaw.laws.resampling import FEW_MODELS, RESAMPLES
+from stratalaw.laws.rows import Rows, fitted_method, reasons_to_leave_out, rows_of, stratum_accuracies
+from stratalaw.laws.scatter import Scatter, scatter_of
+from stratalaw.laws.table import GENERAL, UTILIZATION, TableError, read_observations
+from stratalaw.laws.verdicts import MIN_MODELS, Verdict, judge
+from stratalaw.study.variants import BASELINE_BITS
 
-FORMAT = 1  # of laws.json; a change that older readers would misread raises it
+FORMAT = 2  # of laws.json; a change that older readers would misread raises it
 NO_LAWS = "no law was fitted"
 HOW_TO_FIT = "make it with the workflow or with `stratalaw fit TABLE --out FOLDER`"
 WORKERS = 2
-BOTH = "models and items resampled"
+MEASURED_COLUMNS = (
+    *("model", "family", "n_params", "variant", "bits", "effective_bits", "group_size", "calibration_size"),
+    *("stratum", "accuracy_adjusted", "stderr_adjusted", "baseline_loss", "is_fitted"),
+)
+LOG = logging.getLogger("stratalaw")
 
 
 class LawsError(StratalawError):
@@ -55,19 +51,25 @@ class Analysis:
 
     ``laws``: the paper's law of each stratum and in general, by ``logarithm``; ``fits``: every form by ``accuracy``,
     and the paper's law by ``likelihood`` too; ``intervals``: of each parameter, of the paper's law by every method and
-    of its rivals by resampling; ``forms``: every form of each stratum compared on held-out rows; ``verdicts``: on the
-    paper's claims; ``profiles``: of its likelihood; ``held_out``: what the paper's law and its best rival say of sizes
-    that they were not fitted to; ``notes``: what a reader must know. All but the notes are empty where the table
-    supports no law.
+    of its rivals by resampling; ``exponents``: of each model by itself; ``forms``: every form and baseline of each
+    stratum compared on held-out rows, the best first; ``verdicts``: on the paper's claims; ``needs``: what would decide
+    those that are open; ``profiles``: of the likelihood; ``held_out``: what the paper's law and its best rival say of
+    sizes that they were not fitted to; ``scatters``: of the law that predicts each stratum; ``measured``: accuracies of
+    all variants, which predictions return; ``notes``: what a reader must know. All but the notes are empty where the
+    table supports no law.
     """
 
     laws: list[LawFit]
     fits: list[LawFit]
     intervals: pd.DataFrame
-    forms: pd.DataFrame
-    verdicts: pd.DataFrame
+    exponents: pd.DataFrame
+    forms: list[Comparison]
+    verdicts: list[Verdict]
+    needs: list[Need]
     profiles: pd.DataFrame
     held_out: pd.DataFrame
+    scatters: list[Scatter]
+    measured: pd.DataFrame
     notes: list[str]
 
     @classmethod
@@ -96,7 +98,20 @@ class Analysis:
     def without_laws(cls, reason: str) -> Analysis:
         """The analysis of a table that supports no law; ``reason``: why not, as one sentence without a full stop."""
         nothing = pd.DataFrame()
-        return cls([], [], nothing, nothing, nothing, nothing, nothing, notes=[f"{NO_LAWS}: {reason}"])
+        return cls(
+            laws=[],
+            fits=[],
+            intervals=nothing,
+            exponents=nothing,
+            forms=[],
+            verdicts=[],
+            needs=[],
+            profiles=nothing,
+            held_out=nothing,
+            scatters=[],
+            measured=nothing,
+            notes=[f"{NO_LAWS}: {reason}"],
+        )
 
     @property
     def why_no_laws(self) -> str:
@@ -106,36 +121,50 @@ class Analysis:
     def write(self, path: Path) -> None:
         write_json({"format": FORMAT} | self.to_dict(), path)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Everything that a file can hold."""
         return {
             "laws": [law.to_dict() for law in self.laws],
             "fits": [fit.to_dict() for fit in self.fits],
             "intervals": _records(self.intervals),
-            "forms": _records(self.forms),
-            "verdicts": _records(self.verdicts),
+            "exponents": _records(self.exponents),
+            "forms": [record.to_dict() for record in self.forms],
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "needs": [asdict(need) for need in self.needs],
             "profiles": _records(self.profiles),
             "held_out": _records(self.held_out),
+            "scatters": [scatter.to_dict() for scatter in self.scatters],
+            "measured": _records(self.measured),
             "notes": self.notes,
         }
 
     @classmethod
-    def from_dict(cls, content: dict) -> Analysis:
+    def from_dict(cls, content: dict[str, Any]) -> Analysis:
         return cls(
             laws=[LawFit.from_dict(law) for law in content["laws"]],
             fits=[LawFit.from_dict(fit) for fit in content["fits"]],
             intervals=pd.DataFrame(content["intervals"]),
-            forms=pd.DataFrame(content["forms"]),
-            verdicts=pd.DataFrame(content["verdicts"]),
+            exponents=pd.DataFrame(content["exponents"]),
+            forms=[Comparison.from_dict(record) for record in content["forms"]],
+            verdicts=[Verdict(**verdict) for verdict in content["verdicts"]],
+            needs=[Need(**need) for need in content["needs"]],
             profiles=pd.DataFrame(content["profiles"]),
             held_out=pd.DataFrame(content["held_out"]),
+            scatters=[Scatter(**scatter) for scatter in content["scatters"]],
+            measured=_with_numbers(pd.DataFrame(content["measured"])),
             notes=content["notes"],
         )
 
 
-def _records(table: pd.DataFrame) -> list[dict]:
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON can hold them: missing numbers are null."""
     return table.astype(object).where(table.notna(), None).to_dict(orient="records")
+
+
+def _with_numbers(measured: pd.DataFrame) -> pd.DataFrame:
+    """A null is a missing number again, also where a column has nothing else."""
+    numbers = [name for name in MEASURED_COLUMNS if name not in ("model", "family", "variant", "stratum", "is_fitted")]
+    return measured.astype(dict.fromkeys(numbers, float))
 
 
 def analyse(
@@ -148,8 +177,8 @@ def analyse(
     """Fit, resample, hold out and judge.
 
     Args:
-        observations: see ``rows.check_observations`` for the columns. Of several families the one with most models is
-            fitted, and the others are only predicted.
+        observations: see ``table.check_observations`` for the columns. Several families share all parameters but
+            their intercepts; of several methods GPTQ is fitted.
         forms: those to compare; the paper's law is always fitted.
         items: scores of items (model, variant, stratum, task, document, score), if there are any: then items are
             resampled jointly over variants, and otherwise row by row with a binomial error.
@@ -161,11 +190,12 @@ def analyse(
         TableError: the table cannot be used.
     """
     forms = [PAPER_LAW, *(form for form in forms if form.name != PAPER_LAW.name)]
-    observations = one_family_fitted(observations)
-    accuracies, unfitted = fittable_strata(with_utilization(observations))
+    every = with_utilization(observations)
+    accuracies, unfitted = fittable_strata(every)
     strata = [name for name in accuracies.stratum.unique() if name != UTILIZATION]
     laws = [fit_law(accuracies, PAPER_LAW, stratum) for stratum in strata]
-    noise = NoiseDraws(accuracies, observations, items, resamples, seed)
+    chance = observations.groupby("benchmark").chance.first().to_dict() if items is not None else {}
+    noise = NoiseDraws(accuracies, chance, items, resamples, seed)
     with ThreadPoolExecutor(WORKERS) as workers:
         fits = [
             fit
@@ -173,36 +203,35 @@ def analyse(
             for fit in found
         ]
         intervals = pd.concat(
-            workers.map(lambda law: _intervals(accuracies, law, fits, noise), laws), ignore_index=True
+            workers.map(lambda law: intervals_of(accuracies, law, fits, noise), laws), ignore_index=True
         )
-        compared = pd.concat(
-            workers.map(lambda stratum: _compare(accuracies, stratum, forms), strata), ignore_index=True
-        )
-        curves = workers.map(lambda fit: _curves(accuracies, fit), likelihoods(fits))
+        compared = [
+            record
+            for found in workers.map(lambda stratum: _compare(accuracies, stratum, forms), strata)
+            for record in found
+        ]
+        curves = workers.map(lambda fit: profile_curves(accuracies, fit), likelihoods(fits))
         profiles = pd.concat([pd.DataFrame(), *curves], ignore_index=True)
+    panel = Panel.observed(accuracies)
+    verdicts = judge(panel, noise.panel() if accuracies.stderr_adjusted.notna().any() else None)
     return Analysis(
         laws=laws,
         fits=fits,
         intervals=intervals,
+        exponents=model_exponents(accuracies, strata),
         forms=compared,
-        verdicts=judge(_draws(accuracies, noise)),
+        verdicts=verdicts,
+        needs=needs(verdicts, panel),
         profiles=profiles,
         held_out=_predict_held_out(accuracies, compared, forms),
+        scatters=[scatter for stratum in strata for scatter in predicting(accuracies, stratum, fits, compared)],
+        measured=measured_rows(accuracies),
         notes=[*unfitted, *_notes(accuracies, items, laws)],
     )
 
 
 def likelihoods(fits: Sequence[LawFit]) -> list[LawFit]:
     return [fit for fit in fits if fit.estimator == "likelihood"]
-
-
-def one_family_fitted(observations: pd.DataFrame) -> pd.DataFrame:
-    """The table with all families held out but the one with most models."""
-    if "family" not in observations or observations.family.nunique() < 2:
-        return observations
-    main = observations.groupby("family", sort=False).n_params.nunique().idxmax()
-    held_out = observations.get("held_out", pd.Series(False, index=observations.index)).astype(bool)
-    return observations.assign(held_out=held_out | (observations.family != main))
 
 
 def with_utilization(observations: pd.DataFrame) -> pd.DataFrame:
@@ -233,188 +262,93 @@ def fittable_strata(accuracies: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return kept, [f"{stratum} has no law: {error}" for stratum, error in reasons.items() if stratum != UTILIZATION]
 
 
-class NoiseDraws:
-    """Models and items resampled: adjusted accuracies, shape (resamples, rows), for every row of every stratum."""
-
-    def __init__(self, accuracies, observations, items, resamples: int, seed: int) -> None:
-        self.resamples, self.seed = resamples, seed
-        self.accuracies = accuracies
-        self.items = items
-        self.chance = observations.groupby("benchmark").chance.first().to_dict() if items is not None else {}
-        self.models = accuracies[~accuracies.held_out.astype(bool)].model.unique()
-        self._of_stratum: dict[str, np.ndarray] = {}
-
-    def weights(self, table: pd.DataFrame) -> np.ndarray:
-        """How often each row of a table is drawn, by its model, shape (resamples, rows)."""
-        return model_weights(table, self.models, self.resamples, self.seed)
-
-    def of(self, stratum: str) -> np.ndarray:
-        if stratum not in self._of_stratum:
-            rows = rows_of(self.accuracies[self.accuracies.stratum == stratum])
-            if self.items is None:
-                # Another seed for each stratum: their items are not the same.
-                seed = [self.seed, *stratum.encode()]
-                found = binomial_draws(rows, self.resamples, seed)
-            else:
-                members = {GENERAL: None, UTILIZATION: [APPLICATION, REASONING]}.get(stratum, [stratum])
-                chosen = self.items if members is None else self.items[self.items.stratum.isin(members)]
-                found = item_draws(rows, chosen, self.chance, self.resamples, self.seed)
-            self._of_stratum[stratum] = found
-        return self._of_stratum[stratum]
-
-
-def fitted_rows(accuracies: pd.DataFrame, stratum: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows that the paper's rule fits, and which of the stratum's rows they are."""
-    rows = accuracies[accuracies.stratum == stratum]
-    used = (reasons_to_leave_out(rows) == "").to_numpy()
-    return rows[used], used
-
-
 def _fit_forms(accuracies: pd.DataFrame, stratum: str, forms: Sequence[Form]) -> list[LawFit]:
+    table, _ = used_rows(accuracies, stratum, keep_collapsed=True)
+    names = {form.name for form in distinct_forms(forms, rows_of(table))}
     fits = []
-    for form, estimator in [*((form, "accuracy") for form in forms), (PAPER_LAW, "likelihood")]:
+    for form, estimator in [
+        *((form, "accuracy") for form in forms if form.name in names),
+        (PAPER_LAW, "likelihood"),
+    ]:
         try:
             fits.append(fit_law(accuracies, form, stratum, estimator))
         except FitError as error:
             # A rival that the data cannot determine is no reason to refuse the study.
-            print(f"{stratum}: {form.name} by {estimator}: {error}")
+            LOG.info("%s: %s by %s: %s", stratum, form.name, estimator, error)
     return fits
 
 
-def _intervals(accuracies: pd.DataFrame, law: LawFit, fits: Sequence[LawFit], noise: NoiseDraws) -> pd.DataFrame:
-    """95 % intervals: of the paper's law by every method, of its rivals by resampling models and items."""
-    table, used = fitted_rows(accuracies, law.stratum)
-    rows = rows_of(table, law.reference_size)
-    weights = noise.weights(table)
-    drawn = noise.of(law.stratum)[:, used]
-    found = [
-        (law, "regression (HC3)", law.conf_int()),
-        *_other_regressions(accuracies, law, rows),
-        (law, "models resampled", percentile_intervals(law, refit(law, rows, weights))),
-        (law, "items resampled", percentile_intervals(law, refit(law, rows, np.ones_like(drawn), drawn))),
-        (law, BOTH, percentile_intervals(law, refit(law, rows, weights, drawn))),
-    ]
-    for fit in (fit for fit in fits if fit.stratum == law.stratum):
-        if fit.estimator == "likelihood":
-            found.append((fit, "profile likelihood", _profiles(accuracies, fit)))
-        elif fit.form.name == PAPER_LAW.name:
-            found.append((fit, "accuracy space (HC3)", fit.conf_int()))
-        else:
-            of_form, usable = _accuracy_rows(accuracies, law.stratum)
-            resampled = refit(
-                fit,
-                rows_of(of_form, fit.reference_size),
-                noise.weights(of_form),
-                noise.of(law.stratum)[:, usable],
-            )
-            found.append((fit, BOTH, percentile_intervals(fit, resampled)))
-    parts = [
-        intervals.rename_axis("parameter")
-        .reset_index()
-        .assign(form=fit.form.name, method=method, value=fit.params.to_numpy())
-        for fit, method, intervals in found
-    ]
-    return pd.concat(parts, ignore_index=True).assign(stratum=law.stratum)
+def comparison_rows(accuracies: pd.DataFrame, stratum: str) -> Rows:
+    """Held-out models take part here: they are what the forms have not seen."""
+    rows = accuracies[accuracies.stratum == stratum].assign(held_out=False)
+    # Also what collapsed: to leave it out because of what was observed would flatter the predictions.
+    used = rows[reasons_to_leave_out(rows, keep_collapsed=True) == ""]
+    return rows_of(used, families=families_of(used))
 
 
-def _other_regressions(accuracies: pd.DataFrame, law: LawFit, rows: Rows) -> list[tuple[LawFit, str, pd.DataFrame]]:
-    """The regression with errors that rows of a model share, and with weights, where the table allows them."""
-    found = []
-    models = np.unique(rows.table.model, return_inverse=True)[1]
-    if models.max() > 0:
-        found.append((law, "regression (clusters)", with_cluster_covariance(law, rows, models).conf_int()))
-    if np.isfinite(rows.stderr).all():
-        weighted = fit_law(accuracies, PAPER_LAW, law.stratum, "weighted-logarithm")
-        found.append((weighted, "weighted regression (HC3)", weighted.conf_int()))
-    return found
+def _compare(accuracies: pd.DataFrame, stratum: str, forms: Sequence[Form]) -> list[Comparison]:
+    return [record.of(stratum) for record in compare(comparison_rows(accuracies, stratum), forms)]
 
 
-def _accuracy_rows(accuracies: pd.DataFrame, stratum: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows that ``accuracy`` fits, collapsed ones included, and which of the stratum's rows they are."""
-    rows = accuracies[accuracies.stratum == stratum]
-    used = (reasons_to_leave_out(rows, keep_collapsed=True) == "").to_numpy()
-    return rows[used], used
-
-
-def _likelihood_rows(accuracies: pd.DataFrame, fit: LawFit) -> Rows:
-    """The rows that ``likelihood`` fits: 2 bits and collapsed variants too."""
-    rows = accuracies[accuracies.stratum == fit.stratum]
-    used = reasons_to_leave_out(rows, keep_two_bits=True, keep_collapsed=True) == ""
-    return rows_of(rows[used], fit.reference_size)
-
-
-def _profiles(accuracies: pd.DataFrame, fit: LawFit) -> pd.DataFrame:
-    rows = _likelihood_rows(accuracies, fit)
-    bounds = [profile_interval(fit, rows, name) for name in fit.params.index]
-    return pd.DataFrame(bounds, index=fit.params.index, columns=["low", "high"])
-
-
-def _curves(accuracies: pd.DataFrame, fit: LawFit) -> pd.DataFrame:
-    rows = _likelihood_rows(accuracies, fit)
-    return pd.concat([profile_curve(fit, rows, name) for name in fit.params.index]).assign(stratum=fit.stratum)
-
-
-def _predict_held_out(accuracies: pd.DataFrame, compared: pd.DataFrame, forms: Sequence[Form]) -> pd.DataFrame:
+def _predict_held_out(accuracies: pd.DataFrame, compared: Sequence[Comparison], forms: Sequence[Form]) -> pd.DataFrame:
     """Held-out predictions of the paper's law and of its best rival in each stratum; empty below three sizes."""
-    if f"{EACH_SIZE} mae" not in compared:
-        return pd.DataFrame()
     by_name = {form.name: form for form in (PAPER_LAW, *forms)}
     tables = []
-    # A stratum may have been observed for fewer sizes than others.
-    for stratum, ranking in compared.dropna(subset=f"{EACH_SIZE} mae").groupby("stratum", sort=False):
-        rivals = [name for name in ranking.form if name in by_name and name != PAPER_LAW.name]
-        rows = _comparison_rows(accuracies, stratum)
+    for stratum in dict.fromkeys(record.stratum for record in compared):
+        ranking = of_stratum(compared, stratum)
+        if EACH_SIZE not in ranking[0].held_out:
+            continue
+        rivals = [record.form for record in ranking if not record.is_baseline and record.form != PAPER_LAW.name]
+        rows = comparison_rows(accuracies, stratum)
         for name in [PAPER_LAW.name, *rivals[:1]]:
             tables.append(predict_held_out(by_name[name], rows).assign(stratum=stratum))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _compare(accuracies: pd.DataFrame, stratum: str, forms: Sequence[Form]) -> pd.DataFrame:
-    rows = _comparison_rows(accuracies, stratum, with_families=True)
-    fitted = accuracies[~accuracies.held_out.astype(bool)].family.iloc[0]
-    return compare(rows, forms, (rows.table.family == fitted).to_numpy()).assign(stratum=stratum)
+def predicting(
+    accuracies: pd.DataFrame, stratum: str, fits: Sequence[LawFit], compared: Sequence[Comparison]
+) -> list[Scatter]:
+    """The scatter of the law that predicts a stratum: the best anchored form, or the best form where none is anchored;
+    none where no form was fitted in accuracy space."""
+    usable = {fit.form.name: fit for fit in fits if (fit.stratum, fit.estimator) == (stratum, "accuracy")}
+    ranking = [usable[record.form] for record in of_stratum(compared, stratum) if record.form in usable]
+    chosen = next((fit for fit in ranking if fit.form.is_anchored), ranking[0] if ranking else None)
+    if chosen is None:
+        return []
+    table, _ = used_rows(accuracies, stratum, keep_collapsed=True)
+    return [scatter_of(chosen, table, accuracies[accuracies.stratum == stratum])]
 
 
-def _comparison_rows(accuracies: pd.DataFrame, stratum: str, with_families: bool = False) -> Rows:
-    """Held-out models take part here: they are what the forms have not seen."""
-    rows = accuracies[accuracies.stratum == stratum]
-    if not with_families:
-        rows = rows[rows.family == rows[~rows.held_out.astype(bool)].family.iloc[0]]
-    rows = rows.assign(held_out=False)
-    # Also what collapsed: to leave it out because of what was observed would flatter the predictions.
-    return rows_of(rows[reasons_to_leave_out(rows, keep_collapsed=True) == ""])
-
-
-def _draws(accuracies: pd.DataFrame, noise: NoiseDraws) -> Draws:
-    exponents = {}
-    for stratum in accuracies.stratum.unique():
-        law = fit_law(accuracies, PAPER_LAW, stratum)
-        table, used = fitted_rows(accuracies, stratum)
-        weights = noise.weights(table)
-        drawn = refit(law, rows_of(table, law.reference_size), weights, noise.of(stratum)[:, used])
-        exponents[stratum] = pd.DataFrame(drawn, columns=law.params.index).drop(columns="A")
-    overall = GENERAL if GENERAL in exponents else next(iter(exponents))
-    chosen = (accuracies.stratum == overall) & ~accuracies.held_out.astype(bool)
-    own = chosen[accuracies.stratum == overall].to_numpy()
-    table = accuracies[chosen].reset_index(drop=True)
-    return Draws(exponents, table, noise.weights(table), noise.of(overall)[:, own])
+def measured_rows(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies of all variants, and whether laws could be fitted to them (but for being held out)."""
+    rows = accuracies[accuracies.stratum != UTILIZATION]
+    own_method = rows.method.str.upper().eq(fitted_method(rows).upper()) | (rows.bits >= BASELINE_BITS)
+    usable = reasons_to_leave_out(rows.assign(held_out=False), keep_collapsed=True) == ""
+    return rows.assign(is_fitted=usable)[own_method][list(MEASURED_COLUMNS)].reset_index(drop=True)
 
 
 def _notes(accuracies: pd.DataFrame, items: pd.DataFrame | None, laws: Sequence[LawFit]) -> list[str]:
-    table, _ = fitted_rows(accuracies, laws[0].stratum)
+    table, _ = used_rows(accuracies, laws[0].stratum)
     models = table.model.nunique()
     notes = []
-    if accuracies.family.nunique() > 1:
+    if len(families := sorted(table.family.unique())) > 1:
+        pooled = "each has its own intercept, and all share the rest" if laws[0].form.families else "fitted as one"
+        notes.append(f"{len(families)} families ({', '.join(families)}): {pooled}")
+    methods = accuracies.method[accuracies.bits < BASELINE_BITS]
+    others = methods[methods.str.upper() != fitted_method(accuracies).upper()]
+    if len(others):
         notes.append(
-            f"of {accuracies.family.nunique()} families {table.family.iloc[0]} is fitted, the others predicted"
+            f"laws are fitted to rows of {fitted_method(accuracies)}; those of {', '.join(sorted(others.unique()))} "
+            "are left out"
         )
     if models < FEW_MODELS:
         notes.append(
-            f"{models} models were fitted: intervals from resampled models are too narrow when they are so few"
+            f"{models} models were fitted: intervals from resampled models are too narrow when they are so few, those "
+            "by t over models are not"
             + (f"; with fewer than {MIN_MODELS} no claim is decided" if models < MIN_MODELS else "")
         )
     if table.calibration_seed.nunique() < 2:
-        notes.append("one draw of the calibration set: the variance between draws is not in any interval")
+        notes.append("one draw of the calibration set: what draws add is not told apart from what models differ by")
     if accuracies.stderr_adjusted.isna().any():
         notes.append("rows without n_items or stderr: intervals do not contain their item noise")
     elif items is None:
@@ -435,15 +369,31 @@ def fit_table(
         resamples: of the bootstrap.
 
     Raises:
-        TableError, FitError, LookupError: one line that says what is wrong.
+        TableError, FitError, FormError: one line that says what is wrong.
     """
     chosen = [form_named(name) for name in forms] or FORMS
-    observations = read_observations(path)
+    observations = with_held_out(read_observations(path), held_out, path)
+    scores = None if items is None else pd.read_parquet(items)
+    return observations, analyse(observations, chosen, scores, resamples)
+
+
+def with_held_out(observations: pd.DataFrame, held_out: Sequence[str], path: Path) -> pd.DataFrame:
+    """The table with more models held out; raises TableError where there is no such model."""
     unknown = sorted(set(held_out) - set(observations.model))
     if unknown:
         names = ", ".join(observations.model.unique())
         raise TableError(f"{path}: there is no model {unknown[0]} to hold out; there are {names}")
-    observations["held_out"] = observations.held_out.astype(bool) | observations.model.isin(held_out)
-    observations = one_family_fitted(observations)
-    scores = None if items is None else pd.read_parquet(items)
-    return observations, analyse(observations, chosen, scores, resamples)
+    return observations.assign(held_out=observations.held_out.astype(bool) | observations.model.isin(held_out))
+
+
+def judge_table(path: Path, held_out: Sequence[str]) -> tuple[list[Verdict], list[Need]]:
+    """The verdicts of a table, and what would decide the claims that it leaves open.
+
+    Raises:
+        TableError: one line that says what is wrong.
+    """
+    accuracies = with_utilization(with_held_out(read_observations(path), held_out, path))
+    panel = Panel.observed(accuracies)
+    noisy = accuracies.stderr_adjusted.notna().any()
+    verdicts = judge(panel, NoiseDraws(accuracies, {}, None, RESAMPLES, 0).panel() if noisy else None)
+    return verdicts, needs(verdicts, panel)

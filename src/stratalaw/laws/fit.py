@@ -19,7 +19,7 @@ from scipy import stats
 
 from stratalaw.errors import StratalawError
 from stratalaw.laws import beta_binomial
-from stratalaw.laws.forms import FACTORS, PAPER_LAW, Form, form_named
+from stratalaw.laws.forms import FACTORS, PAPER_LAW, Form, family_shift, form_named
 from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows, reasons_to_leave_out, rows_of
 
@@ -81,14 +81,25 @@ class LawFit:
         bounds = [self.form.to_natural(self.fitted + sign * half) for sign in (-1, 1)]
         return pd.DataFrame(dict(zip(("low", "high"), bounds, strict=True)), index=self.params.index)
 
+    def rows_of(self, table: pd.DataFrame) -> Rows:
+        """Rows of a table in the units of the fit: its reference size and its families."""
+        return rows_of(table, self.reference_size, self.form.families)
+
+    def family_shift(self, family: str) -> float:
+        """By how much ln A of a family differs from the families' mean; 0 for one that was not fitted."""
+        shifts = {name: float(self.params[family_shift(name)]) for name in self.form.families[:-1]}
+        if self.form.families and family == self.form.families[-1]:
+            return -sum(shifts.values())
+        return shifts.get(family, 0.0)
+
     def predict(self, table: pd.DataFrame) -> pd.Series:
         """Adjusted accuracy for each row of a table with the factors of the form (as ``n_params``, ``bits``, …)."""
-        accuracy, _ = self.form.evaluate(self.fitted, rows_of(table, self.reference_size).factors)
+        accuracy, _ = self.form.evaluate(self.fitted, self.rows_of(table).factors)
         return pd.Series(accuracy, index=table.index, name="accuracy_adjusted")
 
     def prediction_interval(self, table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
         """Interval for a new observation: uncertainty of the parameters and scatter of the rows; low and high."""
-        accuracy, jacobian = self.form.evaluate(self.fitted, rows_of(table, self.reference_size).factors)
+        accuracy, jacobian = self.form.evaluate(self.fitted, self.rows_of(table).factors)
         variance = np.einsum("rp,pq,rq->r", jacobian, self.covariance, jacobian) + self.residual_stderr**2
         half = stats.t.ppf((1 + level) / 2, self.degrees_of_freedom) * np.sqrt(variance)
         return pd.DataFrame({"low": accuracy - half, "high": accuracy + half}, index=table.index)
@@ -119,6 +130,7 @@ class LawFit:
         return {
             "stratum": self.stratum,
             "form": self.form.name,
+            "families": list(self.form.families),
             "estimator": self.estimator,
             "formula": str(self.form.loss),
             "params": {
@@ -143,7 +155,7 @@ class LawFit:
         """The fit that ``to_dict`` describes."""
         form = form_named(content["form"])
         dropped = {p.factor for p in form.parameters if p.name not in content["params"]}
-        form = form.without(dropped)
+        form = form.without(dropped).pooled(content["families"])
         params = pd.Series({name: part["value"] for name, part in content["params"].items()})
         same = ("stratum", "estimator", "degrees_of_freedom", "reference_size", "residual_stderr")
         same += ("adjusted_r_squared", "n_rows", "left_out", "diagnostics", "chance", "levels")
@@ -167,17 +179,17 @@ def fit_law(
 
     Args:
         accuracies: as ``rows.stratum_accuracies`` returns.
-        form: of the law; effects of factors that do not vary are left out of it.
+        form: of the law; effects of factors that do not vary are left out of it, and families get intercepts.
         stratum: which; may be left out where there is one.
         estimator: see above.
 
     Raises:
-        FitError: an unknown stratum, more than one family, fewer usable rows than parameters, a form that the estimator
+        FitError: an unknown stratum, fewer usable rows than parameters, a form that the estimator
             cannot fit, a factor that is missing, or no convergence.
     """
     rows, left_out = _choose_rows(accuracies, stratum, estimator)
     name = stratum or str(rows.table.stratum.iloc[0])
-    form = form.without(rows.constant)
+    form = form.without(rows.constant).pooled(rows.families)
     missing = [factor for factor in form.factors if not np.isfinite(rows.factors[factor]).all()]
     if missing:
         raise FitError(f"{name}: the form {form.name} needs the factor {missing[0]}, which the table does not have")
@@ -215,7 +227,7 @@ def fitted_levels(form: Form, rows: Rows) -> dict[str, list[float]]:
     seen = [
         column
         for name, column in FACTORS.items()
-        if name in form.factors or (name != "E" and np.isfinite(rows.factors[name]).all())
+        if (name in form.factors and name != "F") or (name not in "EF" and np.isfinite(rows.factors[name]).all())
     ]
     return {column: sorted(map(float, rows.table[column].unique())) for column in seen}
 
@@ -232,10 +244,15 @@ def _choose_rows(accuracies: pd.DataFrame, stratum: str | None, estimator: str) 
     used = chosen[reasons == ""]
     if used.empty:
         raise FitError(f"{stratum or names[0]}: no row is usable ({', '.join(reasons.unique())})")
-    families = list(used.family.unique())
-    if len(families) > 1:
-        raise FitError(f"laws are fitted within a family; the table has {', '.join(families)}")
-    return rows_of(used), {str(reason): int(n) for reason, n in reasons[reasons != ""].value_counts(sort=False).items()}
+    return rows_of(used, families=families_of(used)), {
+        str(reason): int(n) for reason, n in reasons[reasons != ""].value_counts(sort=False).items()
+    }
+
+
+def families_of(table: pd.DataFrame) -> list[str]:
+    """The families that get an intercept of their own: all of them, if one has several sizes to tell slopes from."""
+    has_slope = (table.groupby("family").n_params.nunique() > 1).any()
+    return sorted(table.family.unique()) if has_slope else []
 
 
 def _fit_logarithm(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
@@ -354,7 +371,7 @@ def warnings_about(form: Form, rows: Rows, diagnostics: dict[str, float]) -> lis
     """What the data cannot support, in words."""
     names = {"N": "model size", "B": "bits", "E": "effective bits", "G": "group size", "C": "calibration size"}
     found = []
-    for factor in form.factors:
+    for factor in (name for name in form.factors if name in names):
         levels = len(np.unique(rows.factors[factor]))
         if levels == 2:
             found.append(f"{names[factor]} has two levels: its exponent is one ratio, and its form cannot be tested")

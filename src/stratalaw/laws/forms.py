@@ -6,8 +6,11 @@ function of
     N  parameters of the model, relative to the reference size of the fit
     B  nominal bits of a weight           E  effective bits (scales and zero points included)
     G  group size                         C  calibration samples
+    F  the loss of the model's own original, -ln(a16): a form with it is anchored, -ln(a) = F + D, and its D >= 0 is the
+       damage of quantization alone
 
-Adding a form is adding one object to ``FORMS``.
+Where a table has several families, each has an intercept of its own (a multiple of A), and all other parameters are
+shared. Adding a form is adding one object to ``FORMS``.
 """
 
 from __future__ import annotations
@@ -27,7 +30,18 @@ FACTORS = {
     "E": "effective_bits",
     "G": "group_size",
     "C": "calibration_size",
+    "F": "baseline_loss",
 }
+
+
+def family_code(family: str) -> str:
+    """The factor that is 1 for rows of a family (see ``rows.family_codes``)."""
+    return f"family {family}"
+
+
+def family_shift(family: str) -> str:
+    """The parameter by which a family's ln A differs from the families' mean."""
+    return f"shift {family}"
 
 
 class FormError(StratalawError):
@@ -38,13 +52,15 @@ class FormError(StratalawError):
 class Parameter:
     """A parameter of a form; a positive one is fitted as its logarithm.
 
-    ``starts``: where fits start; ``factor``: the factor whose effect it is, so that it is 0 where that does not vary.
+    ``starts``: where fits start; ``factor``: the factor whose effect it is, so that it is 0 where that does not vary;
+    ``prior``: mean and standard deviation of what is known of it beforehand, which counts where the rows tell nothing.
     """
 
     name: str
     starts: tuple[float, ...]
     positive: bool = False
     factor: str | None = None
+    prior: tuple[float, float] | None = None
 
 
 def positive(name: str, *starts: float, factor: str | None = None) -> Parameter:
@@ -71,26 +87,56 @@ class Form:
     formula: str
     parameters: tuple[Parameter, ...]
     reference: str
+    families: tuple[str, ...] = ()
 
     @cached_property
     def _symbols(self) -> dict[str, sympy.Symbol]:
         # Positive symbols let logarithms of products fall apart.
         factors = {name: sympy.Symbol(name, positive=True) for name in FACTORS}
-        return factors | {p.name: sympy.Symbol(p.name, real=True, positive=p.positive or None) for p in self.parameters}
+        codes = {family_code(name): sympy.Symbol(family_code(name), real=True) for name in self.families[:-1]}
+        parameters = {p.name: sympy.Symbol(p.name, real=True, positive=p.positive or None) for p in self.parameters}
+        return factors | codes | parameters
 
     @cached_property
     def loss(self) -> sympy.Expr:
         """The expected loss as a symbolic expression."""
-        return sympy.sympify(self.formula, locals=self._symbols)
+        shared = sympy.sympify(self.formula, locals=self._symbols)
+        if not self.families:
+            return shared
+        scale, symbols = self._symbols["A"], self._symbols
+        shift = sum(symbols[family_shift(name)] * symbols[family_code(name)] for name in self.families[:-1])
+        return shared.subs(scale, scale * sympy.exp(shift))
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether the form starts from the model's own original."""
+        return "F" in self.factors
+
+    def pooled(self, families: Sequence[str]) -> Form:
+        """The form for a table of several families: each has its own intercept around their mean."""
+        if len(families) < 2:
+            return self
+        shifts = tuple(real(family_shift(name), 0.0) for name in families[:-1])
+        return replace(self, parameters=(*self.parameters, *shifts), families=tuple(families))
 
     @property
     def latex(self) -> str:
         return r"-\ln a = " + sympy.latex(self.loss)
 
+    def without_priors(self) -> Form:
+        """The form with nothing known beforehand."""
+        return replace(self, parameters=tuple(replace(p, prior=None) for p in self.parameters))
+
+    def unpooled(self) -> Form:
+        """The form without intercepts of families."""
+        shifts = {family_shift(name) for name in self.families}
+        return replace(self, parameters=tuple(p for p in self.parameters if p.name not in shifts), families=())
+
     @cached_property
     def factors(self) -> tuple[str, ...]:
         """The factors that the formula needs, such as ("N", "B")."""
-        return tuple(name for name in FACTORS if self._symbols[name] in self.loss.free_symbols)
+        names = (*FACTORS, *map(family_code, self.families[:-1]))
+        return tuple(name for name in names if self._symbols[name] in self.loss.free_symbols)
 
     @cached_property
     def _fitted(self) -> tuple[list[sympy.Symbol], sympy.Expr]:
@@ -120,12 +166,18 @@ class Form:
             jacobian = np.stack([np.broadcast_to(part, shape) for part in gradient], axis=-1)
             return accuracy, -accuracy[..., None] * jacobian
 
-    def javascript(self, fitted: np.ndarray) -> list[str]:
-        """The loss and its derivatives by the fitted parameters, as JavaScript expressions of the factors."""
-        symbols, loss = self._fitted
-        values = dict(zip(symbols, map(float, fitted), strict=True))
-        derivatives = [sympy.diff(loss, symbol) for symbol in symbols]
-        return [sympy.jscode(part.subs(values)) for part in (loss, *derivatives)]
+    def javascript(self, fitted: np.ndarray) -> str:
+        """The loss as a JavaScript expression of the factors, without that of the model's own original, and of S, by
+        how much ln A of the model's family differs from the families' mean."""
+        shared = self.unpooled()
+        symbols, loss = shared._fitted
+        values = dict(zip(symbols, map(float, fitted[: len(symbols)]), strict=True))
+        if self.families:
+            scale = symbols[[p.name for p in shared.parameters].index("A")]
+            values[scale] += sympy.Symbol("S", real=True)
+        loss = loss.subs(shared._symbols["F"], 0)
+        code: str = sympy.jscode(loss.subs(values))
+        return code
 
     @cached_property
     def _log_design(self) -> list[sympy.Expr] | None:
@@ -151,7 +203,8 @@ class Form:
         dropped = [p for p in self.parameters if p.factor in constant]
         if not dropped:
             return self
-        formula = self.loss.subs({self._symbols[p.name]: 0 for p in dropped})
+        shared = sympy.sympify(self.formula, locals=self._symbols)
+        formula = shared.subs({self._symbols[p.name]: 0 for p in dropped})
         kept = tuple(p for p in self.parameters if p not in dropped)
         return replace(self, formula=str(formula), parameters=kept)
 
@@ -190,6 +243,18 @@ PAPER_LAW = Form(
     PAPER,
 )
 
+# The bits count from BITS_ORIGIN on, so that A is the damage at the lowest bits that are fitted.
+BITS_ORIGIN = 3
+DAMAGE = f"A * N**alpha * exp(-c*({{bits}} - {BITS_ORIGIN})) * (C/32)**gamma * (G/64)**delta"
+DAMAGE_PARAMETERS = (
+    positive("A", 0.3, 0.05, 1.0),
+    real("alpha", 0.0, -0.3, factor="N"),
+    # A bit halves the rounding error and quarters its square; where only one width does damage, nothing else tells.
+    Parameter("c", (1.2, 0.7), factor="B", prior=(float(np.log(4)), 0.5)),
+    real("gamma", 0.0, -0.1, factor="C"),
+    real("delta", 0.3, 0.0, factor="G"),
+)
+
 FORMS = (
     PAPER_LAW,
     Form(
@@ -198,6 +263,20 @@ FORMS = (
         "A * N**alpha * log(E, 2)**beta * log(C, 2)**gamma * G**delta",
         (SCALE, ALPHA, BETA, GAMMA, DELTA),
         f"{PAPER}, with the effective bits of its first version",
+    ),
+    Form(
+        "anchored",
+        "the model's own original, and a power law of the damage",
+        f"F + {DAMAGE.format(bits='B')}",
+        DAMAGE_PARAMETERS,
+        "ours",
+    ),
+    Form(
+        "anchored-effective",
+        "the model's own original, and a power law of the damage with effective bits",
+        f"F + {DAMAGE.format(bits='E')}",
+        DAMAGE_PARAMETERS,
+        "ours",
     ),
     Form("size", "size only", "A * N**alpha", (SCALE, ALPHA), f"{PAPER}, ablation"),
     Form(

@@ -16,6 +16,7 @@ STEPS = 200
 DAMPING = 1e-3
 LARGEST_STEP = 3.0  # of a fitted parameter; a logarithm that moves further has left the data behind
 RELATIVE_GRADIENT = 1e-6
+PRIOR_ERROR = 0.02  # of adjusted accuracy: a prior counts as much as a row with this error
 NEGLIGIBLE = 1e-7  # residuals of adjusted accuracy; smaller ones are a perfect fit
 
 
@@ -42,7 +43,7 @@ def solve(
     starts: np.ndarray,
     robust_scale: np.ndarray | None = None,
 ) -> Solutions:
-    """Minimize, for each problem, the weighted sum over rows of rho(accuracy - form).
+    """Minimize, for each problem, the weighted sum over rows of rho(accuracy - form), and what priors add to it.
 
     Args:
         form: of the law.
@@ -56,7 +57,10 @@ def solve(
     shape = (len(fitted), accuracy.shape[-1])
     weights, accuracy = np.broadcast_to(weights, shape), np.broadcast_to(accuracy, shape)
     damping = np.full(len(fitted), DAMPING)
-    cost = _cost(form, fitted, factors, accuracy, weights, robust_scale)
+    priors = [parameter.prior or (0.0, np.inf) for parameter in form.parameters]
+    centre = np.array([mean for mean, _ in priors])
+    precision = np.array([(PRIOR_ERROR / spread) ** 2 for _, spread in priors])
+    cost = _cost(form, fitted, factors, accuracy, weights, robust_scale) + (precision * (fitted - centre) ** 2).sum(-1)
     active = np.arange(len(fitted))
     gradient = np.full(len(fitted), np.inf)
     for _ in range(STEPS):
@@ -65,7 +69,8 @@ def solve(
         effective = weights[active] * _robust_weight(residual, robust_scale)
         weighted = jacobian * effective[..., None]
         normal = np.einsum("...rp,...rq->...pq", weighted, jacobian)
-        slope = np.einsum("...rp,...r->...p", weighted, residual)
+        slope = np.einsum("...rp,...r->...p", weighted, residual) - precision * (fitted[active] - centre)
+        normal = normal + np.diag(precision)
         diagonal = np.einsum("...pp->...p", normal)
         length = (effective * (residual**2 + NEGLIGIBLE**2)).sum(-1)
         scale = np.sqrt(np.maximum(diagonal * length[..., None], 1e-300))
@@ -80,6 +85,7 @@ def solve(
         longest = np.abs(step).max(-1, keepdims=True)
         trial = fitted[active] + step * np.minimum(1, LARGEST_STEP / np.maximum(longest, 1e-300))
         trial_cost = _cost(form, trial, factors, accuracy[active], weights[active], robust_scale)
+        trial_cost = trial_cost + (precision * (trial - centre) ** 2).sum(-1)
         better = trial_cost < cost[active]
         fitted[active[better]], cost[active[better]] = trial[better], trial_cost[better]
         damping[active] = np.where(better, np.maximum(damping[active] / 5, 1e-12), damping[active] * 4)

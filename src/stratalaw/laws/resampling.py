@@ -79,7 +79,7 @@ def percentile_intervals(fit: LawFit, resampled: np.ndarray, level: float = 0.95
     return pd.DataFrame(bounds.T, index=fit.params.index, columns=["low", "high"])
 
 
-def binomial_draws(rows: Rows, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def binomial_draws(rows: Rows, resamples: int = RESAMPLES, seed: int | Sequence[int] = 0) -> np.ndarray:
     """Adjusted accuracies as other items could have given them, row by row, shape (resamples, rows).
 
     Rows whose standard error is not known stay as they are.

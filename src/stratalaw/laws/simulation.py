@@ -31,6 +31,7 @@ def _described(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(
         model=table.n_params.map("{:.3g}".format),
         family="simulated",
+        method="GPTQ",
         held_out=False,
         calibration_seed=0,
         effective_bits=table.bits + (SCALE_BITS + table.bits) / table.group_size,

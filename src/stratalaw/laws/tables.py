@@ -9,14 +9,18 @@ import pandas as pd
 
 from stratalaw.files import write_csv
 from stratalaw.laws import published
-from stratalaw.laws.analysis import BOTH, Analysis
-from stratalaw.laws.forms import PAPER_LAW
+from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.comparison import comparison_table
+from stratalaw.laws.exponents import ACCURACY, DAMAGE, mean_over_models
+from stratalaw.laws.forms import FACTORS, PAPER_LAW
 from stratalaw.laws.holdout import HOW_COMPARED
-from stratalaw.laws.verdicts import HOW_JUDGED
+from stratalaw.laws.intervals import OVER_MODELS, REGRESSION
+from stratalaw.laws.verdicts import HOW_JUDGED, verdict_table
 
 PAPER_LAW_RST = (
     "-ln(accuracy adjusted for chance) = A · N\\ :sup:`α` · (log2 B)\\ :sup:`β` · (log2 C)\\ :sup:`γ` · G\\ :sup:`δ`"
 )
+FACTOR_OF = {"alpha": "N", "beta": "B", "c": "B", "gamma": "C", "delta": "G"}
 
 EXPONENT_COLUMNS = (
     *("stratum", "exponent", "factor", "value", "low", "high"),
@@ -25,54 +29,106 @@ EXPONENT_COLUMNS = (
 
 
 def exponents_table(analysis: Analysis) -> pd.DataFrame:
-    """One row for each stratum and exponent of the paper's law, with its intervals and what the paper publishes.
+    """One row for each stratum, scale and exponent, with its intervals and what the paper publishes.
 
-    Columns: stratum, exponent, factor, value, low and high (regression), bootstrap_low and bootstrap_high (models and
-    items resampled), published (missing for strata that the paper does not have).
+    Columns: stratum, scale (accuracy: the paper's law of -ln a; damage: the law of D = -ln(a / a16) of the model's own
+    original), exponent, factor, value, low and high (the regression over all rows, HC3), model_mean, model_low and
+    model_high (mean over single models, or slope over their sizes, with Student's t interval over models), models,
+    published (of the paper's law, for the strata that the paper has).
     """
-    factors = {p.name: p.factor for p in PAPER_LAW.parameters if p.factor}
-    names = {"N": "n_params", "B": "bits", "G": "group_size", "C": "calibration_size"}
-    own = analysis.intervals[analysis.intervals.form == PAPER_LAW.name]
-    indexed = own.set_index(["stratum", "parameter", "method"])
+    return pd.concat([_paper_exponents(analysis), _damage_exponents(analysis)], ignore_index=True)
+
+
+def _paper_exponents(analysis: Analysis) -> pd.DataFrame:
+    own = analysis.intervals[analysis.intervals.form == PAPER_LAW.name].set_index(["stratum", "parameter", "method"])
     rows = []
     for law in analysis.laws:
-        for name in law.params.index.intersection(list(factors)):
-            regression = indexed.loc[law.stratum, name, "regression (HC3)"]
-            both = indexed.loc[law.stratum, name, BOTH]
+        for name in (name for name in law.params.index if name in FACTOR_OF):
+            regression = own.loc[(law.stratum, name, REGRESSION)]
+            by_models = (law.stratum, name, OVER_MODELS)
+            known = own.loc[by_models] if by_models in own.index else pd.Series(dtype=float)
             rows.append(
                 {
                     "stratum": law.stratum,
+                    "scale": ACCURACY,
                     "exponent": name,
-                    "factor": names[factors[name]],
+                    "factor": FACTORS[FACTOR_OF[name]],
                     "value": law.params[name],
                     "low": regression.low,
                     "high": regression.high,
-                    "bootstrap_low": both.low,
-                    "bootstrap_high": both.high,
+                    "model_mean": known.get("value"),
+                    "model_low": known.get("low"),
+                    "model_high": known.get("high"),
+                    "models": known.get("models"),
                     "published": published.EXPONENTS.get(law.stratum, {}).get(name),
                 }
             )
     return pd.DataFrame(rows, columns=list(EXPONENT_COLUMNS))
 
 
-def write_tables(analysis: Analysis, files: Mapping[str, Path]) -> None:
-    """Write tables as CSV files; ``files``: by the name of the table: exponents, forms, verdicts.
+def _damage_exponents(analysis: Analysis) -> pd.DataFrame:
+    rows = []
+    for fit in (fit for fit in analysis.fits if fit.form.name == "anchored" and fit.estimator == "accuracy"):
+        intervals = fit.conf_int()
+        for name in (name for name in fit.params.index if name in FACTOR_OF):
+            row = {
+                "stratum": fit.stratum,
+                "scale": DAMAGE,
+                "exponent": name,
+                "factor": FACTORS[FACTOR_OF[name]],
+                "value": fit.params[name],
+                "low": intervals.low[name],
+                "high": intervals.high[name],
+            }
+            values = model_values(analysis, fit.stratum, DAMAGE, name)
+            if len(values) > 1:
+                estimate = mean_over_models(values.to_numpy(float))
+                low, high = estimate.interval()
+                row |= {"model_mean": estimate.value, "model_low": low, "model_high": high, "models": len(values)}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
-    Where there is no law they hold the sentence that says why.
-    """
-    if analysis.laws:
-        tables = {"exponents": exponents_table(analysis), "forms": analysis.forms, "verdicts": analysis.verdicts}
-    else:
-        tables = dict.fromkeys(files, pd.DataFrame({"note": [analysis.why_no_laws]}))
+
+def model_values(analysis: Analysis, stratum: str, scale: str, exponent: str) -> pd.Series:
+    """An exponent of each model by itself, by model."""
+    table = analysis.exponents
+    if table.empty:
+        return pd.Series(dtype=float)
+    chosen = (table.stratum == stratum) & (table.scale == scale) & (table.exponent == exponent)
+    return table[chosen].set_index("model").value
+
+
+def write_tables(analysis: Analysis, files: Mapping[str, Path]) -> None:
+    """Write tables as CSV files; ``files``: by the name of the table: exponents, models, forms, verdicts, needs."""
     for name, path in files.items():
-        write_csv(tables[name], path, float_format="%.4g")
+        write_csv(table_named(analysis, name), path, float_format="%.4g")
+
+
+def table_named(analysis: Analysis, name: str) -> pd.DataFrame:
+    """A table of an analysis: exponents, models (exponents of each model), forms, verdicts, or needs.
+
+    Where there is no law it holds the sentence that says why.
+    """
+    if not analysis.laws:
+        return pd.DataFrame({"note": [analysis.why_no_laws]})
+    if name == "exponents":
+        return exponents_table(analysis)
+    if name == "models":
+        return analysis.exponents
+    if name == "forms":
+        return comparison_table(analysis.forms)
+    if name == "verdicts":
+        return verdict_table(analysis.verdicts)
+    return pd.DataFrame([vars(need) for need in analysis.needs])
 
 
 def captions(analysis: Analysis, about: Mapping[str, str]) -> dict[str, str]:
     """How each table was made, as reStructuredText; ``about``: the study (see ``study.description``)."""
     exponents = (
         f"Exponents of {PAPER_LAW_RST} by stratum, with 95 % intervals of ordinary least squares on the logarithms, "
-        "and beside them what the paper publishes (arXiv 2508.18609; it gives no intervals). "
+        "and beside them the mean over single models with Student's t interval over models, and what the paper "
+        "publishes (arXiv 2508.18609; it gives no intervals). On the scale ``damage``: the same of D = -ln(a / a16), "
+        "what quantization took of a model's own original, log D being linear in log N, bits, log C and log G. "
         f"Studied: {about['variants']} variants of {about['models']}."
     )
     return {"exponents": exponents, "forms": HOW_COMPARED, "verdicts": HOW_JUDGED}

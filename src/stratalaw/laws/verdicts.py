@@ -1,260 +1,286 @@
-"""The paper's claims as hypotheses, each with a number and a verdict.
+"""The paper's claims judged, with two answers for each.
 
-A claim is a statistic that is positive where it holds. The bootstrap (models and item noise together) gives its
-standard error, and Student's t with as many degrees of freedom as models less one says how sure its sign is: shares of
-resamples do not, since a handful of models that agree by chance agree in every resample. A claim is supported or
-contradicted at a level of .05 over the number of claims (Bonferroni), and otherwise not decidable at this noise. The
-smallest effect is what this study would have found with 80 % power. Where a claim says "near" or "saturates", the
-thresholds are ours.
+*For these models*: is the claim true of the models that were measured, whatever items they had been asked? Only items
+are random; k of K models agree. *For models like these*: is it true of the models that these are a sample of? Models
+are random, and what differs between them holds the noise of items and of draws of the calibration set as well. Claims
+have a direction, so tests are one-sided; a claim of several margins holds where all are positive, so its p-value is
+the largest (intersection-union, Berger 1982). Holm's correction goes over the claims that the table can test, in either
+direction. A claim that is not decided may still be known to be of no size that matters (two one-sided tests).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-MEMORIZATION, APPLICATION, REASONING = "memorization", "application", "reasoning"
-UTILIZATION = "utilization"  # application and reasoning pooled, as in the paper's first version
-LEVEL, POWER = 0.05, 0.8
-MIN_MODELS = 5
-NEAR_CHANCE, SATURATED = 0.25, 0.9  # of the baseline's adjusted accuracy
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decidable"
+from stratalaw.laws.claims import CLAIMS, STRATA_DIFFER, Claim, Margin, NotTestable
+from stratalaw.laws.exponents import Estimate, Panel, mean_over_models, slope_over_sizes
+
+LEVEL = 0.05
+MIN_MODELS = 3
+SUPPORTED, CONTRADICTED, NEGLIGIBLE = "supported", "contradicted", "no difference that matters"
+UNDECIDED, UNTESTABLE = "not decided", "not testable"
+HOLDS, FAILS = "holds", "fails"
+ALL_CLAIMS = (*CLAIMS, STRATA_DIFFER)
+HOW_JUDGED = (
+    "The paper's claims as hypotheses on margins that are positive where a claim holds. ``estimate``, ``low`` and "
+    "``high``: mean over models (or slope over their sizes) of the margin that is least sure, with Student's t "
+    "interval (95 %); ``p_value``: one-sided, by t over one estimate for each model (Ibragimov and Müller, 2010), "
+    "the largest over the margins of a claim; ``p_adjusted``: Holm's over the claims that this table can test. "
+    f"``verdict``, for models like these: ``{SUPPORTED}`` or ``{CONTRADICTED}`` where the adjusted p-value of that "
+    f"direction is at most {LEVEL:g}; ``{NEGLIGIBLE}`` where two one-sided tests show every margin to be smaller than "
+    f"``negligible``, which is ours; else ``{UNDECIDED}``; ``{UNTESTABLE}`` for the ``reason``. ``these_models``: "
+    "whether the claim holds on average of the models measured, with items alone as noise (``p_items``, Holm's too); "
+    f"``agree`` of ``models`` models have every margin positive. Fewer than {MIN_MODELS} models decide nothing for "
+    "models like these. ``p_families``: the same test with one value for each family."
+)
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Bootstrap draws that the claims are read from.
+class Verdict:
+    """What is known of one claim; see ``HOW_JUDGED`` for the numbers, which are missing where there are none.
 
-    ``exponents``: by stratum, columns alpha, beta, gamma, delta (those that could be fitted), one row for each
-    resample; ``table``: accuracies in general of every variant, baselines included; ``weights`` (resamples, rows of the
-    table) and ``accuracy`` (resamples, rows of the table): adjusted accuracies with item noise.
+    ``spread``: standard deviation of the least sure margin between models; ``item_error``: the part of it that items
+    make.
     """
 
-    exponents: Mapping[str, pd.DataFrame]
-    table: pd.DataFrame
-    weights: np.ndarray
-    accuracy: np.ndarray
-
-    @property
-    def models(self) -> int:
-        """How many models are drawn from."""
-        return self.table.model.nunique()
-
-    def standard_error(self, values: np.ndarray) -> float:
-        """Of a statistic, from its values in the resamples, which spread as if there were one model less."""
-        return float(values.std() * np.sqrt(self.models / max(self.models - 1, 1)))
-
-    def mean(self, chosen: np.ndarray) -> np.ndarray:
-        """Mean adjusted accuracy of the chosen rows in each resample; NaN where none was drawn."""
-        weights = self.weights[:, chosen]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (weights * self.accuracy[:, chosen]).sum(1) / weights.sum(1)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """``statistic(draws)``: one number for each resample, positive where the claim holds; None where the study cannot
-    speak to it. ``unit``: of the statistic."""
-
-    name: str
+    claim: str
     text: str
     unit: str
-    statistic: Callable[[Draws], np.ndarray | None]
+    verdict: str
+    reason: str = ""
+    margin: str = ""
+    estimate: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    p_value: float = float("nan")
+    p_adjusted: float = float("nan")
+    p_against: float = float("nan")
+    models: int = 0
+    agree: float = float("nan")
+    these_models: str = UNTESTABLE
+    p_items: float = float("nan")
+    negligible: float = float("nan")
+    p_negligible: float = float("nan")
+    spread: float = float("nan")
+    item_error: float = float("nan")
+    families: int = 0
+    p_families: float = float("nan")
 
 
-def most(exponent: str, stratum: str, sign: int) -> Callable[[Draws], np.ndarray | None]:
-    """By how much a stratum's exponent exceeds (sign 1) or falls below (-1) those of all other strata."""
+@dataclass(frozen=True)
+class Tested:
+    """One claim tested, before any correction; one-sided p-values for and against it, and of its being negligible."""
 
-    def statistic(draws: Draws) -> np.ndarray | None:
-        others = [name for name in (MEMORIZATION, APPLICATION, REASONING) if name != stratum]
-        if not all(exponent in draws.exponents.get(name, ()) for name in (stratum, *others)):
-            return None
-        own = sign * draws.exponents[stratum][exponent]
-        return (own - np.max([sign * draws.exponents[name][exponent] for name in others], axis=0)).to_numpy()
+    claim: Claim
+    margins: list[Margin]
+    estimates: list[Estimate]
+    p_for: float
+    p_against: float
+    p_negligible: float
 
-    return statistic
-
-
-def memorization_is_most_sensitive(draws: Draws) -> np.ndarray | None:
-    """The first version's claim: the smallest margin over all exponents that were fitted."""
-    if not {MEMORIZATION, UTILIZATION} <= set(draws.exponents):
-        return None
-    memorization, utilization = draws.exponents[MEMORIZATION], draws.exponents[UTILIZATION]
-    signs = {"alpha": -1, "beta": -1, "gamma": -1, "delta": 1}
-    fitted = [name for name in signs if name in memorization and name in utilization]
-    margins = [signs[name] * (memorization[name] - utilization[name]) for name in fitted]
-    return np.min(margins, axis=0) if margins else None
+    @property
+    def least_sure(self) -> int:
+        """The margin on which the claim hangs."""
+        if self.claim is STRATA_DIFFER:
+            return int(np.argmin([min(e.p_above(), e.p_below()) for e in self.estimates]))
+        return int(np.argmax([estimate.p_above() for estimate in self.estimates]))
 
 
-def falls_with_group_size(draws: Draws) -> np.ndarray | None:
-    overall = draws.exponents.get("general", next(iter(draws.exponents.values()), pd.DataFrame()))
-    return overall["delta"].to_numpy() if "delta" in overall else None
+def estimate_of(margin: Margin, models: pd.DataFrame, draw: int = 0) -> Estimate:
+    values = margin.values[draw]
+    if margin.over_size:
+        return slope_over_sizes(values, np.log(models.n_params.to_numpy(float)), models.family)
+    return mean_over_models(values)
 
 
-def steeper_at_low_bits(factor: str, sign: int) -> Callable[[Draws], np.ndarray | None]:
-    """By how much an effect (points per doubling) is larger at the lowest fitted bits than at the highest."""
-
-    def statistic(draws: Draws) -> np.ndarray | None:
-        table = draws.table
-        bits = sorted(b for b in table.bits.unique() if 2 < b < 16 and table[table.bits == b][factor].nunique() > 1)
-        if len(bits) < 2:
-            return None
-        lowest, highest = (sign * _slope(draws, factor, (table.bits == b).to_numpy()) for b in (bits[0], bits[-1]))
-        return 100 * (lowest - highest)
-
-    return statistic
+def margins_of(panel: Panel, claims: Sequence[Claim] = ALL_CLAIMS) -> tuple[dict[str, list[Margin]], dict[str, str]]:
+    """The margins of each claim that the table has, and of the others why it has none."""
+    margins, reasons = {}, {}
+    for claim in claims:
+        try:
+            margins[claim.name] = claim.margins(panel)
+        except NotTestable as error:
+            reasons[claim.name] = str(error)
+    return margins, reasons
 
 
-def _slope(draws: Draws, factor: str, chosen: np.ndarray) -> np.ndarray:
-    """Adjusted accuracy per doubling of a factor in each resample, within models."""
-    x = np.log2(draws.table[factor].to_numpy(float)[chosen])
-    models = draws.table.model.to_numpy()[chosen]
-    weights, y = draws.weights[:, chosen], draws.accuracy[:, chosen]
-    covariance = variance = 0
-    for model in np.unique(models):
-        own = models == model
-        w = weights[:, own]
-        total = np.maximum(w.sum(1, keepdims=True), 1e-300)
-        centred = x[own] - (w * x[own]).sum(1, keepdims=True) / total
-        covariance = covariance + (w * centred * y[:, own]).sum(1)
-        variance = variance + (w * centred**2).sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return covariance / variance
+def tested(claim: Claim, margins: list[Margin], models: pd.DataFrame, draw: int = 0) -> Tested:
+    """Test one claim on one draw of its margins.
 
-
-def two_bits_are_a_phase(draws: Draws) -> np.ndarray | None:
-    """Near chance at 2 bits, most of the recovery from 2 to 3, saturated at 4: the smallest of the three margins."""
-    bits = draws.table.bits.to_numpy()
-    if not {2, 3, 4} <= set(bits) or not (bits >= 16).any():
-        return None
-    two, three, four, baseline = (draws.mean(chosen) for chosen in (bits == 2, bits == 3, bits == 4, bits >= 16))
-    margins = [NEAR_CHANCE * baseline - two, (three - two) - (four - three), four - SATURATED * baseline]
-    return 100 * np.min(margins, axis=0)
-
-
-def returns_diminish(draws: Draws) -> np.ndarray | None:
-    """Gain per doubling between the two smallest calibration sizes minus that between the two largest, below 8 bits."""
-    table = draws.table
-    low = ((table.bits > 2) & (table.bits < 8)).to_numpy()
-    sizes = np.sort(table.calibration_size[low].dropna().unique())
-    if len(sizes) < 3:
-        return None
-
-    def gain(first: float, second: float) -> np.ndarray:
-        means = [draws.mean(low & (table.calibration_size == size).to_numpy()) for size in (first, second)]
-        return (means[1] - means[0]) / np.log2(second / first)
-
-    return 100 * (gain(*sizes[:2]) - gain(*sizes[-2:]))
-
-
-CLAIMS = (
-    Claim("bits", "reasoning depends most on bits (lowest β)", "β", most("beta", REASONING, -1)),
-    Claim("size", "application depends most on size (lowest α)", "α", most("alpha", APPLICATION, -1)),
-    Claim(
-        "calibration",
-        "memorization depends most on calibration (lowest γ)",
-        "γ",
-        most("gamma", MEMORIZATION, -1),
-    ),
-    Claim("group", "accuracy falls with group size (δ > 0)", "δ", falls_with_group_size),
-    Claim(
-        "group-low-bits",
-        "group size matters more at low bits",
-        "points per doubling",
-        steeper_at_low_bits("group_size", -1),
-    ),
-    Claim(
-        "calibration-low-bits",
-        "calibration size matters more at low bits",
-        "points per doubling",
-        steeper_at_low_bits("calibration_size", 1),
-    ),
-    Claim(
-        "phase",
-        "2 bits are a phase of their own",
-        "points",
-        two_bits_are_a_phase,
-    ),
-    Claim("diminishing", "returns of the calibration size diminish", "points per doubling", returns_diminish),
-    Claim(
-        "first-version",
-        "memorization depends more than utilization on every factor (first version)",
-        "smallest margin of an exponent",
-        memorization_is_most_sensitive,
-    ),
-)
-STRATA_DIFFER = "the exponents of the strata differ at all"
-HOW_JUDGED = (
-    "The paper's claims as hypotheses. ``probability``: one minus the one-sided p-value of the claim, by Student's t "
-    "with one degree of freedom fewer than models, on the standard error of a bootstrap over models and items; of "
-    f"“{STRATA_DIFFER}” one minus the p-value of Hotelling's test. A claim is ``supported`` or ``contradicted`` at a "
-    f"two-sided level of {LEVEL:g} divided by the number of claims ({len(CLAIMS) + 1}), otherwise ``not decidable``; "
-    f"with fewer than {MIN_MODELS} models nothing is decided. ``estimate``, ``low`` and ``high``: median and 95 % of "
-    f"the resamples. ``smallest_effect``: what this study would have found with {POWER:.0%} power. 2 bits are a phase "
-    f"of their own where the adjusted accuracy at 2 bits is below {NEAR_CHANCE:g} of the baseline's, more is recovered "
-    f"from 2 to 3 bits than from 3 to 4, and 4 bits keep at least {SATURATED:g} of it."
-)
-
-
-def judge(draws: Draws) -> pd.DataFrame:
-    """The verdict on each claim.
-
-    Columns: claim, text, verdict, probability (that it holds: one minus the one-sided p-value, or the p-value of the
-    joint test), estimate (median), low and high (95 % of the resamples), smallest_effect, unit. A claim to which the
-    study cannot speak is not decidable, and its numbers are missing. With fewer than five models nothing is decidable:
-    resampling so few says little of models that were not studied.
+    Raises:
+        NotTestable: too few models have them.
     """
-    n_claims = len(CLAIMS) + 1
-    records = [_judge_claim(claim, draws, n_claims) for claim in CLAIMS]
-    judged = pd.DataFrame([*records, _strata_differ(draws, n_claims)])
-    if draws.models < MIN_MODELS:
-        judged["verdict"] = UNDECIDED
-    return judged
+    estimates = [estimate_of(margin, models, draw) for margin in margins]
+    if any(estimate.freedom < 1 or not np.isfinite(estimate.stderr) for estimate in estimates):
+        raise NotTestable("fewer than two models can tell")
+    count = len(estimates)
+    below = min(1.0, count * min(estimate.p_below() for estimate in estimates))
+    small = claim.negligible
+    negligible = max(max(e.p_above(-small), e.p_below(small)) for e in estimates)
+    if claim is STRATA_DIFFER:
+        # Some difference, in either direction, by Bonferroni: unlike Hotelling's test it needs no more models than
+        # there are differences. It has no opposite.
+        either = min(1.0, 2 * count * min(min(e.p_above(), e.p_below()) for e in estimates))
+        return Tested(claim, margins, estimates, either, 1.0, negligible)
+    return Tested(claim, margins, estimates, max(e.p_above() for e in estimates), below, negligible)
 
 
-def _judge_claim(claim: Claim, draws: Draws, n_claims: int) -> dict:
-    record = {"claim": claim.name, "text": claim.text, "verdict": UNDECIDED, "unit": claim.unit}
-    values = claim.statistic(draws)
-    if values is None or not np.isfinite(values).any():
-        return record
-    values = values[np.isfinite(values)]
-    tail = LEVEL / 2 / n_claims
-    low, estimate, high = np.percentile(values, [2.5, 50, 97.5])
-    student, error = stats.t(max(draws.models - 1, 1)), draws.standard_error(values)
-    probability = float(student.cdf(estimate / error)) if error > 0 else float(estimate > 0)
-    if probability >= 1 - tail:
-        record["verdict"] = SUPPORTED
-    elif probability <= tail:
-        record["verdict"] = CONTRADICTED
-    detectable = (student.ppf(1 - tail) + student.ppf(POWER)) * error
-    return record | {
-        "probability": probability,
-        "estimate": float(estimate),
-        "low": float(low),
-        "high": float(high),
-        "smallest_effect": float(detectable),
-    }
+def judge(panel: Panel, noise: Panel | None = None, claims: Sequence[Claim] = ALL_CLAIMS) -> list[Verdict]:
+    """The verdict on each claim, in their order.
+
+    Args:
+        panel: the fitted models, as observed.
+        noise: the same with resampled items; without it nothing is said of these models alone.
+        claims: those to judge.
+    """
+    margins, reasons = margins_of(panel, claims)
+    noisy = {} if noise is None else {claim.name: claim.margins(noise) for claim in claims if claim.name in margins}
+    return judge_margins(margins, reasons, panel.models, noisy, claims)
 
 
-def _strata_differ(draws: Draws, n_claims: int) -> dict:
-    """Hotelling's test of equal exponents, with the bootstrap's covariance; it needs more models than differences."""
-    record = {"claim": "differ", "text": STRATA_DIFFER, "verdict": UNDECIDED, "unit": "joint test"}
-    strata = [draws.exponents[name] for name in (MEMORIZATION, APPLICATION, REASONING) if name in draws.exponents]
-    if len(strata) < 2:
-        return record
-    differences = np.concatenate([(part - strata[0]).to_numpy() for part in strata[1:]], axis=1)
-    differences = differences[np.isfinite(differences).all(1)]
-    if len(differences) <= differences.shape[1]:
-        return record
-    freedom, rank = draws.models - 1, differences.shape[1]
-    if freedom < rank:
-        return record
-    mean, covariance = differences.mean(0), np.atleast_2d(np.cov(differences.T)) * draws.models / freedom
-    squared_distance = mean @ np.linalg.pinv(covariance) @ mean
-    p_value = float(stats.f.sf(squared_distance * (freedom - rank + 1) / (freedom * rank), rank, freedom - rank + 1))
-    verdict = SUPPORTED if p_value < LEVEL / n_claims else UNDECIDED
-    return record | {"verdict": verdict, "probability": 1 - p_value}
+def judge_margins(
+    margins: Mapping[str, list[Margin]],
+    reasons: Mapping[str, str],
+    models: pd.DataFrame,
+    noisy: Mapping[str, list[Margin]],
+    claims: Sequence[Claim] = ALL_CLAIMS,
+    draw: int = 0,
+) -> list[Verdict]:
+    """The verdict on each claim from one draw of its margins; ``noisy``: the margins with resampled items, or none."""
+    tests: dict[str, Tested] = {}
+    reasons = dict(reasons)
+    for claim in (claim for claim in claims if claim.name in margins):
+        try:
+            tests[claim.name] = tested(claim, margins[claim.name], models, draw)
+        except NotTestable as error:
+            reasons[claim.name] = str(error)
+    enough = len(models) >= MIN_MODELS
+    p_for = _holm([test.p_for for test in tests.values()])
+    p_against = _holm([test.p_against for test in tests.values()])
+    p_negligible = _holm([test.p_negligible for test in tests.values()])
+    items = {name: _items(test, noisy[name], models, draw) for name, test in tests.items() if name in noisy}
+    p_items = dict(zip(items, _holm([p for p, _, _ in items.values()]), strict=True))
+    p_fails = dict(zip(items, _holm([p for _, p, _ in items.values()]), strict=True))
+    found: dict[str, Verdict] = {}
+    for place, (name, test) in enumerate(tests.items()):
+        verdict = UNDECIDED
+        if enough and p_for[place] <= LEVEL:
+            verdict = SUPPORTED
+        elif enough and p_against[place] <= LEVEL:
+            verdict = CONTRADICTED
+        elif enough and p_negligible[place] <= LEVEL:
+            verdict = NEGLIGIBLE
+        these = UNTESTABLE
+        if name in items:
+            these = HOLDS if p_items[name] <= LEVEL else FAILS if p_fails[name] <= LEVEL else UNDECIDED
+        estimate = test.estimates[test.least_sure]
+        low, high = estimate.interval()
+        count, agree = _agreement(test, draw)
+        families, p_families = _over_families(test, models, draw)
+        found[name] = Verdict(
+            claim=name,
+            text=test.claim.text,
+            unit=test.claim.unit,
+            verdict=verdict,
+            reason="" if enough else f"fewer than {MIN_MODELS} models",
+            margin=test.margins[test.least_sure].name,
+            estimate=estimate.value,
+            low=low,
+            high=high,
+            p_value=test.p_for,
+            p_adjusted=p_for[place],
+            p_against=p_against[place],
+            models=count,
+            agree=agree,
+            these_models=these,
+            p_items=p_items.get(name, float("nan")),
+            negligible=test.claim.negligible,
+            p_negligible=p_negligible[place],
+            spread=estimate.spread,
+            item_error=items[name][2] if name in items else float("nan"),
+            families=families,
+            p_families=p_families,
+        )
+    for claim in claims:
+        if claim.name in reasons:
+            found[claim.name] = Verdict(claim.name, claim.text, claim.unit, UNTESTABLE, reasons[claim.name])
+    return [found[claim.name] for claim in claims]
+
+
+def _agreement(test: Tested, draw: int) -> tuple[int, float]:
+    """How many models can tell, and how many of them have every margin positive (slopes over sizes have none)."""
+    each = np.array([margin.values[draw] for margin in test.margins if not margin.over_size])
+    if not len(each):
+        return int(np.isfinite(test.margins[test.least_sure].values[draw]).sum()), float("nan")
+    known = np.isfinite(each).all(0)
+    return int(known.sum()), float((each[:, known] > 0).all(0).sum())
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values."""
+    if not len(p_values):
+        return []
+    return [float(p) for p in multipletests(np.nan_to_num(p_values, nan=1.0), LEVEL, method="holm")[1]]
+
+
+def _items(test: Tested, noisy: Sequence[Margin], models: pd.DataFrame, draw: int) -> tuple[float, float, float]:
+    """One-sided p-values for and against the claim of these models, with items as the only noise, and the standard
+    deviation that items give the least sure margin of one model (of a slope: its standard error's equivalent)."""
+    by_name = {margin.name: margin for margin in noisy}
+    scores, errors = [], []
+    for margin, estimate in zip(test.margins, test.estimates, strict=True):
+        drawn = by_name[margin.name].values
+        if margin.over_size:
+            values = np.array([estimate_of(by_name[margin.name], models, one).value for one in range(len(drawn))])
+            own = np.full(1, np.nanstd(values) * np.sqrt(np.isfinite(margin.values[draw]).sum()))
+        else:
+            usable = np.isfinite(margin.values[draw])
+            own = np.nanstd(drawn[:, usable], axis=0)
+            values = np.nanmean(drawn[:, usable], axis=1)
+        error = float(np.nanstd(values))
+        scores.append(estimate.value / error if error > 0 else np.sign(estimate.value) * np.inf)
+        errors.append(float(np.sqrt(np.nanmean(own**2))))
+    item_error = errors[test.least_sure]
+    if test.claim is STRATA_DIFFER:
+        return min(1.0, 2 * len(scores) * float(stats.norm.sf(np.abs(scores).max()))), 1.0, item_error
+    against = min(1.0, len(scores) * float(stats.norm.cdf(min(scores))))
+    return float(stats.norm.sf(min(scores))), against, item_error
+
+
+def _over_families(test: Tested, models: pd.DataFrame, draw: int) -> tuple[int, float]:
+    """How many families can tell, and the p-value with one value for each; margins of sizes are left to the models."""
+    if test.claim is STRATA_DIFFER or any(margin.over_size for margin in test.margins):
+        return 0, float("nan")
+    means = [pd.Series(margin.values[draw]).groupby(models.family.to_numpy()).mean() for margin in test.margins]
+    count = min(int(part.notna().sum()) for part in means)
+    if count < 2:
+        return count, float("nan")
+    return count, max(mean_over_models(part.to_numpy()).p_above() for part in means)
+
+
+def at_least(verdicts: Sequence[Verdict], level: float = LEVEL) -> int:
+    """How many of the paper's claims hold at least, for models like these, with confidence 1 - level.
+
+    By closed testing with Simes' local tests (Goeman and Solari, 2011, Statistical Science 26:584): the claims less the
+    largest number of them that could all be false together. It may exceed the number of claims that are supported one
+    by one: some of several hold, without it being known which.
+    """
+    p = np.sort([v.p_value for v in verdicts if np.isfinite(v.p_value) and v.claim != STRATA_DIFFER.name])
+    if any(v.reason.startswith("fewer than") and v.models for v in verdicts):
+        return 0
+    for size in range(len(p), 0, -1):
+        largest = p[len(p) - size :]
+        if (size * largest / np.arange(1, size + 1)).min() > level:
+            return len(p) - size
+    return len(p)
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One row for each claim."""
+    return pd.DataFrame([asdict(verdict) for verdict in verdicts])

@@ -10,7 +10,8 @@ from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
-from stratalaw.laws.rows import GENERAL
+from stratalaw.laws.rows import PHASE_TRANSITION_BITS
+from stratalaw.laws.table import GENERAL
 from stratalaw.models.shapes import Shapes
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import predict
@@ -78,7 +79,7 @@ def demand_of(content: dict) -> Demand:
 def candidates_of(
     study: Study, shapes: Mapping[str, Shapes], analysis: Analysis, context: int, risk: float | None = None
 ) -> list[Candidate]:
-    """Every quantized variant of a study that lies within the bits that its laws were fitted to.
+    """Every quantized variant of a study but those of 2 bits that were not measured, which laws leave out.
 
     Args:
         study: the models and their variants.
@@ -103,14 +104,14 @@ def candidates_of(
         predicted = predicted[predicted.stratum != GENERAL]
         for name, rows in predicted.groupby("variant", sort=False):
             outside = set(", ".join(rows.outside).split(", ")) - {""}
-            if "bits" in outside:  # the laws say nothing of what they leave out as a phase of its own
-                continue
+            if "bits" in outside and grid[name].bits <= PHASE_TRANSITION_BITS:
+                continue  # the laws say nothing of what they leave out as a phase of its own
             candidates.append(
                 Candidate(
                     name=f"{model.name} {name}",
                     memory=shapes[model.name].memory_bytes(grid[name], context),
                     accuracy=dict(zip(rows.stratum, rows.accuracy if risk is None else rows.low, strict=True)),
-                    note=f"beyond the fitted {', '.join(sorted(outside))}" if outside else "",
+                    note=f"predicted at values that were not fitted: {', '.join(sorted(outside))}" if outside else "",
                 )
             )
     return candidates

@@ -1,8 +1,14 @@
-"""Accuracy of variants that may never have been measured, with intervals that hold for new sizes too."""
+"""Accuracy of variants: as it was measured, or else as the law predicts it, with intervals that hold for new models.
+
+A prediction starts from the model's own original where that is known (it was in the study, or its accuracy is given),
+and takes off the damage that the law predicts, so that a variant is never better than its original. How sure it is
+follows from models that were left out in turn (``laws.scatter``), with as many degrees of freedom as there are models,
+less one; a bit-width, group size or calibration size that was not fitted widens it, and is named.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +18,15 @@ from scipy import stats
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.fit import LawFit
-from stratalaw.study.variants import Quantization
+from stratalaw.laws.scatter import Scatter, line_of_originals, own_shift
+from stratalaw.study.variants import BASELINE_BITS, Quantization
 
 BITS_OF_A_SCALE = 16
-SAME_SIZE = 0.01  # relative difference below which a size counts as one that was fitted
+SAME = 0.01  # relative difference below which two values of a factor are the same
+# By how much ln D is less sure per unit of distance from the nearest fitted value: per bit, and per unit of the other
+# factors' logarithms. About half of the exponents that studies find.
+ALLOWANCES = {"bits": float(np.log(2)), "group_size": 0.25, "calibration_size": 0.1, "n_params": 0.25}
+MEASURED = "measured"
 
 
 class PredictionError(StratalawError):
@@ -23,46 +34,137 @@ class PredictionError(StratalawError):
 
 
 @dataclass(frozen=True)
-class Predictor:
-    """The law of one stratum that does best on held-out sizes, and how far off it was there.
+class Original:
+    """The original that a prediction starts from: adjusted accuracy, the spread of ln(-ln) of it if it is itself
+    predicted, the model's own shift of ln D, and the spread of ln D."""
 
-    ``held_out_stderr``: root mean square error on sizes that were not fitted, in adjusted accuracy; NaN where fewer
-    than three sizes were studied; ``n_sizes``: sizes that it rests on.
+    accuracy: float
+    spread: float
+    shift: float
+    damage_spread: float
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What predicts one stratum.
+
+    ``law``: the form that does best on held-out sizes, anchored wherever originals were measured; ``scatter``: of it;
+    ``measured``: rows of the stratum, as ``Analysis.measured``.
     """
 
     law: LawFit
-    held_out_stderr: float
-    n_sizes: int
+    scatter: Scatter
+    measured: pd.DataFrame
 
-    def predict(self, points: pd.DataFrame, level: float) -> pd.DataFrame:
-        """Accuracy at points (see ``points_of``): accuracy, low, high, and outside (what lies beyond the fitted range).
+    def quantile(self, level: float) -> float:
+        return float(stats.t.ppf((1 + level) / 2, max(self.scatter.models - 1, 1)))
 
-        Between fitted sizes and beyond them, the interval is as wide as the errors on held-out sizes, whose rows share
-        one error: it has as many degrees of freedom as there are sizes, less one.
+    def predict(self, points: pd.DataFrame, level: float, baseline: float | None = None) -> pd.DataFrame:
+        """Accuracy at points (see ``points_of``): accuracy, low, high, form, and outside.
+
+        Args:
+            points: all of one size.
+            level: of the intervals.
+            baseline: accuracy of the model's original, if it was not in the study.
         """
-        law = self.law
-        adjusted = law.predict(points).to_numpy()
-        half = (law.prediction_interval(points, level).high - adjusted).to_numpy()
-        if np.isfinite(self.held_out_stderr):
-            quantile = stats.t.ppf((1 + level) / 2, max(self.n_sizes - 1, 1))
-            half = np.where(self._is_new_size(points), np.maximum(half, quantile * self.held_out_stderr), half)
-        found = {"accuracy": adjusted, "low": adjusted - half, "high": adjusted + half}
-        natural = {name: np.clip(law.chance + (1 - law.chance) * part, 0, 1) for name, part in found.items()}
-        return pd.DataFrame({**natural, "outside": self._outside(points)}, index=points.index)
+        law, n_params = self.law, float(points.n_params.iloc[0])
+        own = self.rows_of_model(n_params) if baseline is None else self.measured[:0]
+        original = self.original(n_params, own, baseline)
+        floor = -np.log(original.accuracy) if law.form.is_anchored else 0.0
+        rows = law.rows_of(points.assign(baseline_loss=0.0, **self._family(own)))
+        mid, _ = law.form.evaluate(law.fitted, rows.factors)
+        damage = -np.log(np.clip(mid, 1e-300, 1.0)) * np.exp(original.shift)
+        spread = np.sqrt(original.damage_spread**2 + self.allowance(points) ** 2)
+        quantile, normal = self.quantile(level), float(stats.norm.ppf((1 + level) / 2))
+        middle, least, most = (np.exp(-floor - damage * np.exp(sign * quantile * spread)) for sign in (0, 1, -1))
+        shifts = [np.exp(-floor * np.exp(sign * quantile * original.spread) - damage) for sign in (1, -1)]
+        noise = normal * self.scatter.noise
+        low = middle - np.sqrt((middle - least) ** 2 + (middle - shifts[0]) ** 2 + noise**2)
+        high = middle + np.sqrt((most - middle) ** 2 + (shifts[1] - middle) ** 2 + noise**2)
+        if law.form.is_anchored and original.spread == 0:
+            high = np.minimum(high, original.accuracy + noise)
+        natural = {
+            name: np.clip(law.chance + (1 - law.chance) * part, 0, 1)
+            for name, part in (("accuracy", middle), ("low", low), ("high", high))
+        }
+        found = pd.DataFrame({**natural, "form": law.form.name, "outside": self.outside(points)}, index=points.index)
+        return self._with_measured(found, points, own, normal)
 
-    def _is_new_size(self, points: pd.DataFrame) -> np.ndarray:
-        sizes = np.array(self.law.levels["n_params"])
-        distance = np.abs(np.log(points.n_params.to_numpy(float)[:, None] / sizes))
-        return distance.min(axis=1) > SAME_SIZE
+    def rows_of_model(self, n_params: float) -> pd.DataFrame:
+        """Measured rows of the one model of a size; none where no model, or more than one, has it."""
+        same = self.measured[np.abs(np.log(self.measured.n_params / n_params)) < SAME]
+        return same if same.model.nunique() == 1 else same[:0]
 
-    def _outside(self, points: pd.DataFrame) -> list[str]:
-        outside = [[] for _ in range(len(points))]
-        for name, levels in self.law.levels.items():
-            lowest, highest = min(levels) * (1 - SAME_SIZE), max(levels) * (1 + SAME_SIZE)
-            for i, value in enumerate(points[name]):
-                if not lowest <= value <= highest:
-                    outside[i].append(name)
-        return [", ".join(names) for names in outside]
+    def original(self, n_params: float, own: pd.DataFrame, baseline: float | None) -> Original:
+        """Where the prediction for a model starts from."""
+        scatter, law = self.scatter, self.law
+        quantized = own[(own.bits < BASELINE_BITS) & own.is_fitted]
+        shift, damage_spread = 0.0, scatter.between
+        if not law.form.is_anchored:
+            accuracy, spread = 1.0, 0.0
+        elif baseline is not None:
+            accuracy, spread = (baseline - law.chance) / (1 - law.chance), 0.0
+        elif len(before := own[own.bits >= BASELINE_BITS]):
+            accuracy, spread = float(before.accuracy_adjusted.mean()), 0.0
+        else:
+            intercept, slope = line_of_originals(self.measured)
+            accuracy, spread = float(np.exp(-np.exp(intercept + slope * np.log(n_params)))), scatter.original
+        if len(quantized) and (not law.form.is_anchored or quantized.baseline_loss.notna().all()):
+            shift, error = own_shift(law, law.rows_of(quantized), max(scatter.between, SAME), scatter.within)
+            damage_spread = float(np.hypot(error, scatter.within))
+        return Original(float(np.clip(accuracy, 1e-3, 1 - 1e-6)), spread, shift, damage_spread)
+
+    def _family(self, own: pd.DataFrame) -> dict[str, str]:
+        return {"family": str(own.family.iloc[0]) if len(own) else ""}
+
+    def distances(self, points: pd.DataFrame) -> dict[str, np.ndarray]:
+        """How far each point lies from what was fitted: in bits, and in logarithms of the other factors; a size counts
+        from the fitted range on."""
+        found = {}
+        for name in ALLOWANCES:
+            levels = np.array(self.law.levels.get(name, []), float)
+            values = points[name].to_numpy(float)
+            if not len(levels):
+                found[name] = np.zeros(len(values))
+            elif name == "bits":
+                found[name] = np.abs(values[:, None] - levels).min(1)
+            elif name == "n_params":
+                found[name] = np.maximum(np.log(values / levels.max()), np.log(levels.min() / values))
+            else:
+                found[name] = np.abs(np.log(values[:, None] / levels)).min(1)
+        return {name: np.where(distance > SAME, distance, 0.0) for name, distance in found.items()}
+
+    def allowance(self, points: pd.DataFrame) -> np.ndarray:
+        """What ln D is less sure by, where a point was not fitted."""
+        parts = [ALLOWANCES[name] * distance for name, distance in self.distances(points).items()]
+        found: np.ndarray = np.sqrt(np.sum(np.square(parts), axis=0))
+        return found
+
+    def outside(self, points: pd.DataFrame) -> list[str]:
+        """The factors whose values were not fitted (of the size: that lie beyond the fitted ones), as text."""
+        far = self.distances(points)
+        return [", ".join(name for name in far if far[name][place] > 0) for place in range(len(points))]
+
+    def _with_measured(
+        self, found: pd.DataFrame, points: pd.DataFrame, own: pd.DataFrame, normal: float
+    ) -> pd.DataFrame:
+        """What was measured in place of what is predicted; its interval is that of its items."""
+        for place, point in zip(points.index, points.itertuples(), strict=True):
+            same = own[
+                (own.bits == point.bits)
+                & (own.group_size == point.group_size)
+                & (own.calibration_size == point.calibration_size)
+            ]
+            if same.empty:
+                continue
+            mean = same.accuracy_adjusted.mean()
+            half = normal * float(np.nan_to_num(same.stderr_adjusted.mean())) / np.sqrt(len(same))
+            values = np.array([mean, mean - half, mean + half])
+            found.loc[place, ["accuracy", "low", "high"]] = np.clip(
+                self.law.chance + (1 - self.law.chance) * values, 0, 1
+            )
+            found.loc[place, ["form", "outside"]] = [MEASURED, ""]
+        return found
 
 
 def points_of(n_params: float, quantizations: Sequence[Quantization]) -> pd.DataFrame:
@@ -81,42 +183,56 @@ def points_of(n_params: float, quantizations: Sequence[Quantization]) -> pd.Data
 
 
 def predictors(analysis: Analysis) -> dict[str, Predictor]:
-    """Of each stratum the form with the smallest error on held-out sizes."""
+    """What predicts each stratum: the law whose scatter the analysis knows."""
     found = {}
-    for law in analysis.laws:
-        fits = {
-            fit.form.name: fit for fit in analysis.fits if fit.stratum == law.stratum and fit.estimator == "accuracy"
-        }
-        ranked = analysis.forms[analysis.forms.stratum == law.stratum].form
-        best = next((fits[name] for name in ranked if name in fits), law)
-        held_out = analysis.held_out
-        if len(held_out):
-            held_out = held_out[(held_out.stratum == law.stratum) & (held_out.form == best.form.name)]
-        error = np.sqrt(((held_out.observed - held_out.predicted) ** 2).mean()) if len(held_out) else np.nan
-        found[law.stratum] = Predictor(best, float(error), len(best.levels["n_params"]))
+    for scatter in analysis.scatters:
+        law = next(
+            fit
+            for fit in analysis.fits
+            if (fit.stratum, fit.form.name, fit.estimator) == (scatter.stratum, scatter.form, "accuracy")
+        )
+        measured = analysis.measured[analysis.measured.stratum == scatter.stratum]
+        found[scatter.stratum] = Predictor(law, scatter, measured)
     return found
 
 
 def predict(
-    analysis: Analysis, n_params: float, quantizations: Sequence[Quantization], level: float = 0.95
+    analysis: Analysis,
+    n_params: float,
+    quantizations: Sequence[Quantization],
+    level: float = 0.95,
+    baselines: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Accuracy of variants of a model in each stratum.
 
-    Columns: variant, stratum, form, accuracy, low, high, outside (factors beyond the fitted range; empty for none).
+    Columns: variant, stratum, form ("measured" where it was), accuracy, low, high, outside (factors whose values were
+    not fitted; empty for none).
+
+    Args:
+        analysis: of a study.
+        n_params: the size of the model.
+        quantizations: the variants.
+        level: of the intervals.
+        baselines: accuracies of the model's original by stratum, for a model that was not in the study.
 
     Raises:
-        PredictionError: a group size of -1, which the laws do not know.
+        PredictionError: a group size of -1, which the laws do not know, or a baseline of no stratum or beyond chance.
     """
     if any(quantization.group_size < 0 for quantization in quantizations):
-        raise PredictionError("the laws know no group size of -1 (whole rows); give a number of input features")
-    points = points_of(n_params, quantizations)
+        raise PredictionError("the laws do not cover whole rows (group_size: -1); give a number of input features")
+    points, of_strata, baselines = points_of(n_params, quantizations), predictors(analysis), baselines or {}
+    for stratum, value in baselines.items():
+        if stratum not in of_strata:
+            raise PredictionError(f"baseline {stratum}: not one of {', '.join(of_strata)}")
+        if not of_strata[stratum].law.chance < value <= 1:
+            raise PredictionError(
+                f"baseline {stratum}: {value:g} is not between chance ({of_strata[stratum].law.chance:g}) and 1"
+            )
     tables = [
-        predictor.predict(points, level).assign(
-            variant=[quantization.name for quantization in quantizations],
-            stratum=stratum,
-            form=predictor.law.form.name,
+        predictor.predict(points, level, baselines.get(stratum)).assign(
+            variant=[quantization.name for quantization in quantizations], stratum=stratum
         )
-        for stratum, predictor in predictors(analysis).items()
+        for stratum, predictor in of_strata.items()
     ]
     columns = ["variant", "stratum", "form", "accuracy", "low", "high", "outside"]
     return pd.concat(tables, ignore_index=True)[columns]

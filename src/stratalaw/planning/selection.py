@@ -3,6 +3,10 @@
 D-optimal design (Wynn, 1970; Fedorov, 1972): the determinant of the information matrix of the paper's law is as large
 as it can be, its logarithm summed over the strata. What a row tells of ln(-ln a) follows from the accuracy that a pilot
 law expects of it: near 0 and 1 the logarithm is noisy.
+
+Exponents are not all: claims rest on contrasts within models, all else the same (``laws.claims``), which a design for
+exponents alone may not hold. A skeleton that keeps them estimable is bought first, for as many models as the
+budget allows.
 """
 
 from __future__ import annotations
@@ -19,12 +23,12 @@ from scipy import stats
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.fit import LawFit
-from stratalaw.laws.rows import rows_of
 from stratalaw.planning.prediction import points_of
 from stratalaw.study import Study
 
 # Keeps the first determinants from being zero; in units of a row's information it is nothing.
 RIDGE = 1e-6
+SKELETON_SHARE = 0.9  # of the budget, at most
 EXTREME = 0.02  # adjusted accuracies are taken to be no nearer to 0 and 1
 
 
@@ -106,11 +110,50 @@ def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
     for law in laws:
         expected = np.clip(law.predict(candidates).to_numpy(), EXTREME, 1 - EXTREME)
         spread = law.residual_stderr / np.abs(expected * np.log(expected))
-        rows.append(law.form.log_design(rows_of(candidates, law.reference_size).factors) / spread[:, None])
+        rows.append(law.form.log_design(law.rows_of(candidates).factors) / spread[:, None])
     return Designs(list(laws[0].params.index), np.array(rows))
 
 
-def select(designs: Designs, cost: np.ndarray, budget: float) -> np.ndarray:
+def skeleton(candidates: pd.DataFrame, budget: float) -> np.ndarray:
+    """The variants that keep every claim estimable in as many models as the budget buys, as a mask.
+
+    For each model, at the lowest and the highest bits that vary the factors: the extreme group sizes with the same
+    calibration set, and the extreme calibration sizes (at the lowest bits the two smallest and the two largest) with
+    the same groups. The models that cost least come first, and a tenth of the budget is left for the rest. None where
+    the budget does not buy two models: a claim on models needs two.
+    """
+    chosen, left, bought = np.zeros(len(candidates), dtype=bool), budget * SKELETON_SHARE, 0
+    crosses = [_cross(candidates, (candidates.model == model).to_numpy()) for model in candidates.model.unique()]
+    seconds = candidates.seconds.to_numpy(float)
+    for cross in sorted(crosses, key=lambda mask: float(seconds[mask].sum())):
+        if cross.any() and seconds[cross].sum() <= left:
+            chosen |= cross
+            left -= seconds[cross].sum()
+            bought += 1
+    return chosen if bought > 1 else np.zeros(len(candidates), dtype=bool)
+
+
+def _cross(candidates: pd.DataFrame, own: np.ndarray) -> np.ndarray:
+    """The cheapest contrasts of one model: a column and a row of its grid of group and calibration sizes, at two
+    bit-widths."""
+    bits, group, samples = (candidates[name].to_numpy(float) for name in ("bits", "group_size", "calibration_size"))
+    varied = [
+        width
+        for width in np.unique(bits[own])
+        if max(np.ptp(group[own & (bits == width)]), np.ptp(samples[own & (bits == width)])) > 0
+    ]
+    chosen = np.zeros(len(candidates), dtype=bool)
+    for place, width in enumerate(varied[:1] + varied[1:][-1:]):
+        there = own & (bits == width)
+        groups, sizes = np.unique(group[there]), np.unique(samples[there])
+        # At the largest group and the smallest calibration set, where the other factors do most.
+        at_group, at_samples = there & (group == groups[-1]), there & (samples == sizes[0])
+        chosen |= at_samples & np.isin(group, groups[[0, -1]])
+        chosen |= at_group & np.isin(samples, [*sizes[:2], *sizes[-2:]] if place == 0 else sizes[[0, -1]])
+    return chosen
+
+
+def select(designs: Designs, cost: np.ndarray, budget: float, kept: np.ndarray | None = None) -> np.ndarray:
     """A subset of large determinant within the budget, by greedy choice and exchange (Fedorov); a mask.
 
     Every step takes the best change of one candidate for another, an addition included, until none helps; then each is
@@ -119,6 +162,7 @@ def select(designs: Designs, cost: np.ndarray, budget: float) -> np.ndarray:
     Args:
         cost: of each candidate, shape (candidates,), in any unit; positive.
         budget: in the same unit.
+        kept: a mask of candidates that are part of the subset in any case; none if not given.
 
     Raises:
         SelectionError: the budget does not buy as many candidates as there are parameters.
@@ -129,15 +173,16 @@ def select(designs: Designs, cost: np.ndarray, budget: float) -> np.ndarray:
             f"a budget of {budget:.4g} does not buy {n_needed} variants, as many as the law has parameters; "
             f"the {n_needed} cheapest cost {np.sort(cost)[:n_needed].sum():.4g}"
         )
-    best, best_value = None, -np.inf
     nothing = np.zeros(len(cost), dtype=bool)
+    kept = nothing if kept is None else kept
+    best, best_value = kept, -np.inf
     for exponent in (1.0, 0.5, 0.0):  # greed by gain for its cost, and by gain alone
-        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, exponent, nothing, nothing))
+        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, exponent, kept, nothing), kept)
         if chosen.sum() >= n_needed and (value := designs.value(chosen)) > best_value:
             best, best_value = chosen, value
-    for given_up in np.flatnonzero(best):
+    for given_up in np.flatnonzero(best & ~kept):
         one = np.arange(len(cost)) == given_up
-        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, 1.0, best & ~one, one))
+        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, 1.0, best & ~one, one), kept)
         if chosen.sum() >= n_needed and (value := designs.value(chosen)) > best_value:
             best, best_value = chosen, value
     return best
@@ -162,9 +207,9 @@ def _distances(designs: Designs, chosen: np.ndarray) -> np.ndarray:
     return np.einsum("snp,spq,snq->sn", designs.rows, inverse, designs.rows)
 
 
-def _exchange(designs: Designs, cost: np.ndarray, budget: float, chosen: np.ndarray) -> np.ndarray:
+def _exchange(designs: Designs, cost: np.ndarray, budget: float, chosen: np.ndarray, kept: np.ndarray) -> np.ndarray:
     while True:
-        inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
+        inside, outside = np.flatnonzero(chosen & ~kept), np.flatnonzero(~chosen)
         if not len(outside):
             return chosen
         inverse = np.linalg.inv(designs.information(chosen))

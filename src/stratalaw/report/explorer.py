@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from stratalaw.laws.analysis import Analysis
-from stratalaw.laws.rows import GENERAL, stratum_accuracies
-from stratalaw.planning.prediction import Predictor, predictors
+from stratalaw.laws.rows import stratum_accuracies
+from stratalaw.laws.scatter import line_of_originals
+from stratalaw.laws.table import GENERAL
+from stratalaw.planning.prediction import ALLOWANCES, SAME, Predictor, predictors
 from stratalaw.report.findings import as_sentence
 from stratalaw.study.variants import BASELINE_NAME
 
@@ -20,9 +23,9 @@ PLACEHOLDER = "__DATA__"
 LEVEL = 0.95
 CAPTION = (
     f"Interactive page: the accuracy of any variant in each stratum with its {LEVEL:.0%} interval and its memory, "
-    "lines of equal accuracy and equal memory, and every variant of the study. Each stratum is predicted by the form "
-    "that does best on held-out sizes; a size that was not fitted has intervals as wide as the errors there. It works "
-    "without a network."
+    "lines of equal accuracy and equal memory, and every variant of the study. What was measured is shown as measured; "
+    "all else starts from the model's own original and takes off the damage that the best law predicts, with intervals "
+    "from models that were left out in turn. It works without a network."
 )
 
 
@@ -50,13 +53,13 @@ def explorer_page(name: str, observations: pd.DataFrame, analysis: Analysis) -> 
     return TEMPLATE.read_text().replace(PLACEHOLDER, content)
 
 
-def _models(observations: pd.DataFrame) -> list[dict]:
+def _models(observations: pd.DataFrame) -> list[dict[str, Any]]:
     sizes = observations.groupby("model", sort=False)[["n_params", "n_params_nonembedding", "held_out"]].first()
     rows = sizes.sort_values("n_params").reset_index().astype(object)
     return [dict(zip(("name", "size", "quantized", "heldOut"), row, strict=True)) for row in rows.to_numpy().tolist()]
 
 
-def _points(accuracies: pd.DataFrame) -> list[dict]:
+def _points(accuracies: pd.DataFrame) -> list[dict[str, Any]]:
     """One entry for each variant: what it is, and its accuracy in each stratum."""
     identity = ["model", "variant", "n_params", "bits", "effective_bits", "group_size", "calibration_size"]
     table = accuracies.pivot(index=identity, columns="stratum", values="accuracy").reset_index()
@@ -76,20 +79,53 @@ def _points(accuracies: pd.DataFrame) -> list[dict]:
     ]
 
 
-def _law(predictor: Predictor) -> dict:
-    """What the page needs to predict with an interval, as ``Predictor.predict`` does."""
-    law = predictor.law
-    loss, *gradient = law.form.javascript(law.fitted)
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, max(predictor.n_sizes - 1, 1)))
+def _law(predictor: Predictor) -> dict[str, Any]:
+    """What the page needs to predict with an interval, as ``Predictor.predict`` does.
+
+    ``damage``: the loss without the original's, as JavaScript of the factors and of S, a family's shift of ln A.
+    """
+    law, scatter = predictor.law, predictor.scatter
+    intercept, slope = line_of_originals(predictor.measured)
+    sizes = predictor.measured.groupby("model", sort=False).n_params.first()
+    models = {}
+    for name, size in sizes.items():
+        own = predictor.measured[predictor.measured.model == name]
+        found = predictor.original(float(size), own, None)
+        models[str(name)] = {
+            "original": found.accuracy,
+            "spread": found.spread,
+            "shift": found.shift,
+            "damageSpread": found.damage_spread,
+            "family": law.family_shift(str(own.family.iloc[0])),
+        }
     return {
         "form": law.form.title,
-        "loss": loss,
-        "gradient": gradient,
-        "covariance": law.covariance.tolist(),
-        "residual": law.residual_stderr,
-        "quantile": float(stats.t.ppf((1 + LEVEL) / 2, law.degrees_of_freedom)),
-        "newSize": None if math.isnan(predictor.held_out_stderr) else quantile * predictor.held_out_stderr,
+        "anchored": law.form.is_anchored,
+        "damage": law.form.javascript(law.fitted),
+        "quantile": predictor.quantile(LEVEL),
+        "normal": float(stats.norm.ppf((1 + LEVEL) / 2)),
+        "between": scatter.between,
+        "noise": scatter.noise,
+        "line": [intercept, slope, scatter.original] if law.form.is_anchored else None,
+        "models": models,
         "reference": law.reference_size,
         "chance": law.chance,
         "levels": law.levels,
+        "allowances": ALLOWANCES,
+        "same": SAME,
+        "measured": _measured(predictor),
+    }
+
+
+def _measured(predictor: Predictor) -> dict[str, list[float]]:
+    """Accuracy and the error of its items, by ``model|bits|group|calibration``; draws of one setting are averaged."""
+    table = predictor.measured[predictor.measured.group_size > 0]
+    settings = ["model", "bits", "group_size", "calibration_size"]
+    means = table.groupby(settings)[["accuracy_adjusted", "stderr_adjusted"]].agg(["mean", "size"])
+    return {
+        "|".join([str(model), *(f"{value:g}" for value in values)]): [
+            round(float(row["accuracy_adjusted", "mean"]), 5),
+            round(float(np.nan_to_num(row["stderr_adjusted", "mean"]) / np.sqrt(row["accuracy_adjusted", "size"])), 5),
+        ]
+        for (model, *values), row in means.iterrows()
     }

@@ -6,9 +6,10 @@ import pandas as pd
 
 from stratalaw.laws import stratum_accuracies
 from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.comparison import EACH_SIZE, of_stratum, strata_of
 from stratalaw.laws.forms import PAPER_LAW
-from stratalaw.laws.holdout import BASELINES, EACH_SIZE
-from stratalaw.laws.rows import GENERAL
+from stratalaw.laws.table import GENERAL
+from stratalaw.laws.verdicts import UNTESTABLE, at_least
 from stratalaw.study.variants import BASELINE_BITS
 
 NEXT_TO_NOTHING = 0.02  # of adjusted accuracy: what is left of it means nothing
@@ -85,27 +86,34 @@ def what_groups_and_calibration_do(accuracies: pd.DataFrame) -> str:
 
 
 def how_laws_predict(analysis: Analysis) -> str:
-    column = f"{EACH_SIZE} mae"
-    if column not in analysis.forms:  # fewer than three sizes, or no law at all
+    strata = strata_of(analysis.forms)
+    if not strata:
         return ""
-    known = analysis.forms.dropna(subset=column)
-    table = known[known.stratum == overall(known).stratum.iloc[0]]
-    error = 100 * table.set_index("form")[column]
-    baselines = [baseline.name for baseline in BASELINES]
-    best = error.drop(baselines, errors="ignore").idxmin()
-    paper = f"within {error[PAPER_LAW.name]:.1f} points of adjusted accuracy on average by the paper's law"
-    rival = "the best of all forms" if best == PAPER_LAW.name else f"within {error[best]:.1f} by the best form ({best})"
-    baseline = f"within {error[baselines].min():.1f} by the better baseline"
-    return f"A size that was not fitted is predicted {paper}, {rival}, and {baseline}."
+    ranking = of_stratum(analysis.forms, GENERAL if GENERAL in strata else strata[0])
+    if EACH_SIZE not in ranking[0].held_out:
+        return ""
+    points = {record.form: 100 * record.error(EACH_SIZE) for record in ranking}
+    laws = [record for record in ranking if not record.is_baseline]
+    rule = next(record for record in ranking if record.is_baseline)
+    paper = f"within {points[PAPER_LAW.name]:.1f} points of adjusted accuracy on average by the paper's law"
+    rival = f"within {points[laws[0].form]:.1f} by the best law ({laws[0].title})"
+    best = "which no other law beats" if laws[0].form == PAPER_LAW.name else rival
+    return (
+        f"A size that was not fitted is predicted {paper}, {best}, and within {points[rule.form]:.1f} by the best rule "
+        f"without a law ({rule.title})."
+    )
 
 
 def what_claims_survive(analysis: Analysis) -> str:
     if not analysis.laws:
         return as_sentence(analysis.why_no_laws)
-    counts = analysis.verdicts.verdict.value_counts()
-    parts = [
-        f"{counts[verdict]} {verdict}"
-        for verdict in ("supported", "contradicted", "not decidable")
-        if verdict in counts
-    ]
-    return f"Of {len(analysis.verdicts)} claims of the paper, {', '.join(parts)}."
+    by_verdict: dict[str, int] = {}
+    for verdict in analysis.verdicts:
+        by_verdict[verdict.verdict] = by_verdict.get(verdict.verdict, 0) + 1
+    tested = len(analysis.verdicts) - by_verdict.get(UNTESTABLE, 0)
+    if not tested:
+        return ""
+    parts = [f"{count} {verdict}" for verdict, count in by_verdict.items()]
+    bound = at_least(analysis.verdicts)
+    sure = f"; at least {bound} of them hold for models like these" if bound else ""
+    return f"Of {len(analysis.verdicts)} claims of the paper, {', '.join(parts)}{sure}."

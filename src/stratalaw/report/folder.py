@@ -8,10 +8,12 @@ import pandas as pd
 
 from stratalaw.files import write_text
 from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.baselines import BASELINES
 from stratalaw.laws.fit import STARTS
 from stratalaw.laws.forms import PAPER_LAW
-from stratalaw.laws.holdout import BASELINES
 from stratalaw.laws.tables import write_tables
+
+TABLES = ("exponents", "models", "forms", "verdicts", "needs")
 
 
 def write_report(observations: pd.DataFrame, analysis: Analysis, folder: Path) -> None:
@@ -20,7 +22,7 @@ def write_report(observations: pd.DataFrame, analysis: Analysis, folder: Path) -
 
     folder.mkdir(parents=True, exist_ok=True)
     analysis.write(folder / "laws.json")
-    write_tables(analysis, {name: folder / f"{name}.csv" for name in ("exponents", "forms", "verdicts")})
+    write_tables(analysis, {name: folder / f"{name}.csv" for name in TABLES})
     for name, figure in plot_laws(observations, analysis).items():
         for suffix in ("svg", "png"):
             save(figure, folder / f"{name}.{suffix}")
@@ -41,7 +43,7 @@ def checklist(observations: pd.DataFrame, analysis: Analysis) -> str:
         "Variables": "parameters (relative to their geometric mean), nominal and effective bits, group size, "
         "calibration samples",
         "Rival forms and baselines": ", ".join(
-            dict.fromkeys([*analysis.forms.form, *(baseline.name for baseline in BASELINES)])
+            dict.fromkeys([*(record.form for record in analysis.forms), *(baseline.name for baseline in BASELINES)])
         ),
         "Models": f"{len(sizes)} of {sizes.min():.4g} to {sizes.max():.4g} parameters; held out: "
         f"{', '.join(held_out) or 'none'}",
@@ -57,8 +59,9 @@ def checklist(observations: pd.DataFrame, analysis: Analysis) -> str:
         f"{max((fit.diagnostics['relative_gradient'] for fit in robust + likelihoods), default=float('nan')):.1e}",
         "Identifiability": "condition number of the paper's law: "
         + ", ".join(f"{law.stratum} {law.diagnostics['condition_number']:.0f}" for law in analysis.laws),
-        "Uncertainty": "models and items resampled; profile likelihood",
-        "Validation": "largest size, each size and each bit-width held out; coverage of intervals in forms.csv",
+        "Uncertainty": "Student's t over estimates of single models; models and items resampled; profile likelihood",
+        "Validation": "largest size, each size, each bit-width and each family held out; coverage of intervals in "
+        "forms.csv",
         "What a reader must know": "; ".join(analysis.notes) or "nothing",
         "Data and code": "all rows are in the observations table; `stratalaw fit` repeats everything from it",
     }

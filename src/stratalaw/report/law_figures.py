@@ -11,11 +11,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import chi2
 
-from stratalaw.laws.analysis import Analysis, fitted_rows
+from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.comparison import EACH_BITS, EACH_SIZE, LARGEST, of_stratum, strata_of
+from stratalaw.laws.exponents import ACCURACY
 from stratalaw.laws.fit import LawFit
 from stratalaw.laws.forms import PAPER_LAW
-from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE, LARGEST
-from stratalaw.laws.rows import GENERAL, stratum_accuracies
+from stratalaw.laws.intervals import used_rows
+from stratalaw.laws.rows import stratum_accuracies
+from stratalaw.laws.table import GENERAL
 from stratalaw.laws.tables import exponents_table
 from stratalaw.study.variants import BASELINE_BITS
 from stratalaw.units import readable_count
@@ -42,7 +45,8 @@ LAW_CAPTIONS = {
     "intervals": (
         "Exponents of the paper's law with 95 % intervals by method: the regression's own (robust to unequal "
         "variances), models resampled, items resampled (jointly over variants), both, least squares in accuracy space, "
-        "and the profile likelihood, which keeps 2 bits and collapsed variants and therefore answers another question."
+        "the profile likelihood, which keeps 2 bits and collapsed variants and therefore answers another question, and "
+        "Student's t over estimates of single models, which alone holds its level with a handful of models."
     ),
     "profiles": (
         "Profile likelihood of each exponent of the paper's law (beta-binomial error, floor at chance, 2 bits and "
@@ -123,7 +127,7 @@ def residuals_against_factors(observations: pd.DataFrame, laws: Sequence[LawFit]
     for panel, label in zip(panels[-1], FACTOR_LABELS.values(), strict=True):
         panel.set_xlabel(label)
     for row, law in zip(panels, laws, strict=True):
-        table, _ = fitted_rows(accuracies, law.stratum)
+        table, _ = used_rows(accuracies, law.stratum)
         residual = 100 * (table.accuracy_adjusted - law.predict(table))
         for panel, factor in zip(row, FACTOR_LABELS, strict=True):
             levels = sorted(table[factor].dropna().unique())
@@ -140,8 +144,9 @@ def residuals_against_factors(observations: pd.DataFrame, laws: Sequence[LawFit]
 
 
 def exponents_beside_published(analysis: Analysis) -> Figure:
-    """Each exponent by stratum, with models and items resampled (95 %); diamonds are the paper's values."""
+    """Each exponent of the paper's law by stratum, with t intervals over models (95 %); diamonds: the paper's."""
     table = exponents_table(analysis)
+    table = table[table.scale == ACCURACY]
     names = [name for name in EXPONENT_NAMES if name in set(table.exponent)]
     if not names:
         return sentence(NO_EXPONENT)
@@ -150,13 +155,14 @@ def exponents_beside_published(analysis: Analysis) -> Figure:
     figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=2.9, sharey=True)
     for panel, name in zip(panels, names, strict=True):
         for row in table[table.exponent == name].itertuples():
-            plot_interval(panel, row.value, row.bootstrap_low, row.bootstrap_high, places[row.stratum], row.stratum)
+            low, high = (row.value if pd.isna(end) else end for end in (row.model_low, row.model_high))
+            plot_interval(panel, row.value, low, high, places[row.stratum], row.stratum)
             if not pd.isna(row.published):
                 panel.plot(row.published, places[row.stratum] - 0.22, "D", ms=5, mfc="none", mec="black", mew=0.9)
         panel.axvline(0, color="grey", lw=0.8, ls=":")
         panel.set_yticks(list(places.values()), strata)
         panel.set_ylim(min(places.values()) - 0.5, 0.4)
-    ours = plt.Line2D([], [], color="grey", marker="o", label="this study, 95 % (models and items resampled)")
+    ours = plt.Line2D([], [], color="grey", marker="o", label="this study, 95 % (t over models)")
     paper = plt.Line2D([], [], ls="", marker="D", mfc="none", mec="black", label="paper (arXiv 2508.18609)")
     figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2)
     return figure
@@ -245,20 +251,20 @@ def held_out_parity(analysis: Analysis) -> Figure:
 
 def forms_compared(analysis: Analysis) -> Figure:
     """Mean absolute error (points of adjusted accuracy) of every form on what it has not seen, by stratum."""
-    table = analysis.forms
     schemes = {LARGEST: "s", EACH_SIZE: "o", EACH_BITS: "^"}
-    strata = list(dict.fromkeys(table.stratum))
-    order = list(table.groupby("form").mae.mean().sort_values().index)
-    baselines = {baseline.name for baseline in BASELINES}
-    figure, panels = row_of_panels(strata, height=4.2, sharey=True, sharex=True)
+    strata = strata_of(analysis.forms)
+    means = pd.DataFrame([(record.form, record.mae) for record in analysis.forms], columns=["form", "mae"])
+    order = list(means.groupby("form").mae.mean().sort_values().index)
+    baselines = {record.form for record in analysis.forms if record.is_baseline}
+    figure, panels = row_of_panels(strata, height=4.8, sharey=True, sharex=True)
     for panel, stratum in zip(panels, strata, strict=True):
-        rows = table[table.stratum == stratum].set_index("form").reindex(order)
-        places = -np.arange(len(order))
-        panel.plot(100 * rows.mae, places, "|", color="grey", ms=11, mew=1.6, label="fitted rows")
+        records = of_stratum(analysis.forms, stratum)
+        places = [-order.index(record.form) for record in records]
+        panel.plot([100 * record.mae for record in records], places, "|", color="grey", ms=11, mew=1.6, label="fitted")
         for scheme, marker in schemes.items():
-            if f"{scheme} mae" in rows:
+            if scheme in records[0].held_out:
                 panel.plot(
-                    100 * rows[f"{scheme} mae"],
+                    [100 * record.error(scheme) for record in records],
                     places,
                     marker,
                     ms=5,
@@ -266,7 +272,8 @@ def forms_compared(analysis: Analysis) -> Figure:
                     mec=STRATUM_COLORS.get(stratum, "black"),
                     label=f"{scheme} held out",
                 )
-        panel.set_yticks(places, [f"{name} *" if name in baselines else name for name in order])
+        names = [f"{name} *" if name in baselines else name for name in order]
+        panel.set_yticks(-np.arange(len(order)), names)
         panel.set_xscale("log")
         panel.set_xticks(ERROR_TICKS, [f"{tick:g}" for tick in ERROR_TICKS])
         panel.minorticks_off()

@@ -8,10 +8,12 @@ import pandas as pd
 
 from stratalaw.laws import LawFit, stratum_accuracies
 from stratalaw.laws.analysis import Analysis
+from stratalaw.laws.comparison import EACH_SIZE, of_stratum, strata_of
+from stratalaw.laws.exponents import ACCURACY, DAMAGE
 from stratalaw.laws.forms import PAPER_LAW
-from stratalaw.laws.holdout import BASELINES, EACH_SIZE
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.laws.tables import exponents_table
+from stratalaw.laws.verdicts import HOLDS, UNTESTABLE, Verdict
 from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
@@ -67,13 +69,15 @@ def law_section(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
         return []
     return [
         "**The paper's law**, -ln(accuracy adjusted for chance) = A · N\\ :sup:`α` · (log2 B)\\ :sup:`β` · "
-        "(log2 C)\\ :sup:`γ` · G\\ :sup:`δ`, fitted by least squares on the logarithms (95 % intervals, "
-        "models and items resampled; one that contains zero cannot be told from no effect):",
+        "(log2 C)\\ :sup:`γ` · G\\ :sup:`δ`, fitted by least squares on the logarithms (in brackets the 95 % interval "
+        "of Student's t over models; one that contains zero cannot be told from no effect):",
         exponents_list(analysis),
+        *damage_lines(analysis),
         held_out_sentence(observations, analysis.laws),
         "**Best on sizes that were held out in turn** (mean absolute error, points of adjusted accuracy): "
         f"{best_forms(analysis)}.",
-        f"**The paper's claims**: {verdicts_sentence(analysis)}.",
+        f"**The paper's claims**, for models like these: {verdicts_sentence(analysis)}.",
+        *needs_lines(analysis),
     ]
 
 
@@ -103,39 +107,84 @@ def simple_table(rows: list[list[str]]) -> str:
     return "\n".join([rule, lines[0], rule, *lines[1:], rule])
 
 
+SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "c": "c"}
+
+
 def exponents_list(analysis: Analysis) -> str:
-    symbols = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ"}
     table = exponents_table(analysis)
+    table = table[table.scale == ACCURACY]
     lines = []
     for law in analysis.laws:
-        exponents = ", ".join(
-            f"{symbols[row.exponent]} = {row.value:.3f} ({row.bootstrap_low:.3f} to {row.bootstrap_high:.3f})"
-            for row in table[table.stratum == law.stratum].itertuples()
-        )
+        exponents = ", ".join(with_interval(row) for row in table[table.stratum == law.stratum].itertuples())
         quality = f"adjusted R² {law.adjusted_r_squared:.3f} on {law.n_rows} rows, left out: {left_out(law)}"
         lines.append(f"- {law.stratum}: {exponents or 'no factor varies'}; {quality}")
     return "\n".join(lines)
 
 
+def with_interval(row) -> str:  # type: ignore[no-untyped-def]  # a row of exponents_table
+    """An exponent, and its interval over models where two or more tell it."""
+    interval = "" if pd.isna(row.model_low) else f" ({row.model_low:.3f} to {row.model_high:.3f})"
+    return f"{SYMBOLS[row.exponent]} = {row.value:.3f}{interval}"
+
+
+def damage_lines(analysis: Analysis) -> list[str]:
+    """The exponents of what quantization took, where originals were measured."""
+    table = exponents_table(analysis)
+    table = table[table.scale == DAMAGE]
+    if table.empty:
+        return []
+    lines = [
+        f"- {stratum}: " + ", ".join(with_interval(row) for row in rows.itertuples())
+        for stratum, rows in table.groupby("stratum", sort=False)
+    ]
+    return [
+        "**The damage alone**, D = -ln(a / a\\ :sub:`bf16`), ln D linear in ln N (α), bits (-c), ln C (γ) and ln G "
+        "(δ), with the same intervals:",
+        "\n".join(lines),
+    ]
+
+
 def best_forms(analysis: Analysis) -> str:
-    """The best form of each stratum beside the paper's law and the better baseline."""
-    column = f"{EACH_SIZE} mae"
-    if column not in analysis.forms:
-        return "fewer than three sizes"
+    """The best law of each stratum beside the paper's and the best rule without a law."""
     parts = []
-    for stratum, table in analysis.forms.dropna(subset=column).groupby("stratum", sort=False):
-        error = 100 * table.set_index("form")[column]
-        baseline = error[[name.name for name in BASELINES]].min()
+    for stratum in strata_of(analysis.forms):
+        ranking = of_stratum(analysis.forms, stratum)
+        if EACH_SIZE not in ranking[0].held_out:
+            return "fewer than three sizes"
+        law = next(record for record in ranking if not record.is_baseline)
+        rule = next(record for record in ranking if record.is_baseline)
+        paper = next((record for record in ranking if record.form == PAPER_LAW.name), law)
+        law_error, rule_error, paper_error = (100 * record.error(EACH_SIZE) for record in (law, rule, paper))
         parts.append(
-            f"{stratum}: {error.idxmin()} {error.min():.1f} (the paper's law {error[PAPER_LAW.name]:.1f}, "
-            f"best baseline {baseline:.1f})"
+            f"{stratum}: {law.form} {law_error:.1f} (the paper's law {paper_error:.1f}, best rule without a law, "
+            f"{rule.form}, {rule_error:.1f})"
         )
     return "; ".join(parts)
 
 
 def verdicts_sentence(analysis: Analysis) -> str:
-    groups = analysis.verdicts.groupby("verdict", sort=False).text
-    return "; ".join(f"*{verdict}*: {', '.join(texts)}" for verdict, texts in groups)
+    groups: dict[str, list[str]] = {}
+    for verdict in analysis.verdicts:
+        groups.setdefault(verdict.verdict, []).append(_told(verdict))
+    return "; ".join(f"*{verdict}*: {', '.join(texts)}" for verdict, texts in groups.items())
+
+
+def _told(verdict: Verdict) -> str:
+    """A claim, with how many models agree where it holds of these."""
+    agree = "" if pd.isna(verdict.agree) else f", {verdict.agree:.0f} of {verdict.models} models agree"
+    if verdict.verdict == UNTESTABLE:
+        return f"{verdict.text} ({verdict.reason})"
+    holds = "; true of these models" if verdict.these_models == HOLDS else ""
+    return f"{verdict.text} (p = {verdict.p_adjusted:.3f}{agree}{holds})"
+
+
+def needs_lines(analysis: Analysis) -> list[str]:
+    """How many models would decide what is open, if the estimates are right."""
+    parts = [
+        f"{need.text}: {need.models:.0f} models" if need.models < float("inf") else f"{need.text}: out of reach"
+        for need in analysis.needs
+    ]
+    return [f"**What would decide the rest**, if the estimates are right: {'; '.join(parts)}."] if parts else []
 
 
 def left_out(law: LawFit) -> str:

@@ -47,7 +47,7 @@ class Model(Section):
     revision: Commit | None = None
     """Commit of the Hub repository (40 hexadecimal digits; ``stratalaw pin`` fills it in); none for a folder."""
     family: Name
-    """Models of one family differ in size only; laws are fitted within a family."""
+    """Models of one family differ in size only; laws give each family an intercept of its own."""
     held_out: bool = False
     """Left out of the fit, to test what the law predicts for it."""
 

@@ -1,18 +1,31 @@
-"""Tables on the terminal: an analysis, what was pinned, and what a study needs."""
+"""An analysis as tables on the terminal: exponents, forms, verdicts, and what would decide the rest."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from stratalaw.laws.analysis import Analysis
-from stratalaw.laws.holdout import BASELINES, EACH_BITS, EACH_SIZE
+from stratalaw.laws.comparison import EACH_BITS, EACH_SIZE, of_stratum, strata_of
+from stratalaw.laws.power import POWER, Need
 from stratalaw.laws.tables import exponents_table
+from stratalaw.laws.verdicts import (
+    CONTRADICTED,
+    NEGLIGIBLE,
+    SUPPORTED,
+    UNDECIDED,
+    UNTESTABLE,
+    Verdict,
+    at_least,
+)
 from stratalaw.terminal.base import new_table
 
 SHOWN_FORMS = 3
-VERDICT_STYLES = {"supported": "green", "contradicted": "red", "not decidable": "yellow"}
+STYLES = {SUPPORTED: "green", CONTRADICTED: "red", NEGLIGIBLE: "cyan", UNDECIDED: "yellow", UNTESTABLE: "dim"}
 
 
 def show_analysis(analysis: Analysis) -> None:
@@ -31,54 +44,104 @@ def _show_laws(console: Console, analysis: Analysis) -> None:
         console.print(
             f"{law.stratum}: adjusted R² {law.adjusted_r_squared:.3f} on {law.n_rows} rows; left out: {left_out}"
         )
-    if f"{EACH_SIZE} mae" in analysis.forms:
-        console.print(table_of_forms(analysis))
-    console.print(table_of_verdicts(analysis))
+    console.print(table_of_forms(analysis))
+    show_verdicts(analysis.verdicts, console)
+
+
+def show_power(verdicts: Sequence[Verdict], needs: Sequence[Need]) -> None:
+    """Print the verdicts, and what would decide the claims that are open."""
+    console = Console()
+    show_verdicts(verdicts, console)
+    if needs:
+        console.print(table_of_needs(needs))
+    else:
+        console.print("Every claim that the table can test is decided.")
+
+
+def show_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
+    console.print(table_of_verdicts(verdicts))
+    for verdict in verdicts:
+        if verdict.verdict == UNTESTABLE:
+            console.print(f"Not testable: {verdict.text}: {verdict.reason}.")
+    tested = sum(verdict.verdict != UNTESTABLE for verdict in verdicts)
+    if tested:
+        console.print(f"At least {at_least(verdicts)} of the claims hold for models like these (closed testing, 95 %).")
 
 
 def table_of_exponents(analysis: Analysis) -> Table:
-    """Exponents of the paper's law with their intervals, beside the paper's."""
+    """Exponents of the paper's law and of the damage with intervals over models, beside the paper's."""
     table = new_table(
-        "-ln(adjusted accuracy) = A N^alpha (log2 B)^beta (log2 C)^gamma G^delta",
-        *("stratum", "exponent", "value", "95 % (models, items)", "paper"),
+        "accuracy: -ln(a) = A N^alpha (log2 B)^beta (log2 C)^gamma G^delta; damage: D = -ln(a / a16), "
+        "ln D = ln A + alpha ln N - c B + gamma ln C + delta ln G",
+        *("stratum", "scale", "exponent", "value", "95 % (t over models)", "models", "paper"),
     )
     previous = None
     for row in exponents_table(analysis).itertuples():
-        if previous not in (None, row.stratum):
+        if previous not in (None, (row.stratum, row.scale)):
             table.add_section()
-        stratum, previous = "" if row.stratum == previous else row.stratum, row.stratum
-        interval = f"{row.bootstrap_low:.3f} to {row.bootstrap_high:.3f}"
+        first = (row.stratum, row.scale) != previous
+        previous = (row.stratum, row.scale)
+        interval = "" if pd.isna(row.model_low) else f"{row.model_low:.3f} to {row.model_high:.3f}"
+        models = "" if pd.isna(row.models) else f"{row.models:.0f}"
         published = "" if pd.isna(row.published) else f"{row.published:.3f}"
-        table.add_row(stratum, row.exponent, f"{row.value:.3f}", interval, published)
+        about = (row.stratum, row.scale) if first else ("", "")
+        table.add_row(*about, row.exponent, f"{row.value:.3f}", interval, models, published)
     return table
 
 
 def table_of_forms(analysis: Analysis) -> Table:
-    """The best forms, the paper's law and the baselines, by their error on held-out sizes."""
-    always = {"paper", *(baseline.name for baseline in BASELINES)}
+    """The best forms, the paper's law and all baselines, by their error on held-out sizes."""
     table = new_table(
-        "Mean absolute error (points) on fitted rows, sizes and bit-widths held out in turn",
+        "Mean absolute error (points) on fitted rows, sizes and bit-widths held out in turn; * no law",
         *("stratum", "form", "fitted", "sizes", "bits", "AICc"),
     )
-    for stratum, rows in analysis.forms.groupby("stratum", sort=False):
-        shown = rows[(rows.reset_index().index < SHOWN_FORMS) | rows.form.isin(always).to_numpy()]
-        for place, row in enumerate(shown.to_dict("records")):
-            errors = [row["mae"], row[f"{EACH_SIZE} mae"], row.get(f"{EACH_BITS} mae", float("nan"))]
-            cells = ["" if pd.isna(error) else f"{100 * error:.2f}" for error in errors]
-            aicc = f"{row['aicc']:.0f}"
-            table.add_row("" if place else stratum, row["form"], *cells, aicc)
+    for stratum in strata_of(analysis.forms):
+        shown = [
+            record
+            for place, record in enumerate(of_stratum(analysis.forms, stratum))
+            if place < SHOWN_FORMS or record.is_baseline or record.form in ("paper", "anchored")
+        ]
+        for place, record in enumerate(shown):
+            errors = (record.mae, record.error(EACH_SIZE), record.error(EACH_BITS))
+            cells = ["" if math.isnan(error) else f"{100 * error:.2f}" for error in errors]
+            name = f"{record.form} *" if record.is_baseline else record.form
+            table.add_row("" if place else stratum, name, *cells, f"{record.aicc:.0f}")
         table.add_section()
     return table
 
 
-def table_of_verdicts(analysis: Analysis) -> Table:
-    """The paper's claims, each with its verdict."""
-    table = new_table("The paper's claims", "claim", "verdict", "probability", "estimate (95 %)")
-    # A column is missing where no claim has a value in it.
-    verdicts = analysis.verdicts.reindex(columns=["text", "verdict", "probability", "estimate", "low", "high"])
-    for row in verdicts.astype(object).where(verdicts.notna(), None).itertuples():
-        verdict = f"[{VERDICT_STYLES[row.verdict]}]{row.verdict}[/]"
-        probability = "" if row.probability is None else f"{row.probability:.3f}"
-        estimate = "" if row.estimate is None else f"{row.estimate:.3f} ({row.low:.3f} to {row.high:.3f})"
-        table.add_row(row.text, verdict, probability, estimate)
+def table_of_verdicts(verdicts: Sequence[Verdict]) -> Table:
+    """The paper's claims: for models like these, and for these models."""
+    table = new_table(
+        "The paper's claims (p: one-sided, t over models, Holm's correction)",
+        *("claim", "models like these", "p", "estimate (95 %)", "these models", "agree"),
+    )
+    for verdict in verdicts:
+        told = f"[{STYLES[verdict.verdict]}]{verdict.verdict}[/]"
+        if verdict.verdict == UNTESTABLE:
+            table.add_row(verdict.text, told, "", "", "", "")
+            continue
+        estimate = f"{verdict.estimate:.3f} ({verdict.low:.3f} to {verdict.high:.3f})"
+        agree = "" if math.isnan(verdict.agree) else f"{verdict.agree:.0f} of {verdict.models}"
+        table.add_row(verdict.text, told, f"{verdict.p_adjusted:.4f}", estimate, verdict.these_models, agree)
+    return table
+
+
+def table_of_needs(needs: Sequence[Need]) -> Table:
+    """What would decide each open claim with 80 % power, if its estimate is right."""
+    table = new_table(
+        f"What would decide the rest with {POWER:.0%} power, if the estimates are right (each by itself)",
+        *("claim", "would be", "power now", "models (now)", "items", "draws"),
+    )
+    for need in needs:
+        models = f"{need.models:.0f} ({need.models_now})" if math.isfinite(need.models) else "out of reach"
+        items = "" if math.isnan(need.items) else f"x {need.items:.1f}" if math.isfinite(need.items) else "no number"
+        draws = (
+            "unknown"
+            if math.isnan(need.draws)
+            else str(math.ceil(need.draws))
+            if math.isfinite(need.draws)
+            else "no number"
+        )
+        table.add_row(need.text, need.direction, f"{need.power:.0%}", models, items, draws)
     return table

@@ -16,11 +16,11 @@ from stratalaw.units import readable_bytes
 
 def show_predictions(predictions: pd.DataFrame, title: str, level: float) -> None:
     """Print the predicted accuracy of each stratum with its interval."""
-    table = new_table(title, "stratum", "accuracy", f"{100 * level:g} % interval", "form", "outside the fitted range")
+    table = new_table(title, "stratum", "accuracy", f"{100 * level:g} % interval", "form", "not fitted")
     for row in predictions.itertuples():
         style = "yellow" if row.outside else ""
         interval = f"{row.low:.3f} to {row.high:.3f}"
-        table.add_row(row.stratum, f"{row.accuracy:.3f}", interval, row.form, row.outside or "no", style=style)
+        table.add_row(row.stratum, f"{row.accuracy:.3f}", interval, row.form, row.outside or "-", style=style)
     Console().print(table)
 
 
@@ -48,8 +48,11 @@ def show_plan(
             console.print(f"Note: {chosen.name} is {chosen.note}.")
 
 
-def show_selection(designs: Designs, candidates: pd.DataFrame, chosen: np.ndarray, strata: Sequence[str]) -> None:
-    """Print what is chosen of which model and bits, its cost, and how wide the intervals will be."""
+def show_selection(
+    designs: Designs, candidates: pd.DataFrame, chosen: np.ndarray, kept: np.ndarray, strata: Sequence[str]
+) -> None:
+    """Print what is chosen of which model and bits, its cost, what claims can be tested on, and how wide the intervals
+    will be; ``kept``: the variants that keep claims testable."""
     console = Console()
     counts = candidates[chosen].groupby(["model", "bits"], sort=False).size().unstack(fill_value=0)
     table = new_table("Variants to measure", "model", *(f"{bits:g} bits" for bits in counts))
@@ -58,6 +61,11 @@ def show_selection(designs: Designs, candidates: pd.DataFrame, chosen: np.ndarra
     console.print(table)
     hours = candidates.seconds[chosen].sum() / 3600, candidates.seconds.sum() / 3600
     console.print(f"{chosen.sum()} of {len(chosen)} variants, {hours[0]:.3g} of {hours[1]:.3g} hours.")
+    models = list(candidates.model[kept].unique())
+    if models:
+        console.print(f"Claims can be tested on {len(models)} models: {', '.join(models)}.")
+    else:
+        console.print("Note: the budget does not keep the paper's claims testable on two models.")
     table = new_table("Expected widths of the 95 % intervals: chosen (all)", "stratum", *designs.names[1:])
     some, everything = designs.widths(chosen), designs.widths(np.ones_like(chosen))
     for stratum, few, all_of_them in zip(strata, some[:, 1:], everything[:, 1:], strict=True):
