@@ -27,7 +27,7 @@ def text() -> str:
     ]
     table = pd.concat(tables, ignore_index=True)
     table = table.assign(held_out=table.n_params == table.n_params.max(), stderr=np.nan)
-    return summarize(STUDY, table, analyse(table, resamples=100))
+    return summarize(STUDY, table, analyse(table, [form_named("paper")], resamples=50))
 
 
 def test_captions_know_the_study():
