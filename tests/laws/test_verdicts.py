@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from stratalaw.laws.analysis import judge_table, with_utilization
 from stratalaw.laws.exponents import DAMAGE, Panel, exponents_of_models
@@ -128,6 +129,12 @@ def test_calibration_that_does_nothing_is_not_seen_where_the_design_confounds_it
     # Where no cell has both, there is nothing to compare.
     never_together = [(b, g, c) for b, g, c in SETTINGS if (c == 2) == (g == 128)]
     assert verdicts(study(flat, settings=never_together))["diminishing"] == UNTESTABLE
+
+
+def test_p_values_are_adjusted_as_statsmodels_does():
+    judged = [v for v in judge(study(LIKE_THE_PAPER, models=5, spread=0.2)) if v.verdict != UNTESTABLE]
+    expected = multipletests([v.p_value for v in judged], method="holm")[1]
+    np.testing.assert_allclose([v.p_adjusted for v in judged], expected)
 
 
 def test_two_models_decide_nothing():

@@ -9,10 +9,11 @@ rows.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from scipy.special import betaln, digamma
 
 from stratalaw.laws.forms import Form
@@ -80,7 +81,7 @@ def maximize(form: Form, rows: Rows, candidates: np.ndarray) -> Maximum:
     counts = counts_of(rows)
     scale = counts.items.sum()
 
-    def loss(theta):
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = log_likelihood(form, rows.factors, counts, theta)
         return -value / scale, -gradient / scale
 
@@ -101,7 +102,9 @@ def maximize(form: Form, rows: Rows, candidates: np.ndarray) -> Maximum:
     )
 
 
-def minimize_with_gradient(loss, start: np.ndarray, tolerance: float):
+def minimize_with_gradient(
+    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, tolerance: float
+) -> OptimizeResult:
     """BFGS; ``loss`` gives value and gradient. Whether it converged is for the caller to judge by the gradient."""
     with warnings.catch_warnings():
         # Near the minimum the line search stops at the last digits, and says so.
@@ -109,7 +112,7 @@ def minimize_with_gradient(loss, start: np.ndarray, tolerance: float):
         return minimize(loss, start, jac=True, method="BFGS", options={"gtol": tolerance})
 
 
-def hessian(gradient, theta: np.ndarray, step: float = 1e-5) -> np.ndarray:
+def hessian(gradient: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float = 1e-5) -> np.ndarray:
     """Central differences of a gradient, made symmetric."""
     columns = [
         (gradient(theta + offset) - gradient(theta - offset)) / (2 * step) for offset in step * np.eye(len(theta))

@@ -212,7 +212,7 @@ def mean_over_models(values: np.ndarray) -> Estimate:
     if len(known) < 2:
         return Estimate(float(known.mean()) if len(known) else np.nan, np.nan, len(known) - 1, np.nan)
     spread = float(known.std(ddof=1))
-    return Estimate(float(known.mean()), spread / np.sqrt(len(known)), len(known) - 1, spread)
+    return Estimate(float(known.mean()), spread / float(np.sqrt(len(known))), len(known) - 1, spread)
 
 
 def slope_over_sizes(values: np.ndarray, log_size: np.ndarray, families: Sequence[str]) -> Estimate:
@@ -229,4 +229,4 @@ def slope_over_sizes(values: np.ndarray, log_size: np.ndarray, families: Sequenc
         return Estimate(np.nan, np.nan, 0, np.nan)
     slope = float((x * y).sum()) / variance
     stderr = float(np.sqrt(((y - slope * x) ** 2).sum() / freedom / variance))
-    return Estimate(slope, stderr, freedom, stderr * np.sqrt(len(y)))
+    return Estimate(slope, stderr, freedom, stderr * float(np.sqrt(len(y))))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,7 @@ class LawFit:
         ]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Everything that a file needs to hold to have the fit back."""
         intervals = self.conf_int()
         return {
@@ -151,7 +151,7 @@ class LawFit:
         }
 
     @classmethod
-    def from_dict(cls, content: dict) -> LawFit:
+    def from_dict(cls, content: dict[str, Any]) -> LawFit:
         """The fit that ``to_dict`` describes."""
         form = form_named(content["form"])
         dropped = {p.factor for p in form.parameters if p.name not in content["params"]}

@@ -15,9 +15,9 @@ shared. Adding a form is adding one object to ``FORMS``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import sympy
@@ -149,11 +149,8 @@ class Form:
         return symbols, self.loss.subs(values)
 
     @cached_property
-    def _loss_and_gradient(self):
-        symbols, loss = self._fitted
-        derivatives = [sympy.diff(loss, symbol) for symbol in symbols]
-        arguments = [*symbols, *(self._symbols[name] for name in self.factors)]
-        return sympy.lambdify(arguments, [loss, *derivatives], modules="numpy", cse=True)
+    def _loss_and_gradient(self) -> Callable[..., list[np.ndarray]]:
+        return _compiled(self)
 
     def evaluate(self, fitted: np.ndarray, factors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Adjusted accuracies, shape (..., rows), and their derivatives by the fitted parameters, (..., rows, p)."""
@@ -179,22 +176,17 @@ class Form:
         code: str = sympy.jscode(loss.subs(values))
         return code
 
-    @cached_property
-    def _log_design(self) -> list[sympy.Expr] | None:
-        symbols, loss = self._fitted
-        logarithm = sympy.expand_log(sympy.log(loss), force=True)
-        design = [sympy.simplify(sympy.diff(logarithm, symbol)) for symbol in symbols]
-        return None if any(part.free_symbols & set(symbols) for part in design) else design
-
     @property
     def is_log_linear(self) -> bool:
         """Whether ln(-ln a) is linear in the fitted parameters, so that linear regression fits the form."""
-        return self._log_design is not None
+        return _compiled_log_design(self) is not None
 
     def log_design(self, factors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Regressors of ln(-ln a), shape (rows, p); only for log-linear forms."""
-        arguments = [self._symbols[name] for name in self.factors]
-        columns = sympy.lambdify(arguments, self._log_design, modules="numpy")(*(factors[n] for n in self.factors))
+        regressors = _compiled_log_design(self)
+        if regressors is None:
+            raise FormError(f"the form {self.name} is not linear in the logarithm")
+        columns = regressors(*(factors[name] for name in self.factors))
         rows = len(next(iter(factors.values())))
         return np.stack([np.broadcast_to(np.asarray(column, dtype=float), rows) for column in columns], axis=1)
 
@@ -227,6 +219,33 @@ class Form:
             others = np.random.default_rng(seed).permutation(np.arange(1, len(combinations)))[: count - 1]
             combinations = combinations[np.concatenate([[0], np.sort(others)])]
         return np.stack([self.to_fitted(values) for values in combinations])
+
+
+@lru_cache(maxsize=512)
+def _compiled(form: Form) -> Callable[..., list[np.ndarray]]:
+    """The loss and its derivatives by the fitted parameters, as a function of these and of the factors.
+
+    Forms are made anew from others (``without``, ``pooled``) wherever they are needed; equal ones are derived once.
+    """
+    symbols, loss = form._fitted
+    derivatives = [sympy.diff(loss, symbol) for symbol in symbols]
+    arguments = [*symbols, *(form._symbols[name] for name in form.factors)]
+    found: Callable[..., list[np.ndarray]] = sympy.lambdify(arguments, [loss, *derivatives], modules="numpy", cse=True)
+    return found
+
+
+@lru_cache(maxsize=512)
+def _compiled_log_design(form: Form) -> Callable[..., list[np.ndarray]] | None:
+    """The derivatives of ln(-ln a) by the fitted parameters as a function of the factors, if it is linear in them."""
+    symbols, loss = form._fitted
+    logarithm = sympy.expand_log(sympy.log(loss), force=True)
+    design = [sympy.simplify(sympy.diff(logarithm, symbol)) for symbol in symbols]
+    if any(part.free_symbols & set(symbols) for part in design):
+        return None
+    found: Callable[..., list[np.ndarray]] = sympy.lambdify(
+        [form._symbols[name] for name in form.factors], design, modules="numpy"
+    )
+    return found
 
 
 PAPER = "Zhou et al., arXiv 2508.18609"

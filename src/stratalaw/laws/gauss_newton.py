@@ -97,7 +97,14 @@ def _robust_weight(residual: np.ndarray, robust_scale: np.ndarray | None) -> np.
     return 1.0 if robust_scale is None else 1 / np.sqrt(1 + (residual / robust_scale) ** 2)
 
 
-def _cost(form, fitted, factors, accuracy, weights, robust_scale) -> np.ndarray:
+def _cost(
+    form: Form,
+    fitted: np.ndarray,
+    factors: dict[str, np.ndarray],
+    accuracy: np.ndarray,
+    weights: np.ndarray,
+    robust_scale: np.ndarray | None,
+) -> np.ndarray:
     prediction, _ = form.evaluate(fitted, factors)
     residual = accuracy - prediction
     if robust_scale is None:

@@ -19,6 +19,7 @@ from stratalaw.laws.fit import LawFit, robust_scale
 from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows
 
+Lost = Callable[[float, np.ndarray], tuple[float, np.ndarray]]
 RESAMPLES = 1000
 FEW_MODELS = 10
 
@@ -145,7 +146,7 @@ def profile_curve(fit: LawFit, rows: Rows, parameter: str, points: int = 13, rea
     return pd.DataFrame({"parameter": parameter, "value": natural, "lost": costs})
 
 
-def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Callable, np.ndarray, int, float]:
+def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Lost, np.ndarray, int, float]:
     """What fixing a parameter costs, as a function; the maximum; the parameter's place in it; its standard error."""
     counts = beta_binomial.counts_of(rows)
     index = list(fit.params.index).index(parameter)
@@ -155,7 +156,7 @@ def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Callable, np.ndar
     def lost(value: float, others: np.ndarray) -> tuple[float, np.ndarray]:
         """Twice the log-likelihood that fixing the parameter costs, and the best others."""
 
-        def loss(free):
+        def loss(free: np.ndarray) -> tuple[float, np.ndarray]:
             theta = np.insert(free, index, value)
             likelihood, gradient = beta_binomial.log_likelihood(fit.form, rows.factors, counts, theta)
             return -likelihood / scale, -np.delete(gradient, index) / scale
@@ -167,7 +168,7 @@ def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Callable, np.ndar
     return lost, best, index, np.sqrt(variance) if variance > 0 else 1.0
 
 
-def _end(lost: Callable, best: np.ndarray, index: int, step: float, threshold: float) -> float:
+def _end(lost: Lost, best: np.ndarray, index: int, step: float, threshold: float) -> float:
     """Where the profile crosses the threshold in the direction of ``step``."""
     others, centre = np.delete(best, index), best[index]
     inside, outside = 0.0, 2.0

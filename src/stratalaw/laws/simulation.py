@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,10 @@ SCALE_BITS = 16  # a scale of 16 bits and a zero point of the weights' bits for 
 
 
 def grid(
-    sizes=PAPER_SIZES, bits=(3, 4), group_sizes=(32, 64, 128, 1024), calibration_sizes=(8, 32, 128, 1024)
+    sizes: Sequence[float] = PAPER_SIZES,
+    bits: Sequence[int] = (3, 4),
+    group_sizes: Sequence[int] = (32, 64, 128, 1024),
+    calibration_sizes: Sequence[int] = (8, 32, 128, 1024),
 ) -> pd.DataFrame:
     """All combinations, one row each, with the columns that describe a variant."""
     columns = ["n_params", "bits", "group_size", "calibration_size"]

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from stratalaw.laws.claims import CLAIMS, STRATA_DIFFER, Claim, Margin, NotTestable
 from stratalaw.laws.exponents import Estimate, Panel, mean_over_models, slope_over_sizes
@@ -223,10 +222,12 @@ def _agreement(test: Tested, draw: int) -> tuple[int, float]:
 
 
 def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values."""
-    if not len(p_values):
-        return []
-    return [float(p) for p in multipletests(np.nan_to_num(p_values, nan=1.0), LEVEL, method="holm")[1]]
+    """Holm's adjusted p-values; statsmodels' collect garbage at every call, which takes longer than all the rest."""
+    p = np.nan_to_num(np.array(p_values, float), nan=1.0)
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return [float(value) for value in np.minimum(adjusted, 1)]
 
 
 def _items(test: Tested, noisy: Sequence[Margin], models: pd.DataFrame, draw: int) -> tuple[float, float, float]:

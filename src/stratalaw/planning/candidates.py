@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ByteSize, Field, ValidationError, field_validator
@@ -68,7 +69,7 @@ def read_demand(path: Path) -> Demand:
         raise DemandError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def demand_of(content: dict) -> Demand:
+def demand_of(content: dict[str, Any]) -> Demand:
     """A demand from plain values; raises DemandError."""
     try:
         return Demand.model_validate(content)

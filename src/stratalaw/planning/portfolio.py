@@ -90,7 +90,13 @@ def plan(
     return _solve(candidates, workloads, memory, most_variants, ["shortfall", *order])
 
 
-def _solve(candidates, workloads, memory, most_variants, objectives: Sequence[str]) -> Plan | None:
+def _solve(
+    candidates: Sequence[Candidate],
+    workloads: Sequence[Workload],
+    memory: int | None,
+    most_variants: int | None,
+    objectives: Sequence[str],
+) -> Plan | None:
     """The plan that is best by the first objective, among those by the second, and so on; None where none fits."""
     problem = pulp.LpProblem("plan", pulp.LpMinimize)
     places = range(len(candidates))
@@ -108,7 +114,7 @@ def _solve(candidates, workloads, memory, most_variants, objectives: Sequence[st
         problem += size <= memory / 1e9
     shares = sum(workload.share for workload in workloads)
 
-    def total(measure: str):
+    def total(measure: str) -> pulp.LpAffineExpression:
         return pulp.lpSum(
             workload.share / shares * getattr(workload, measure)(candidate) * serves[w][v]
             for w, workload in enumerate(workloads)
@@ -142,7 +148,9 @@ def plan_of(choices: Mapping[str, Candidate], workloads: Sequence[Workload]) -> 
     )
 
 
-def _why_infeasible(candidates, workloads, memory, most_variants) -> str:
+def _why_infeasible(
+    candidates: Sequence[Candidate], workloads: Sequence[Workload], memory: int | None, most_variants: int | None
+) -> str:
     """Which constraints bind: those without which there would be a plan."""
     smallest = min(candidates, key=lambda candidate: candidate.memory)
     if memory is not None and smallest.memory > memory:

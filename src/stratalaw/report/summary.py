@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -121,8 +122,8 @@ def exponents_list(analysis: Analysis) -> str:
     return "\n".join(lines)
 
 
-def with_interval(row) -> str:  # type: ignore[no-untyped-def]  # a row of exponents_table
-    """An exponent, and its interval over models where two or more tell it."""
+def with_interval(row: Any) -> str:
+    """An exponent of ``exponents_table`` (a row), and its interval over models where two or more tell it."""
     interval = "" if pd.isna(row.model_low) else f" ({row.model_low:.3f} to {row.model_high:.3f})"
     return f"{SYMBOLS[row.exponent]} = {row.value:.3f}{interval}"
 
