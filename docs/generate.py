@@ -137,7 +137,7 @@ def study_page() -> str:
         "",
         "A study is one YAML file. Unknown keys are refused, and so are impossible values, before anything runs. "
         "[config/README.md](../../config/README.md) explains what the parts are for; "
-        "[config/demo.yaml](../../config/demo.yaml) is a whole study in 35 lines.",
+        "[config/demo.yaml](../../config/demo.yaml) is the smallest whole study.",
         "",
     ]
     for title, prefix, section in sections:

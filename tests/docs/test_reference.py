@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stratalaw.damage import table as damage
 from stratalaw.jobs.status import failures_table
 from stratalaw.layout import OF_STUDY
 from stratalaw.observations.table import COLUMNS
@@ -81,6 +82,10 @@ def test_every_output_file_is_documented(file):
 
 def test_the_columns_of_observations():
     assert documented_columns("observations.csv") == list(COLUMNS)
+
+
+def test_the_columns_of_damage():
+    assert documented_columns("damage.csv") == list(damage.COLUMNS)
 
 
 def test_the_columns_of_failures():
