@@ -35,7 +35,7 @@ SECONDS_BETWEEN_KILLS = 10  # at most
 def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_path):
     write_study(tmp_path, BITS)
     run = start(tmp_path)
-    run.job("model")
+    run.job("models")
     second = subprocess.run(
         [sys.executable, "-m", "snakemake", *ARGUMENTS], cwd=tmp_path, capture_output=True, text=True, check=False
     )
