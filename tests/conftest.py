@@ -16,6 +16,13 @@ from tests.hub_server import HubServer
 LADDER = Path(__file__).parent.parent / "ladder"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share something slow run in one process: those of a file, and all that rest on the one whole study."""
+    for item in items:
+        rests_on_study = {"one_variant", "whole"} & {*getattr(item, "fixturenames", ())}
+        item.add_marker(pytest.mark.xdist_group("the whole study" if rests_on_study else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def small_model_folder() -> Path:
     """A trained model that answers in milliseconds."""

@@ -36,7 +36,11 @@ ARGUMENTS = [
     *(str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), *PROFILE),
     *("--configfile", "study.yaml", "--config", "warm_worker=true"),
 ]
-STUB = ["--snakefile", str(Path(__file__).parent / "stub" / "Snakefile"), *PROFILE, "--config"]
+STUB_FOLDER = Path(__file__).parent / "stub"
+STUB = [
+    *("--snakefile", str(STUB_FOLDER / "Snakefile"), *PROFILE),
+    *("--configfile", str(STUB_FOLDER / "config.yaml"), "--config"),
+]
 
 
 def slurm(*command: str) -> str:

@@ -35,7 +35,7 @@ SECONDS_BETWEEN_KILLS = 10  # at most
 def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_path):
     write_study(tmp_path, BITS)
     run = start(tmp_path)
-    run.job("model")
+    run.job("models")
     second = subprocess.run(
         [sys.executable, "-m", "snakemake", *ARGUMENTS], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -55,7 +55,7 @@ def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_pat
 
 def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(start, undisturbed, to_redo):
     run = start(to_redo)
-    killed, cancelled = run.job("quantize", "r1"), run.job("quantize", "r3")
+    killed, cancelled = run.job("checkpoints", "r1"), run.job("checkpoints", "r3")
     script = run.script_of(cancelled)
     os.kill(run.script_of(killed), signal.SIGKILL)  # as the kernel does when memory is short
     slurm("scancel", cancelled)
@@ -71,7 +71,7 @@ def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(start, undis
 
 def test_after_its_head_was_killed_a_run_is_resumed_and_its_jobs_are_gone_before(start, undisturbed, to_redo):
     run = start(to_redo)
-    left = run.job("quantize")
+    left = run.job("checkpoints")
     script = run.script_of(left)
     os.kill(script, signal.SIGSTOP)  # it would still be at work, however fast the machine
     run.head.kill()
@@ -88,8 +88,8 @@ def test_after_its_head_was_killed_a_run_is_resumed_and_its_jobs_are_gone_before
 
 
 def test_a_job_that_hangs_until_its_time_limit_is_retried(start, undisturbed, to_redo):
-    run = start(to_redo, "--set-resources", "quantize:runtime=1")
-    hangs = run.job("quantize", "r1")
+    run = start(to_redo, "--set-resources", "checkpoints:runtime=1")
+    hangs = run.job("checkpoints", "r1")
     os.kill(run.script_of(hangs), signal.SIGSTOP)
     log = run.wait()
     assert f"SLURM-job '{hangs}' failed, SLURM status is: 'TIMEOUT'" in log
@@ -98,8 +98,8 @@ def test_a_job_that_hangs_until_its_time_limit_is_retried(start, undisturbed, to
 
 
 def test_a_job_whose_node_dies_runs_again(start, undisturbed, to_redo):
-    run = start(to_redo, "--set-resources", "quantize:slurm_partition=doomed", "quantize:gpu=1")
-    loses_its_node = run.job("quantize")
+    run = start(to_redo, "--set-resources", "checkpoints:slurm_partition=doomed", "checkpoints:gpu=1")
+    loses_its_node = run.job("checkpoints")
     script = run.script_of(loses_its_node)
     node = kill_node(loses_its_node)
     wait_until(lambda: not is_alive(script), "the end of the job's script")

@@ -2,7 +2,7 @@ from stratalaw.jobs.run import run
 
 run(
     snakemake,
-    "measure_damage",
+    "stratalaw.jobs.stages:measure_damage",
     models=snakemake.input.models,
     items=snakemake.input.items_parquet,
     damage=snakemake.output.damage,
