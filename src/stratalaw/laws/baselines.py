@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratalaw.laws.rows import Rows
 
@@ -37,7 +38,7 @@ class Baseline:
             return 1
         return len(np.unique(_sizes_and_bits(rows) if self.kind == "cells" else _settings(rows), axis=0))
 
-    def predict(self, rows: Rows, known: np.ndarray) -> np.ndarray:
+    def predict(self, rows: Rows, known: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Adjusted accuracy of every row, from the rows in the mask ``known``."""
         if self.kind == "mean":
             return np.full(len(rows), rows.accuracy[known].mean())
@@ -55,16 +56,16 @@ BASELINES = (
 )
 
 
-def _sizes_and_bits(rows: Rows) -> np.ndarray:
+def _sizes_and_bits(rows: Rows) -> NDArray[np.float64]:
     return np.stack([np.log(rows.factors["N"]), np.log(rows.factors["B"])], axis=1)
 
 
-def _settings(rows: Rows) -> np.ndarray:
+def _settings(rows: Rows) -> NDArray[np.float64]:
     """Bits, group size and calibration size, -1 where a table does not say; shape (rows, 3)."""
     return np.nan_to_num(np.stack([rows.factors[name] for name in "BGC"], axis=1), nan=-1)
 
 
-def _nearest_cell(rows: Rows, known: np.ndarray) -> np.ndarray:
+def _nearest_cell(rows: Rows, known: NDArray[np.bool_]) -> NDArray[np.float64]:
     cells = _sizes_and_bits(rows)
     seen, place = np.unique(cells[known], axis=0, return_inverse=True)
     means = np.bincount(place, weights=rows.accuracy[known]) / np.bincount(place)
@@ -72,7 +73,7 @@ def _nearest_cell(rows: Rows, known: np.ndarray) -> np.ndarray:
     return means[distance.argmin(1)]
 
 
-def _shares_kept(rows: Rows, known: np.ndarray, kind: str) -> np.ndarray:
+def _shares_kept(rows: Rows, known: NDArray[np.bool_], kind: str) -> NDArray[np.float64]:
     """The share that others kept with the settings of each row, or else at its bits, or else at the nearest bits.
 
     A ratio of sums, not a mean of ratios: an original that knows next to nothing would outweigh all others.

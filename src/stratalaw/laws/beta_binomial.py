@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 from scipy.special import betaln, digamma
 
@@ -30,8 +31,8 @@ class Maximum:
     a row; ``log_likelihood``: in nats, up to a constant; ``relative_gradient``: per effective item, 0 at the
     maximum."""
 
-    fitted: np.ndarray
-    covariance: np.ndarray
+    fitted: NDArray[np.float64]
+    covariance: NDArray[np.float64]
     overdispersion: float
     log_likelihood: float
     relative_gradient: float
@@ -41,9 +42,9 @@ class Maximum:
 class Counts:
     """``right`` of ``items`` (rows,): as many independent items as the rows' standard errors amount to."""
 
-    right: np.ndarray
-    items: np.ndarray
-    chance: np.ndarray
+    right: NDArray[np.float64]
+    items: NDArray[np.float64]
+    chance: NDArray[np.float64]
 
 
 def counts_of(rows: Rows) -> Counts:
@@ -57,8 +58,8 @@ def counts_of(rows: Rows) -> Counts:
 
 
 def log_likelihood(
-    form: Form, factors: dict[str, np.ndarray], counts: Counts, theta: np.ndarray
-) -> tuple[float, np.ndarray]:
+    form: Form, factors: dict[str, NDArray[np.float64]], counts: Counts, theta: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
     """Log-likelihood and its gradient; ``theta``: the form's fitted parameters, then ln(items a row is worth)."""
     accuracy, jacobian = form.evaluate(theta[:-1], factors)
     if not (np.isfinite(accuracy).all() and np.isfinite(jacobian).all()):
@@ -76,12 +77,12 @@ def log_likelihood(
     return value, np.append(by_probability @ jacobian, by_worth if worth < LARGEST_WORTH else 0.0)
 
 
-def maximize(form: Form, rows: Rows, candidates: np.ndarray) -> Maximum:
+def maximize(form: Form, rows: Rows, candidates: NDArray[np.float64]) -> Maximum:
     """The maximum that is reached from candidate parameters, shape (candidates, p)."""
     counts = counts_of(rows)
     scale = counts.items.sum()
 
-    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, gradient = log_likelihood(form, rows.factors, counts, theta)
         return -value / scale, -gradient / scale
 
@@ -103,7 +104,9 @@ def maximize(form: Form, rows: Rows, candidates: np.ndarray) -> Maximum:
 
 
 def minimize_with_gradient(
-    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, tolerance: float
+    loss: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
+    start: NDArray[np.float64],
+    tolerance: float,
 ) -> OptimizeResult:
     """BFGS; ``loss`` gives value and gradient. Whether it converged is for the caller to judge by the gradient."""
     with warnings.catch_warnings():
@@ -112,7 +115,9 @@ def minimize_with_gradient(
         return minimize(loss, start, jac=True, method="BFGS", options={"gtol": tolerance})
 
 
-def hessian(gradient: Callable[[np.ndarray], np.ndarray], theta: np.ndarray, step: float = 1e-5) -> np.ndarray:
+def hessian(
+    gradient: Callable[[NDArray[np.float64]], NDArray[np.float64]], theta: NDArray[np.float64], step: float = 1e-5
+) -> NDArray[np.float64]:
     """Central differences of a gradient, made symmetric."""
     columns = [
         (gradient(theta + offset) - gradient(theta - offset)) / (2 * step) for offset in step * np.eye(len(theta))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.laws.exponents import DAMAGE, Panel, exponents_of_models, levels_of_models, original
 from stratalaw.laws.table import GENERAL, UTILIZATION
@@ -34,7 +35,7 @@ class Margin:
     """
 
     name: str
-    values: np.ndarray
+    values: NDArray[np.float64]
     over_size: bool = False
 
 
@@ -55,7 +56,7 @@ def overall(panel: Panel) -> str:
     return GENERAL if GENERAL in panel.tables else next(iter(panel.tables))
 
 
-def _exponent(panel: Panel, stratum: str, name: str) -> np.ndarray:
+def _exponent(panel: Panel, stratum: str, name: str) -> NDArray[np.float64]:
     if stratum not in panel.tables:
         raise NotTestable(f"the table has no stratum {stratum}")
     found = exponents_of_models(panel, stratum, DAMAGE)[name]
@@ -65,7 +66,7 @@ def _exponent(panel: Panel, stratum: str, name: str) -> np.ndarray:
     return found
 
 
-def _level(panel: Panel, stratum: str) -> np.ndarray:
+def _level(panel: Panel, stratum: str) -> NDArray[np.float64]:
     if stratum not in panel.tables:
         raise NotTestable(f"the table has no stratum {stratum}")
     found = levels_of_models(panel, stratum)
@@ -131,7 +132,7 @@ def steeper_at_low_bits(factor: str, other: str, sign: int) -> Callable[[Panel],
     return margins
 
 
-def _slopes(panel: Panel, factor: str, within: Sequence[str], bits: float) -> np.ndarray:
+def _slopes(panel: Panel, factor: str, within: Sequence[str], bits: float) -> NDArray[np.float64]:
     """Adjusted accuracy per doubling of a factor at some bits, all else the same, shape (draws, models)."""
     stratum, models = overall(panel), panel.models.model
     found = np.full((panel.draws, len(models)), np.nan)
@@ -204,7 +205,7 @@ def returns_diminish(panel: Panel) -> list[Margin]:
     return [Margin("first - last doubling", 100 * found)]
 
 
-def _contrast(sizes: np.ndarray) -> dict[float, float]:
+def _contrast(sizes: NDArray[np.float64]) -> dict[float, float]:
     """Weight of the accuracy at each size: of the first gain per doubling minus the last."""
     weights = dict.fromkeys(map(float, (*sizes[:2], *sizes[-2:])), 0.0)
     for sign, (low, high) in ((1, sizes[:2]), (-1, sizes[-2:])):

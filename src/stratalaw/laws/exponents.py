@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from stratalaw.laws.forms import DAMAGE_PARAMETERS, FACTORS, PAPER_LAW, Form, form_named
@@ -40,8 +41,10 @@ class Panel:
     """
 
     tables: Mapping[str, pd.DataFrame]
-    accuracy: Mapping[str, np.ndarray]
-    _known: dict[tuple[str, str], dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    accuracy: Mapping[str, NDArray[np.float64]]
+    _known: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def observed(cls, accuracies: pd.DataFrame) -> Panel:
@@ -56,7 +59,7 @@ class Panel:
         together = pd.concat([table[["model", "family", "n_params"]] for table in self.tables.values()])
         return together.drop_duplicates("model", ignore_index=True)
 
-    def rows_of(self, stratum: str, model: str) -> tuple[pd.DataFrame, np.ndarray]:
+    def rows_of(self, stratum: str, model: str) -> tuple[pd.DataFrame, NDArray[np.float64]]:
         """The rows of a model in a stratum, and their accuracies, shape (draws, rows)."""
         chosen = (self.tables[stratum].model == model).to_numpy()
         return self.tables[stratum][chosen], self.accuracy[stratum][:, chosen]
@@ -66,16 +69,16 @@ class Panel:
         return next(iter(self.accuracy.values())).shape[0]
 
 
-def original(table: pd.DataFrame, accuracy: np.ndarray) -> np.ndarray:
+def original(table: pd.DataFrame, accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Accuracy of a model's own original in each draw, shape (draws,); not a number where it was not measured."""
     chosen = (table.bits >= BASELINE_BITS).to_numpy()
     if not chosen.any():
         return np.full(len(accuracy), np.nan)
-    mean: np.ndarray = accuracy[:, chosen].mean(1)
+    mean: NDArray[np.float64] = accuracy[:, chosen].mean(1)
     return mean
 
 
-def exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, np.ndarray]:
+def exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, NDArray[np.float64]]:
     """Exponents of each model by itself, shape (draws, models) each; not a number where a model cannot tell.
 
     A model cannot tell the exponent of a factor that it does not vary, and none at all where its settings move together
@@ -86,12 +89,12 @@ def exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, np.
     return panel._known[stratum, scale]
 
 
-def _exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, np.ndarray]:
+def _exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, NDArray[np.float64]]:
     models = panel.models.model
     form = _form_of(scale)
     found = {name: np.full((panel.draws, len(models)), np.nan) for name in OF_MODELS[scale]}
     # Models with the same settings are one batch.
-    batches: dict[bytes, list[tuple[int, Form, dict[str, np.ndarray], np.ndarray]]] = {}
+    batches: dict[bytes, list[tuple[int, Form, dict[str, NDArray[np.float64]], NDArray[np.float64]]]] = {}
     for place, model in enumerate(models):
         table, accuracy = panel.rows_of(stratum, str(model))
         if table.empty:
@@ -131,13 +134,15 @@ def _form_of(scale: str) -> Form:
     return damage.without_priors()
 
 
-def _is_determined(form: Form, factors: Mapping[str, np.ndarray]) -> bool:
+def _is_determined(form: Form, factors: Mapping[str, NDArray[np.float64]]) -> bool:
     """Whether the settings differ in as many independent ways as there are parameters."""
     design = form.log_design(factors)
     return len(design) > design.shape[1] and np.linalg.matrix_rank(design - design.mean(0)) == design.shape[1] - 1
 
 
-def _fit(form: Form, factors: dict[str, np.ndarray], values: np.ndarray, scale: str) -> np.ndarray:
+def _fit(
+    form: Form, factors: dict[str, NDArray[np.float64]], values: NDArray[np.float64], scale: str
+) -> NDArray[np.float64]:
     """Parameters by least squares in ``values``, (models, draws, rows), shape (models, draws, p); not a number where
     there are none. The draws start where the fit to their mean ends."""
     n_models, draws, rows = values.shape
@@ -157,7 +162,7 @@ def _fit(form: Form, factors: dict[str, np.ndarray], values: np.ndarray, scale: 
     return np.where(usable[:, None], natural, np.nan).reshape(n_models, draws, -1)
 
 
-def levels_of_models(panel: Panel, stratum: str) -> np.ndarray:
+def levels_of_models(panel: Panel, stratum: str) -> NDArray[np.float64]:
     """ln(-ln a) of each model, a being its mean over the settings that all models have, shape (draws, models).
 
     Its slope over ln N is the paper's alpha. Not a number where no setting is common to all models.
@@ -206,7 +211,7 @@ class Estimate:
         return Estimate(-self.value, self.stderr, self.freedom, self.spread).p_above(-threshold)
 
 
-def mean_over_models(values: np.ndarray) -> Estimate:
+def mean_over_models(values: NDArray[np.float64]) -> Estimate:
     """The mean of one value for each model, shape (models,), those that are missing left out."""
     known = values[np.isfinite(values)]
     if len(known) < 2:
@@ -215,7 +220,7 @@ def mean_over_models(values: np.ndarray) -> Estimate:
     return Estimate(float(known.mean()), spread / float(np.sqrt(len(known))), len(known) - 1, spread)
 
 
-def slope_over_sizes(values: np.ndarray, log_size: np.ndarray, families: Sequence[str]) -> Estimate:
+def slope_over_sizes(values: NDArray[np.float64], log_size: NDArray[np.float64], families: Sequence[str]) -> Estimate:
     """The slope of one value for each model over ln N, with an intercept for each family, by least squares."""
     known = np.isfinite(values)
     y, x, family = values[known], log_size[known], np.asarray(families)[known]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
+from numpy.typing import NDArray
 from scipy import stats
 
 from stratalaw.errors import StratalawError
@@ -61,8 +62,8 @@ class LawFit:
     stratum: str
     estimator: str
     params: pd.Series
-    fitted: np.ndarray
-    covariance: np.ndarray
+    fitted: NDArray[np.float64]
+    covariance: NDArray[np.float64]
     degrees_of_freedom: float
     reference_size: float
     chance: float
@@ -255,14 +256,16 @@ def families_of(table: pd.DataFrame) -> list[str]:
     return sorted(table.family.unique()) if has_slope else []
 
 
-def _fit_logarithm(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+def _fit_logarithm(form: Form, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:
     if not form.is_log_linear:
         raise FitError(f"the form {form.name} is not linear in the logarithm; use accuracy or likelihood")
     fit = sm.OLS(np.log(-np.log(rows.accuracy)), form.log_design(rows.factors)).fit(cov_type="HC3", use_t=True)
     return np.asarray(fit.params), np.asarray(fit.cov_params()), {}
 
 
-def _fit_weighted_logarithm(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+def _fit_weighted_logarithm(
+    form: Form, rows: Rows
+) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:
     """Weights and a correction of the response by the delta method.
 
     With variance v of a, ln(-ln a) has the variance v / (a ln a)² and the bias -v (1 + ln a) / (2 (a ln a)²).
@@ -283,7 +286,7 @@ def _fit_weighted_logarithm(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndar
     return np.asarray(fit.params), np.asarray(fit.cov_params()), {}
 
 
-def with_cluster_covariance(fit: LawFit, rows: Rows, clusters: np.ndarray) -> LawFit:
+def with_cluster_covariance(fit: LawFit, rows: Rows, clusters: NDArray[np.int64]) -> LawFit:
     """A fit by ``logarithm`` whose intervals allow for errors that rows of a cluster share.
 
     Args:
@@ -297,7 +300,7 @@ def with_cluster_covariance(fit: LawFit, rows: Rows, clusters: np.ndarray) -> La
     return replace(fit, covariance=np.asarray(robust.cov_params()), degrees_of_freedom=freedom)
 
 
-def _fit_accuracy(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+def _fit_accuracy(form: Form, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:
     starts, scale = form.starts(STARTS), robust_scale(rows)
     found = solve(form, rows.factors, rows.accuracy, np.ones((len(starts), len(rows))), starts, scale)
     best = int(found.cost.argmin())
@@ -321,7 +324,7 @@ def _fit_accuracy(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndarray, dict[
     return fitted, bread @ (scores.T @ scores) @ bread, diagnostics
 
 
-def _fit_likelihood(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+def _fit_likelihood(form: Form, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:
     if not np.isfinite(rows.stderr).all():
         raise FitError("likelihood needs n_items or stderr for every row")
     starts = form.starts(STARTS)
@@ -338,7 +341,7 @@ def _fit_likelihood(form: Form, rows: Rows) -> tuple[np.ndarray, np.ndarray, dic
     return found.fitted, found.covariance, diagnostics
 
 
-ESTIMATORS: dict[str, Callable[[Form, Rows], tuple[np.ndarray, np.ndarray, dict[str, float]]]] = {
+ESTIMATORS: dict[str, Callable[[Form, Rows], tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]]] = {
     "logarithm": _fit_logarithm,
     "weighted-logarithm": _fit_weighted_logarithm,
     "accuracy": _fit_accuracy,
@@ -346,13 +349,13 @@ ESTIMATORS: dict[str, Callable[[Form, Rows], tuple[np.ndarray, np.ndarray, dict[
 }
 
 
-def robust_scale(rows: Rows) -> np.ndarray:
+def robust_scale(rows: Rows) -> NDArray[np.float64]:
     """Residuals beyond this count linearly, shape (rows,), in adjusted accuracy."""
     stderr = np.nan_to_num(rows.stderr, nan=0.0)
     return np.maximum(ROBUST_SCALE * stderr, SMALLEST_SCALE)
 
 
-def adjusted_r_squared(accuracy: np.ndarray, prediction: np.ndarray, n_parameters: int) -> float:
+def adjusted_r_squared(accuracy: NDArray[np.float64], prediction: NDArray[np.float64], n_parameters: int) -> float:
     """Adjusted R² of ln(-ln a) over the rows that have one, as the paper states it."""
     usable = (accuracy > 0) & (accuracy < 1) & (prediction > 0) & (prediction < 1)
     if usable.sum() <= n_parameters:
@@ -362,7 +365,7 @@ def adjusted_r_squared(accuracy: np.ndarray, prediction: np.ndarray, n_parameter
     return float(1 - residual / total * (usable.sum() - 1) / (usable.sum() - n_parameters))
 
 
-def condition_number(jacobian: np.ndarray) -> float:
+def condition_number(jacobian: NDArray[np.float64]) -> float:
     """Of the Jacobian with columns of equal length: large where parameters can stand in for each other."""
     return float(np.linalg.cond(jacobian / np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)))
 

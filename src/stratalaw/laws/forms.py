@@ -21,6 +21,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import sympy
+from numpy.typing import NDArray
 
 from stratalaw.errors import StratalawError
 
@@ -149,10 +150,12 @@ class Form:
         return symbols, self.loss.subs(values)
 
     @cached_property
-    def _loss_and_gradient(self) -> Callable[..., list[np.ndarray]]:
+    def _loss_and_gradient(self) -> Callable[..., list[NDArray[np.float64]]]:
         return _compiled(self)
 
-    def evaluate(self, fitted: np.ndarray, factors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(
+        self, fitted: NDArray[np.float64], factors: Mapping[str, NDArray[np.float64]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Adjusted accuracies, shape (..., rows), and their derivatives by the fitted parameters, (..., rows, p)."""
         columns = [fitted[..., i, None] for i in range(len(self.parameters))]
         with np.errstate(all="ignore"):
@@ -163,7 +166,7 @@ class Form:
             jacobian = np.stack([np.broadcast_to(part, shape) for part in gradient], axis=-1)
             return accuracy, -accuracy[..., None] * jacobian
 
-    def javascript(self, fitted: np.ndarray) -> str:
+    def javascript(self, fitted: NDArray[np.float64]) -> str:
         """The loss as a JavaScript expression of the factors, without that of the model's own original, and of S, by
         how much ln A of the model's family differs from the families' mean."""
         shared = self.unpooled()
@@ -181,7 +184,7 @@ class Form:
         """Whether ln(-ln a) is linear in the fitted parameters, so that linear regression fits the form."""
         return _compiled_log_design(self) is not None
 
-    def log_design(self, factors: Mapping[str, np.ndarray]) -> np.ndarray:
+    def log_design(self, factors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Regressors of ln(-ln a), shape (rows, p); only for log-linear forms."""
         regressors = _compiled_log_design(self)
         if regressors is None:
@@ -200,18 +203,18 @@ class Form:
         kept = tuple(p for p in self.parameters if p not in dropped)
         return replace(self, formula=str(formula), parameters=kept)
 
-    def to_fitted(self, values: Sequence[float]) -> np.ndarray:
+    def to_fitted(self, values: Sequence[float]) -> NDArray[np.float64]:
         """Natural values of the parameters as they are fitted."""
         pairs = zip(self.parameters, values, strict=True)
         return np.array([np.log(value) if p.positive else value for p, value in pairs])
 
-    def to_natural(self, fitted: np.ndarray) -> np.ndarray:
+    def to_natural(self, fitted: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fitted parameters, shape (..., p), as natural values."""
         is_positive = np.array([p.positive for p in self.parameters])
         with np.errstate(over="ignore"):
             return np.where(is_positive, np.exp(np.where(is_positive, fitted, 0)), fitted)
 
-    def starts(self, count: int, seed: int = 0) -> np.ndarray:
+    def starts(self, count: int, seed: int = 0) -> NDArray[np.float64]:
         """Points to start a fit from, shape (count, p): combinations of the parameters' own starts."""
         combinations = np.array(np.meshgrid(*(p.starts for p in self.parameters), indexing="ij"))
         combinations = combinations.reshape(len(self.parameters), -1).T
@@ -222,7 +225,7 @@ class Form:
 
 
 @lru_cache(maxsize=512)
-def _compiled(form: Form) -> Callable[..., list[np.ndarray]]:
+def _compiled(form: Form) -> Callable[..., list[NDArray[np.float64]]]:
     """The loss and its derivatives by the fitted parameters, as a function of these and of the factors.
 
     Forms are made anew from others (``without``, ``pooled``) wherever they are needed; equal ones are derived once.
@@ -230,19 +233,21 @@ def _compiled(form: Form) -> Callable[..., list[np.ndarray]]:
     symbols, loss = form._fitted
     derivatives = [sympy.diff(loss, symbol) for symbol in symbols]
     arguments = [*symbols, *(form._symbols[name] for name in form.factors)]
-    found: Callable[..., list[np.ndarray]] = sympy.lambdify(arguments, [loss, *derivatives], modules="numpy", cse=True)
+    found: Callable[..., list[NDArray[np.float64]]] = sympy.lambdify(
+        arguments, [loss, *derivatives], modules="numpy", cse=True
+    )
     return found
 
 
 @lru_cache(maxsize=512)
-def _compiled_log_design(form: Form) -> Callable[..., list[np.ndarray]] | None:
+def _compiled_log_design(form: Form) -> Callable[..., list[NDArray[np.float64]]] | None:
     """The derivatives of ln(-ln a) by the fitted parameters as a function of the factors, if it is linear in them."""
     symbols, loss = form._fitted
     logarithm = sympy.expand_log(sympy.log(loss), force=True)
     design = [sympy.simplify(sympy.diff(logarithm, symbol)) for symbol in symbols]
     if any(part.free_symbols & set(symbols) for part in design):
         return None
-    found: Callable[..., list[np.ndarray]] = sympy.lambdify(
+    found: Callable[..., list[NDArray[np.float64]]] = sympy.lambdify(
         [form._symbols[name] for name in form.factors], design, modules="numpy"
     )
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratalaw.laws.forms import Form
 
@@ -26,22 +27,22 @@ class Solutions:
     robust loss); ``gradient`` (problems,): largest cosine between the residuals and a column of the Jacobian, 0 at a
     minimum; ``converged`` (problems,): whether it is small enough."""
 
-    fitted: np.ndarray
-    cost: np.ndarray
-    gradient: np.ndarray
+    fitted: NDArray[np.float64]
+    cost: NDArray[np.float64]
+    gradient: NDArray[np.float64]
 
     @property
-    def converged(self) -> np.ndarray:
+    def converged(self) -> NDArray[np.bool_]:
         return self.gradient < RELATIVE_GRADIENT**0.5
 
 
 def solve(
     form: Form,
-    factors: dict[str, np.ndarray],
-    accuracy: np.ndarray,
-    weights: np.ndarray,
-    starts: np.ndarray,
-    robust_scale: np.ndarray | None = None,
+    factors: dict[str, NDArray[np.float64]],
+    accuracy: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    starts: NDArray[np.float64],
+    robust_scale: NDArray[np.float64] | None = None,
 ) -> Solutions:
     """Minimize, for each problem, the weighted sum over rows of rho(accuracy - form), and what priors add to it.
 
@@ -92,19 +93,21 @@ def solve(
     return Solutions(fitted, cost, gradient)
 
 
-def _robust_weight(residual: np.ndarray, robust_scale: np.ndarray | None) -> np.ndarray | float:
+def _robust_weight(
+    residual: NDArray[np.float64], robust_scale: NDArray[np.float64] | None
+) -> NDArray[np.float64] | float:
     """Derivative of the soft-L1 loss by the squared residual."""
     return 1.0 if robust_scale is None else 1 / np.sqrt(1 + (residual / robust_scale) ** 2)
 
 
 def _cost(
     form: Form,
-    fitted: np.ndarray,
-    factors: dict[str, np.ndarray],
-    accuracy: np.ndarray,
-    weights: np.ndarray,
-    robust_scale: np.ndarray | None,
-) -> np.ndarray:
+    fitted: NDArray[np.float64],
+    factors: dict[str, NDArray[np.float64]],
+    accuracy: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    robust_scale: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
     prediction, _ = form.evaluate(fitted, factors)
     residual = accuracy - prediction
     if robust_scale is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from stratalaw.laws.baselines import BASELINES, Baseline
@@ -27,7 +28,7 @@ HOW_COMPARED = (
 )
 
 
-def hold_outs(rows: Rows) -> dict[str, list[np.ndarray]]:
+def hold_outs(rows: Rows) -> dict[str, list[NDArray[np.bool_]]]:
     """What is held out together, as masks of rows, by scheme."""
     sizes, bits = rows.factors["N"], rows.factors["B"]
     schemes = {}
@@ -79,14 +80,14 @@ def predict_held_out(form: Form, rows: Rows) -> pd.DataFrame:
 
 
 def _fits_without(
-    form: Form, rows: Rows, masks: Sequence[np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    form: Form, rows: Rows, masks: Sequence[NDArray[np.bool_]]
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]]:
     """For each mask: itself, the rows known without it, and predictions and derivatives of a fit to those.
 
     A family of which nothing is known is predicted with the mean intercept of the others.
     """
     of_rows = rows.table.family.to_numpy(str) if rows.families else np.zeros(len(rows), str)
-    groups: dict[tuple[str, ...], list[np.ndarray]] = {}
+    groups: dict[tuple[str, ...], list[NDArray[np.bool_]]] = {}
     for mask in masks:
         families = tuple(name for name in rows.families if (of_rows[~mask] == name).any())
         groups.setdefault(families, []).append(mask)
@@ -98,17 +99,17 @@ def _fits_without(
             yield mask, ~mask, prediction, jacobian
 
 
-def best_fits(form: Form, rows: Rows, known: np.ndarray) -> np.ndarray:
+def best_fits(form: Form, rows: Rows, known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Fitted parameters of the known rows of each mask, shape (masks, p); the best of several starts."""
     starts = form.starts(STARTS)
     weights = np.repeat(known, len(starts), axis=0).astype(float)
     solved = solve(form, rows.factors, rows.accuracy, weights, np.tile(starts, (len(known), 1)), robust_scale(rows))
     best = solved.cost.reshape(len(known), len(starts)).argmin(1)
-    found: np.ndarray = solved.fitted.reshape(len(known), len(starts), -1)[np.arange(len(known)), best]
+    found: NDArray[np.float64] = solved.fitted.reshape(len(known), len(starts), -1)[np.arange(len(known)), best]
     return found
 
 
-def _compare_form(form: Form, rows: Rows, schemes: Mapping[str, list[np.ndarray]]) -> Comparison:
+def _compare_form(form: Form, rows: Rows, schemes: Mapping[str, list[NDArray[np.bool_]]]) -> Comparison:
     ((_, known, prediction, _),) = _fits_without(form, rows, [np.zeros(len(rows), bool)])
     n_parameters = len(form.parameters) + max(len(rows.families) - 1, 0)
     held_out = {}
@@ -122,17 +123,19 @@ def _compare_form(form: Form, rows: Rows, schemes: Mapping[str, list[np.ndarray]
     return Comparison(form.name, form.title, False, **_in_sample(rows, prediction, n_parameters), held_out=held_out)
 
 
-def _half_interval(rows: Rows, known: np.ndarray, prediction: np.ndarray, jacobian: np.ndarray) -> np.ndarray:
+def _half_interval(
+    rows: Rows, known: NDArray[np.bool_], prediction: NDArray[np.float64], jacobian: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Half the width of a 95 % interval for a new observation at each row, from the rows that are known."""
     freedom = max(int(known.sum()) - jacobian.shape[1], 1)
     variance = ((rows.accuracy - prediction)[known] ** 2).sum() / freedom
     covariance = variance * np.linalg.pinv(jacobian[known].T @ jacobian[known])
     spread = np.einsum("rp,pq,rq->r", jacobian, covariance, jacobian) + variance
-    half: np.ndarray = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(np.maximum(spread, 0))
+    half: NDArray[np.float64] = stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(np.maximum(spread, 0))
     return half
 
 
-def _compare_baseline(baseline: Baseline, rows: Rows, schemes: Mapping[str, list[np.ndarray]]) -> Comparison:
+def _compare_baseline(baseline: Baseline, rows: Rows, schemes: Mapping[str, list[NDArray[np.bool_]]]) -> Comparison:
     prediction = baseline.predict(rows, np.ones(len(rows), bool))
     held_out = {}
     for scheme, masks in schemes.items():
@@ -147,12 +150,12 @@ def _compare_baseline(baseline: Baseline, rows: Rows, schemes: Mapping[str, list
     return Comparison(baseline.name, baseline.title, True, **about, held_out=held_out)
 
 
-def _errors(errors: Sequence[np.ndarray], inside: Sequence[np.ndarray]) -> Errors:
+def _errors(errors: Sequence[NDArray[np.float64]], inside: Sequence[NDArray[np.bool_]]) -> Errors:
     together = np.concatenate(errors)
     return Errors(float(together.mean()), float(together.max()), float(np.concatenate(inside).mean()))
 
 
-def _in_sample(rows: Rows, prediction: np.ndarray, n_parameters: int) -> dict[str, float]:
+def _in_sample(rows: Rows, prediction: NDArray[np.float64], n_parameters: int) -> dict[str, float]:
     residual = rows.accuracy - prediction
     return {
         "n_parameters": n_parameters,
@@ -162,7 +165,7 @@ def _in_sample(rows: Rows, prediction: np.ndarray, n_parameters: int) -> dict[st
     }
 
 
-def aicc(residual: np.ndarray, n_parameters: int) -> float:
+def aicc(residual: NDArray[np.float64], n_parameters: int) -> float:
     """Akaike's criterion for normal errors, corrected for small samples; the variance counts as a parameter."""
     n, k = len(residual), n_parameters + 1
     if n <= k + 1:

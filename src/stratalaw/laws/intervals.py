@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.laws.exponents import ACCURACY, OF_MODELS, Panel, exponents_of_models, levels_of_models, slope_over_sizes
 from stratalaw.laws.exponents import mean_over_models as mean_of
@@ -22,7 +23,7 @@ OVER_MODELS = "t over models"
 
 def used_rows(
     accuracies: pd.DataFrame, stratum: str, keep_two_bits: bool = False, keep_collapsed: bool = False
-) -> tuple[pd.DataFrame, np.ndarray]:
+) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """The rows of a stratum that are fitted, and which of the stratum's rows they are."""
     rows = accuracies[accuracies.stratum == stratum]
     used = (reasons_to_leave_out(rows, keep_two_bits, keep_collapsed) == "").to_numpy()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.laws.claims import APPLICATION, REASONING
 from stratalaw.laws.exponents import Panel
@@ -28,14 +29,14 @@ class NoiseDraws:
     items: pd.DataFrame | None
     resamples: int
     seed: int
-    _of_stratum: dict[str, np.ndarray] = field(default_factory=dict)
+    _of_stratum: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
-    def weights(self, table: pd.DataFrame) -> np.ndarray:
+    def weights(self, table: pd.DataFrame) -> NDArray[np.float64]:
         """How often each row of a table is drawn, by its model, shape (resamples, rows)."""
         models = self.accuracies[~self.accuracies.held_out.astype(bool)].model.unique()
         return model_weights(table, list(models), self.resamples, self.seed)
 
-    def of(self, stratum: str) -> np.ndarray:
+    def of(self, stratum: str) -> NDArray[np.float64]:
         if stratum not in self._of_stratum:
             rows = rows_of(self.accuracies[self.accuracies.stratum == stratum])
             if self.items is None:

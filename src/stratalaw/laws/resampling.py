@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2
 
@@ -19,12 +20,14 @@ from stratalaw.laws.fit import LawFit, robust_scale
 from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows
 
-Lost = Callable[[float, np.ndarray], tuple[float, np.ndarray]]
+Lost = Callable[[float, NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 RESAMPLES = 1000
 FEW_MODELS = 10
 
 
-def model_weights(table: pd.DataFrame, models: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+def model_weights(
+    table: pd.DataFrame, models: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
     """How often each row is drawn in each resample, shape (resamples, rows).
 
     Args:
@@ -38,7 +41,9 @@ def model_weights(table: pd.DataFrame, models: Sequence[str], resamples: int = R
     return draws[:, np.searchsorted(names, table.model.to_numpy(str))].astype(float)
 
 
-def refit(fit: LawFit, rows: Rows, weights: np.ndarray, accuracy: np.ndarray | None = None) -> np.ndarray:
+def refit(
+    fit: LawFit, rows: Rows, weights: NDArray[np.float64], accuracy: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """The fitted parameters under other weights or accuracies, shape (resamples, p); NaN where they are undetermined.
 
     Args:
@@ -62,7 +67,9 @@ def refit(fit: LawFit, rows: Rows, weights: np.ndarray, accuracy: np.ndarray | N
     return found
 
 
-def _weighted_regressions(design: np.ndarray, accuracy: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _weighted_regressions(
+    design: NDArray[np.float64], accuracy: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
     usable = (accuracy > 0) & (accuracy < 1)
     response = np.log(-np.log(np.where(usable, accuracy, 0.5)))
     weights = weights * usable
@@ -73,14 +80,14 @@ def _weighted_regressions(design: np.ndarray, accuracy: np.ndarray, weights: np.
     return np.where(determined[:, None], np.linalg.solve(normal, right[..., None])[..., 0], np.nan)
 
 
-def percentile_intervals(fit: LawFit, resampled: np.ndarray, level: float = 0.95) -> pd.DataFrame:
+def percentile_intervals(fit: LawFit, resampled: NDArray[np.float64], level: float = 0.95) -> pd.DataFrame:
     """Percentile intervals of the parameters, columns low and high."""
     tails = [50 * (1 - level), 50 * (1 + level)]
     bounds = fit.form.to_natural(np.nanpercentile(resampled, tails, axis=0))
     return pd.DataFrame(bounds.T, index=fit.params.index, columns=["low", "high"])
 
 
-def binomial_draws(rows: Rows, resamples: int = RESAMPLES, seed: int | Sequence[int] = 0) -> np.ndarray:
+def binomial_draws(rows: Rows, resamples: int = RESAMPLES, seed: int | Sequence[int] = 0) -> NDArray[np.float64]:
     """Adjusted accuracies as other items could have given them, row by row, shape (resamples, rows).
 
     Rows whose standard error is not known stay as they are.
@@ -91,7 +98,7 @@ def binomial_draws(rows: Rows, resamples: int = RESAMPLES, seed: int | Sequence[
 
 def item_draws(
     rows: Rows, items: pd.DataFrame, chance: dict[str, float], resamples: int = RESAMPLES, seed: int = 0
-) -> np.ndarray:
+) -> NDArray[np.float64]:
     """Adjusted accuracies on resampled items, the same items for all rows, shape (resamples, rows).
 
     Args:
@@ -146,17 +153,17 @@ def profile_curve(fit: LawFit, rows: Rows, parameter: str, points: int = 13, rea
     return pd.DataFrame({"parameter": parameter, "value": natural, "lost": costs})
 
 
-def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Lost, np.ndarray, int, float]:
+def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Lost, NDArray[np.float64], int, float]:
     """What fixing a parameter costs, as a function; the maximum; the parameter's place in it; its standard error."""
     counts = beta_binomial.counts_of(rows)
     index = list(fit.params.index).index(parameter)
     best = np.append(fit.fitted, np.log(1 / fit.diagnostics["overdispersion"] - 1))
     scale = counts.items.sum()
 
-    def lost(value: float, others: np.ndarray) -> tuple[float, np.ndarray]:
+    def lost(value: float, others: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Twice the log-likelihood that fixing the parameter costs, and the best others."""
 
-        def loss(free: np.ndarray) -> tuple[float, np.ndarray]:
+        def loss(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             theta = np.insert(free, index, value)
             likelihood, gradient = beta_binomial.log_likelihood(fit.form, rows.factors, counts, theta)
             return -likelihood / scale, -np.delete(gradient, index) / scale
@@ -168,7 +175,7 @@ def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Lost, np.ndarray,
     return lost, best, index, np.sqrt(variance) if variance > 0 else 1.0
 
 
-def _end(lost: Lost, best: np.ndarray, index: int, step: float, threshold: float) -> float:
+def _end(lost: Lost, best: NDArray[np.float64], index: int, step: float, threshold: float) -> float:
     """Where the profile crosses the threshold in the direction of ``step``."""
     others, centre = np.delete(best, index), best[index]
     inside, outside = 0.0, 2.0

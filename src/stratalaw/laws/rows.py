@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.laws.forms import FACTORS, family_code
 from stratalaw.laws.table import GENERAL, GPTQ, check_observations
@@ -106,16 +107,16 @@ class Rows:
     """
 
     table: pd.DataFrame
-    factors: dict[str, np.ndarray]
+    factors: dict[str, NDArray[np.float64]]
     reference_size: float
     families: tuple[str, ...] = ()
 
     @property
-    def accuracy(self) -> np.ndarray:
+    def accuracy(self) -> NDArray[np.float64]:
         return self.table.accuracy_adjusted.to_numpy(float)
 
     @property
-    def stderr(self) -> np.ndarray:
+    def stderr(self) -> NDArray[np.float64]:
         return self.table.stderr_adjusted.to_numpy(float)
 
     def __len__(self) -> int:
@@ -148,7 +149,7 @@ def rows_of(table: pd.DataFrame, reference_size: float | None = None, families: 
     return Rows(table, factors | {"N": sizes / reference_size} | codes, reference_size, families)
 
 
-def family_codes(of_rows: np.ndarray, families: tuple[str, ...]) -> np.ndarray:
+def family_codes(of_rows: NDArray[np.str_], families: tuple[str, ...]) -> NDArray[np.float64]:
     """Effect codes, shape (families - 1, rows): 1 for a family's own rows, -1 for those of the last one, else 0.
 
     A row of a family that is not among them has zeros, and with them the mean of all intercepts.

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.laws.fit import LawFit, families_of
 from stratalaw.laws.forms import Form
@@ -65,7 +66,9 @@ def scatter_of(law: LawFit, table: pd.DataFrame, accuracies: pd.DataFrame) -> Sc
     )
 
 
-def damage_and_slope(form: Form, fitted: np.ndarray, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+def damage_and_slope(
+    form: Form, fitted: NDArray[np.float64], rows: Rows
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predicted adjusted accuracy, and its derivative by ln D."""
     accuracy, _ = form.evaluate(fitted, rows.factors)
     loss = -np.log(np.clip(accuracy, 1e-300, 1.0))
@@ -104,14 +107,16 @@ def within_models(law: LawFit, rows: Rows) -> float:
     return float(np.sqrt(max(total, 0.0) / freedom / weight)) if weight > 0 else UNKNOWN
 
 
-def _variance(rows: Rows, accuracy: np.ndarray, slope: np.ndarray, chosen: np.ndarray) -> float:
+def _variance(
+    rows: Rows, accuracy: NDArray[np.float64], slope: NDArray[np.float64], chosen: NDArray[np.bool_]
+) -> float:
     residual, noise = rows.accuracy - accuracy, np.nan_to_num(rows.stderr)
     excess = float((residual**2 - noise**2)[chosen].sum())
     weight = float((slope**2)[chosen].sum())
     return max(excess, 0.0) / weight if weight > 0 else np.nan
 
 
-def shifted(law: LawFit, rows: Rows, shift: float) -> tuple[np.ndarray, np.ndarray]:
+def shifted(law: LawFit, rows: Rows, shift: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predicted adjusted accuracy and its derivative by ln D, with ln D shifted."""
     accuracy, slope = damage_and_slope(law.form, law.fitted, rows)
     damage = np.divide(-slope, accuracy, out=np.zeros_like(slope), where=accuracy > 0)
@@ -161,7 +166,7 @@ def spread_of_originals(accuracies: pd.DataFrame) -> float:
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
-def _originals(accuracies: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _originals(accuracies: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     table = accuracies[accuracies.bits >= BASELINE_BITS]
     means = table.groupby("model", sort=False)[["n_params", "accuracy_adjusted"]].mean()
     a = means.accuracy_adjusted.to_numpy(float)

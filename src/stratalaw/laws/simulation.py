@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.laws.forms import Form
 from stratalaw.laws.rows import rows_of
@@ -45,7 +46,7 @@ def _described(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def expected_accuracy(form: Form, values: dict[str, float], variants: pd.DataFrame) -> np.ndarray:
+def expected_accuracy(form: Form, values: dict[str, float], variants: pd.DataFrame) -> NDArray[np.float64]:
     """Adjusted accuracy of each variant; ``values``: the form's parameters by name."""
     fitted = form.to_fitted([values[parameter.name] for parameter in form.parameters])
     accuracy, _ = form.evaluate(fitted, rows_of(variants).factors)

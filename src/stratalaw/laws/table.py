@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stratalaw.errors import StratalawError
 from stratalaw.study.variants import BASELINE_BITS
@@ -228,7 +229,7 @@ def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _variant_names(table: pd.DataFrame) -> np.ndarray:
+def _variant_names(table: pd.DataFrame) -> NDArray[np.object_]:
     """Names from the settings, made once for each combination."""
     settings = table[["bits", "group_size", "calibration_size", "calibration_seed"]]
     place = settings.groupby(list(settings), sort=False, dropna=False).ngroup().to_numpy()

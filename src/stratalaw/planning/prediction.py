@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from stratalaw.errors import StratalawError
@@ -117,7 +118,7 @@ class Predictor:
     def _family(self, own: pd.DataFrame) -> dict[str, str]:
         return {"family": str(own.family.iloc[0]) if len(own) else ""}
 
-    def distances(self, points: pd.DataFrame) -> dict[str, np.ndarray]:
+    def distances(self, points: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
         """How far each point lies from what was fitted: in bits, and in logarithms of the other factors; a size counts
         from the fitted range on."""
         found = {}
@@ -134,10 +135,10 @@ class Predictor:
                 found[name] = np.abs(np.log(values[:, None] / levels)).min(1)
         return {name: np.where(distance > SAME, distance, 0.0) for name, distance in found.items()}
 
-    def allowance(self, points: pd.DataFrame) -> np.ndarray:
+    def allowance(self, points: pd.DataFrame) -> NDArray[np.float64]:
         """What ln D is less sure by, where a point was not fitted."""
         parts = [ALLOWANCES[name] * distance for name, distance in self.distances(points).items()]
-        found: np.ndarray = np.sqrt(np.sum(np.square(parts), axis=0))
+        found: NDArray[np.float64] = np.sqrt(np.sum(np.square(parts), axis=0))
         return found
 
     def outside(self, points: pd.DataFrame) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pulp
+from numpy.typing import NDArray
 from scipy import stats
 
 from stratalaw.errors import StratalawError
@@ -45,18 +46,18 @@ class Designs:
     """
 
     names: list[str]
-    rows: np.ndarray
+    rows: NDArray[np.float64]
 
-    def information(self, chosen: np.ndarray) -> np.ndarray:
+    def information(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Information matrices, shape (strata, parameters, parameters), of the chosen candidates (a mask)."""
         part = self.rows[:, chosen]
         return np.einsum("snp,snq->spq", part, part) + RIDGE * np.eye(self.rows.shape[2])
 
-    def value(self, chosen: np.ndarray) -> float:
+    def value(self, chosen: NDArray[np.bool_]) -> float:
         """Logarithm of the determinants of the information, summed over the strata."""
         return float(np.linalg.slogdet(self.information(chosen))[1].sum())
 
-    def widths(self, chosen: np.ndarray, level: float = 0.95) -> np.ndarray:
+    def widths(self, chosen: NDArray[np.bool_], level: float = 0.95) -> NDArray[np.float64]:
         """Expected widths of the parameters' intervals, shape (strata, parameters)."""
         freedom = int(chosen.sum()) - len(self.names)
         quantile = stats.t.ppf((1 + level) / 2, freedom) if freedom > 0 else np.inf
@@ -114,7 +115,7 @@ def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
     return Designs(list(laws[0].params.index), np.array(rows))
 
 
-def skeleton(candidates: pd.DataFrame, budget: float) -> np.ndarray:
+def skeleton(candidates: pd.DataFrame, budget: float) -> NDArray[np.bool_]:
     """The variants that keep every claim estimable in as many models as the budget buys, as a mask.
 
     For each model, at the lowest and the highest bits that vary the factors: the extreme group sizes with the same
@@ -133,7 +134,7 @@ def skeleton(candidates: pd.DataFrame, budget: float) -> np.ndarray:
     return chosen if bought > 1 else np.zeros(len(candidates), dtype=bool)
 
 
-def _cross(candidates: pd.DataFrame, own: np.ndarray) -> np.ndarray:
+def _cross(candidates: pd.DataFrame, own: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The cheapest contrasts of one model: a column and a row of its grid of group and calibration sizes, at two
     bit-widths."""
     bits, group, samples = (candidates[name].to_numpy(float) for name in ("bits", "group_size", "calibration_size"))
@@ -153,7 +154,9 @@ def _cross(candidates: pd.DataFrame, own: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def select(designs: Designs, cost: np.ndarray, budget: float, kept: np.ndarray | None = None) -> np.ndarray:
+def select(
+    designs: Designs, cost: NDArray[np.float64], budget: float, kept: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """A subset of large determinant within the budget, by greedy choice and exchange (Fedorov); a mask.
 
     Every step takes the best change of one candidate for another, an addition included, until none helps; then each is
@@ -189,8 +192,13 @@ def select(designs: Designs, cost: np.ndarray, budget: float, kept: np.ndarray |
 
 
 def _greedy(
-    designs: Designs, cost: np.ndarray, budget: float, exponent: float, chosen: np.ndarray, barred: np.ndarray
-) -> np.ndarray:
+    designs: Designs,
+    cost: NDArray[np.float64],
+    budget: float,
+    exponent: float,
+    chosen: NDArray[np.bool_],
+    barred: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
     """``chosen``, a mask, and what the rest of the budget buys of what is not ``barred``."""
     chosen = chosen.copy()
     while True:
@@ -201,13 +209,15 @@ def _greedy(
         chosen[np.where(affordable, gain, -np.inf).argmax()] = True
 
 
-def _distances(designs: Designs, chosen: np.ndarray) -> np.ndarray:
+def _distances(designs: Designs, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Of each candidate in each stratum, the variance of its prediction over that of its own error."""
     inverse = np.linalg.inv(designs.information(chosen))
     return np.einsum("snp,spq,snq->sn", designs.rows, inverse, designs.rows)
 
 
-def _exchange(designs: Designs, cost: np.ndarray, budget: float, chosen: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _exchange(
+    designs: Designs, cost: NDArray[np.float64], budget: float, chosen: NDArray[np.bool_], kept: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     while True:
         inside, outside = np.flatnonzero(chosen & ~kept), np.flatnonzero(~chosen)
         if not len(outside):
@@ -232,7 +242,7 @@ def _exchange(designs: Designs, cost: np.ndarray, budget: float, chosen: np.ndar
             chosen[inside[out]], chosen[outside[into]] = False, True
 
 
-def select_exactly(designs: Designs, cost: np.ndarray, budget: float, gap: float = 1e-6) -> np.ndarray:
+def select_exactly(designs: Designs, cost: NDArray[np.float64], budget: float, gap: float = 1e-6) -> NDArray[np.bool_]:
     """The best subset within the budget, proven: for small problems.
 
     The logarithm of the determinant is concave in the information, so that its tangents bound it from above: a
@@ -259,7 +269,7 @@ def select_exactly(designs: Designs, cost: np.ndarray, budget: float, gap: float
             return best
 
 
-def random_subset(cost: np.ndarray, budget: float, seed: int) -> np.ndarray:
+def random_subset(cost: NDArray[np.float64], budget: float, seed: int) -> NDArray[np.bool_]:
     """Candidates in random order, as many as the budget buys; a mask: what a selection is compared with."""
     chosen, left = np.zeros(len(cost), dtype=bool), budget
     for place in np.random.default_rng(seed).permutation(len(cost)):

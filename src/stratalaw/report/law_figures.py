@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from stratalaw.laws.analysis import Analysis
@@ -73,7 +74,7 @@ FACTOR_LABELS = {
 }
 
 
-def row_of_panels(names: Sequence[str], height: float = 3.6, **options) -> tuple[Figure, np.ndarray]:
+def row_of_panels(names: Sequence[str], height: float = 3.6, **options) -> tuple[Figure, NDArray[np.object_]]:
     """A figure with one panel for each name, side by side."""
     figure, panels = plt.subplots(1, len(names), figsize=(3.7 * len(names), height), squeeze=False, **options)
     for panel, name in zip(panels[0], names, strict=True):

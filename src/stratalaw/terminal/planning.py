@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.console import Console
 
 from stratalaw.planning.portfolio import TOLERANCE, Candidate, Plan, Workload, reason
@@ -49,7 +50,11 @@ def show_plan(
 
 
 def show_selection(
-    designs: Designs, candidates: pd.DataFrame, chosen: np.ndarray, kept: np.ndarray, strata: Sequence[str]
+    designs: Designs,
+    candidates: pd.DataFrame,
+    chosen: NDArray[np.bool_],
+    kept: NDArray[np.bool_],
+    strata: Sequence[str],
 ) -> None:
     """Print what is chosen of which model and bits, its cost, what claims can be tested on, and how wide the intervals
     will be; ``kept``: the variants that keep claims testable."""
