@@ -136,7 +136,7 @@ def test_a_given_original_anchors_the_prediction(ladder):
 
 @pytest.mark.parametrize("stratum", ["memorization", "application", "general"])
 def test_a_bit_width_that_was_left_out_is_flagged_and_covered(ladder, stratum):
-    used = predictor(ladder[ladder.bits != 4], stratum)
+    used = predictor(ladder.assign(held_out=False)[ladder.bits != 4], stratum)
     inside = []
     for model in ladder.model.unique():
         rows = of_model(ladder, model, stratum)
