@@ -26,12 +26,14 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "held_out": (LAWS, "predicted against observed on held-out sizes"),
 }
 
+# Tables of the laws; ``laws.tables`` says what they hold.
+LAW_TABLES = ("exponents", "models", "forms", "verdicts", "needs")
 # The names of the report's captions by the stage that writes them; a table and a figure of one name share a caption.
 CAPTIONS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations",),
     "coverage": ("coverage", "failures"),
     "damage": ("damage",),
-    "laws": ("exponents", "forms", "verdicts"),
+    "laws": LAW_TABLES,
     "figures": tuple(name for name in FIGURES if name not in ("exponents", "forms")),
     "explorer": ("explorer",),
 }
@@ -40,7 +42,7 @@ OF_STUDY: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations.csv", "observations.parquet", "items.parquet"),
     "coverage": ("coverage.csv", "failures.csv"),
     "damage": ("damage.csv",),
-    "laws": ("laws.json", "exponents.csv", "forms.csv", "verdicts.csv"),
+    "laws": ("laws.json", *(f"{name}.csv" for name in LAW_TABLES)),
     "figures": tuple(f"figures/{name}.{suffix}" for suffix in ("svg", "png") for name in FIGURES),
     "explorer": ("explorer.html",),
     "summary": ("summary.rst",),

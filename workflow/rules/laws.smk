@@ -12,6 +12,12 @@ rule laws:
             category="Laws",
             labels={"what": "exponents", "form": "table"},
         ),
+        models=report(
+            of_study("models.csv"),
+            caption="../report/models.rst",
+            category="Laws",
+            labels={"what": "exponents of each model", "form": "table"},
+        ),
         forms=report(
             of_study("forms.csv"),
             caption="../report/forms.rst",
@@ -23,6 +29,12 @@ rule laws:
             caption="../report/verdicts.rst",
             category="Laws",
             labels={"what": "verdicts on the paper's claims", "form": "table"},
+        ),
+        needs=report(
+            of_study("needs.csv"),
+            caption="../report/needs.rst",
+            category="Laws",
+            labels={"what": "what would decide the open claims", "form": "table"},
         ),
         captions=captions("laws"),
     log:

@@ -1,4 +1,5 @@
 from stratalaw.jobs.run import run
+from stratalaw.layout import LAW_TABLES
 
 run(
     snakemake,
@@ -8,6 +9,6 @@ run(
     items=snakemake.input.items_parquet,
     coverage=snakemake.input.coverage,
     laws=snakemake.output.laws,
-    tables={name: snakemake.output[name] for name in ("exponents", "forms", "verdicts")},
+    tables={name: snakemake.output[name] for name in LAW_TABLES},
     captions=snakemake.output.captions,
 )

@@ -282,7 +282,7 @@ def fit_laws(
     tables: Mapping[str, str],
     captions: Sequence[str],
 ) -> None:
-    """The laws of a study: everything as JSON, and ``tables`` (exponents, forms, verdicts) to read.
+    """The laws of a study: everything as JSON, and ``tables`` to read (see ``laws.tables``).
 
     The first notes say which variants are missing. A table that supports no law is no failure: what is said is why.
     """

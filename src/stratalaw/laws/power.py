@@ -21,7 +21,12 @@ from stratalaw.laws.verdicts import LEVEL, MIN_MODELS, UNDECIDED, Verdict
 from stratalaw.study.variants import BASELINE_BITS
 
 POWER = 0.8
-MOST_MODELS = 1000  # beyond it, a claim is as good as out of reach
+MAX_MODELS = 1000  # beyond it, a claim is as good as out of reach
+HOW_NEEDED = (
+    f"For each claim that is testable and not decided, what would decide it with {POWER:.0%} power, all else as it is: "
+    "more models, items (how many times as many) or draws of the calibration set. Effects and their spread between "
+    f"models are taken as estimated. More than {MAX_MODELS:,} models count as out of reach."
+)
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ def power_of(effect: float, models: int, level: float) -> float:
 
 
 def models_needed(effect: float, level: float) -> float:
-    """The smallest number of models with enough power; infinite beyond ``MOST_MODELS``."""
-    enough = [MIN_MODELS - 1, MOST_MODELS]
-    if power_of(effect, MOST_MODELS, level) < POWER:
+    """The smallest number of models with enough power; infinite beyond ``MAX_MODELS``."""
+    enough = [MIN_MODELS - 1, MAX_MODELS]
+    if power_of(effect, MAX_MODELS, level) < POWER:
         return math.inf
     while enough[1] - enough[0] > 1:
         middle = sum(enough) // 2

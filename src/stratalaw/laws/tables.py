@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from stratalaw.laws.exponents import ACCURACY, DAMAGE, mean_over_models
 from stratalaw.laws.forms import FACTORS, PAPER_LAW
 from stratalaw.laws.holdout import HOW_COMPARED
 from stratalaw.laws.intervals import OVER_MODELS, REGRESSION
+from stratalaw.laws.power import HOW_NEEDED, Need
 from stratalaw.laws.verdicts import HOW_JUDGED, verdict_table
 
 PAPER_LAW_RST = (
@@ -119,7 +121,7 @@ def table_named(analysis: Analysis, name: str) -> pd.DataFrame:
         return comparison_table(analysis.forms)
     if name == "verdicts":
         return verdict_table(analysis.verdicts)
-    return pd.DataFrame([vars(need) for need in analysis.needs])
+    return pd.DataFrame([vars(need) for need in analysis.needs], columns=[field.name for field in fields(Need)])
 
 
 def captions(analysis: Analysis, about: Mapping[str, str]) -> dict[str, str]:
@@ -131,4 +133,14 @@ def captions(analysis: Analysis, about: Mapping[str, str]) -> dict[str, str]:
         "what quantization took of a model's own original, log D being linear in log N, bits, log C and log G. "
         f"Studied: {about['variants']} variants of {about['models']}."
     )
-    return {"exponents": exponents, "forms": HOW_COMPARED, "verdicts": HOW_JUDGED}
+    models = (
+        "The exponents of each model by itself, from the rows of that model alone: of -ln a (scale ``accuracy``) and "
+        "of the damage D (scale ``damage``). Their spread is what the intervals over models rest on."
+    )
+    return {
+        "exponents": exponents,
+        "models": models,
+        "forms": HOW_COMPARED,
+        "verdicts": HOW_JUDGED,
+        "needs": HOW_NEEDED,
+    }

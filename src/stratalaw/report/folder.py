@@ -12,8 +12,7 @@ from stratalaw.laws.baselines import BASELINES
 from stratalaw.laws.fit import STARTS
 from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.tables import write_tables
-
-TABLES = ("exponents", "models", "forms", "verdicts", "needs")
+from stratalaw.layout import LAW_TABLES
 
 
 def write_report(observations: pd.DataFrame, analysis: Analysis, folder: Path) -> None:
@@ -22,7 +21,7 @@ def write_report(observations: pd.DataFrame, analysis: Analysis, folder: Path) -
 
     folder.mkdir(parents=True, exist_ok=True)
     analysis.write(folder / "laws.json")
-    write_tables(analysis, {name: folder / f"{name}.csv" for name in TABLES})
+    write_tables(analysis, {name: folder / f"{name}.csv" for name in LAW_TABLES})
     for name, figure in plot_laws(observations, analysis).items():
         for suffix in ("svg", "png"):
             save(figure, folder / f"{name}.{suffix}")

@@ -11,12 +11,12 @@ from stratalaw.cost.runs import TIMED, runs_of
 from stratalaw.errors import StratalawError
 from stratalaw.files import appears_whole
 from stratalaw.laws.draws import draw_spread
-from stratalaw.layout import Results
+from stratalaw.layout import LAW_TABLES, Results
 from stratalaw.observations.coverage import coverage
 from stratalaw.study import Study
 
 TIMED_STAGES = ("checkpoints", *TIMED)
-TABLES = ("damage.csv", "exponents.csv", "forms.csv", "verdicts.csv")
+TABLES = ("damage.csv", *(f"{name}.csv" for name in LAW_TABLES))
 SIGNIFICANT = "%.6g"  # accuracies are shares of a thousand items
 
 
@@ -27,7 +27,7 @@ class PublicationError(StratalawError):
 def publish(study: Study, results: Results, folder: Path) -> None:
     """Write a study's tables and figures to a folder, which appears whole or not at all.
 
-    ``observations.csv``, ``damage.csv``, ``exponents.csv``, ``forms.csv``, ``verdicts.csv``, ``figures/*.svg``;
+    ``observations.csv``, ``damage.csv``, the tables of the laws, ``figures/*.svg``;
     ``coverage.csv``: for each model and stratum the variants that the study names and those that were observed;
     ``seconds.csv``: for each variant the seconds of its jobs and the model's parameters; ``draws.csv``: the spread
     between draws of the calibration set, where there are several. A ``README.md`` in the folder is kept.
