@@ -29,7 +29,9 @@ def observations() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def figures(observations) -> dict:
-    return plot_observations(observations) | plot_laws(observations, analyse(observations, [form_named("paper"), form_named("anchored")], resamples=50))
+    return plot_observations(observations) | plot_laws(
+        observations, analyse(observations, [form_named("paper"), form_named("anchored")], resamples=50)
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
