@@ -41,8 +41,8 @@ def log_width(accuracies: pd.DataFrame, variants: pd.DataFrame) -> float:
 
 
 def agreement(accuracies: pd.DataFrame, variants: pd.DataFrame) -> tuple[int, float]:
-    """How many claims the variants can test, and the largest distance of a claim's estimate from the whole study's on
-    the same models, in standard errors of their difference."""
+    """How many claims hang on the same margin as in the whole study, and the largest distance of their estimates from
+    the whole study's on the same models, in standard errors of their difference."""
     part = rows_of_variants(accuracies, variants)
     own = part[part.bits < 16].model.unique()
     whole = accuracies[accuracies.model.isin(own)]
@@ -79,7 +79,7 @@ def main(folder: Path) -> None:
                 "share of the cost": share,
                 "variants": int(chosen.sum()),
                 "models with contrasts": candidates.model[kept].nunique(),
-                "claims testable": claims,
+                "claims compared": claims,
                 "largest distance, standard errors": distance,
                 "width, of the whole study's": np.exp(width - everything),
                 "width, of a random subset's": np.exp(width - np.mean(by_chance)),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stratalaw.layout import Results
 from stratalaw.report.publication import PublicationError, publish
 from stratalaw.study import read_study
 
@@ -11,5 +12,5 @@ from stratalaw.study import read_study
 def test_a_study_that_was_not_run_is_refused(tmp_path):
     study = read_study(Path("config/demo.yaml"))
     with pytest.raises(PublicationError, match="no observations; run the study first"):
-        publish(study, tmp_path, tmp_path / "published")
+        publish(study, Results(tmp_path), tmp_path / "published")
     assert not (tmp_path / "published").exists()
