@@ -215,7 +215,7 @@ def mean_over_models(values: np.ndarray) -> Estimate:
     return Estimate(float(known.mean()), spread / float(np.sqrt(len(known))), len(known) - 1, spread)
 
 
-def slope_over_sizes(values: np.ndarray, log_size: np.ndarray, families: Sequence[str]) -> Estimate:
+def slope_over_sizes(values: np.ndarray, log_size: np.ndarray, families: Sequence[str] | pd.Series) -> Estimate:
     """The slope of one value for each model over ln N, with an intercept for each family, by least squares."""
     known = np.isfinite(values)
     y, x, family = values[known], log_size[known], np.asarray(families)[known]
