@@ -155,11 +155,13 @@ class LawFit:
     def from_dict(cls, content: dict[str, Any]) -> LawFit:
         """The fit that ``to_dict`` describes."""
         form = form_named(content["form"])
-        dropped = {p.factor for p in form.parameters if p.name not in content["params"]}
+        dropped = {p.factor for p in form.parameters if p.factor and p.name not in content["params"]}
         form = form.without(dropped).pooled(content["families"])
         params = pd.Series({name: part["value"] for name, part in content["params"].items()})
-        same = ("stratum", "estimator", "degrees_of_freedom", "reference_size", "residual_stderr")
-        same += ("adjusted_r_squared", "n_rows", "left_out", "diagnostics", "chance", "levels")
+        same = (
+            *("stratum", "estimator", "degrees_of_freedom", "reference_size", "residual_stderr"),
+            *("adjusted_r_squared", "n_rows", "left_out", "diagnostics", "chance", "levels"),
+        )
         return cls(
             form=form,
             params=params,

@@ -123,7 +123,7 @@ class Rows:
         return len(self.table)
 
     @property
-    def constant(self) -> Collection[str]:
+    def constant(self) -> set[str]:
         """The factors that do not vary, or are missing; the models' own originals are no factor of a design."""
         values = {name: self.factors[name] for name in FACTORS if name != "F"}
         return {name for name, part in values.items() if not np.isfinite(part).all() or np.ptp(part) == 0}
