@@ -59,7 +59,7 @@ def test_files_that_are_not_there_are_named(tmp_path):
 def test_a_damaged_parquet_file_is_named(tmp_path):
     path = tmp_path / "observations.parquet"
     path.write_bytes(b"PAR1 and then nothing of the kind")
-    assert one_line(run("fit", path)).startswith(f"{path}: not a parquet file")
+    assert one_line(run("fit", path)).startswith(f"{path}: not a table: Could not open Parquet")
 
 
 def test_a_defect_is_not_hidden(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from stratalaw.cli import app
 from stratalaw.laws import FitError
 from stratalaw.laws.analysis import Analysis, analyse
-from stratalaw.laws.rows import read_observations
+from stratalaw.laws.table import read_observations
 from stratalaw.laws.tables import write_tables
 from stratalaw.layout import FIGURES, LAWS
 from stratalaw.report.explorer import explorer_page
