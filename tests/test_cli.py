@@ -13,7 +13,7 @@ PREDICT = ["--n-params", "1e9", "--bits", "4"]
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "400"})
 
 
 def one_line(result) -> str:

@@ -149,7 +149,7 @@ def test_prediction_intervals_hold_new_observations_as_often_as_they_say():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({}, "reasoning: 5 usable rows cannot support 5 parameters"),
+        ({}, "reasoning: too few usable rows (5) for the parameters of the law (5)"),
         ({"stratum": ["a", "b", "a", "b", "a"]}, "which stratum? there are a, b"),
         ({"bits": 2}, "reasoning: no row is usable"),
     ],

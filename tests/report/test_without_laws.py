@@ -22,7 +22,7 @@ from stratalaw.study import read_study
 from tests.report.test_damage import damage_of
 from tests.report.test_explorer import data_of
 
-WHY = "no law was fitted: memorization: 1 usable rows cannot support 1 parameters"
+WHY = "no law was fitted: memorization: too few usable rows (1) for the parameters of the law (1)"
 VARIANT = "w8-g128-c128-s0"
 
 

@@ -164,7 +164,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _with_numbers(measured: pd.DataFrame) -> pd.DataFrame:
     """A null is a missing number again, also where a column has nothing else."""
     numbers = [name for name in MEASURED_COLUMNS if name not in ("model", "family", "variant", "stratum", "is_fitted")]
-    return measured.astype(dict.fromkeys(numbers, float))
+    return measured.reindex(columns=list(MEASURED_COLUMNS)).astype(dict.fromkeys(numbers, float))
 
 
 def analyse(

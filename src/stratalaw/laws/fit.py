@@ -197,7 +197,9 @@ def fit_law(
     if missing:
         raise FitError(f"{name}: the form {form.name} needs the factor {missing[0]}, which the table does not have")
     if len(rows) <= len(form.parameters):
-        raise FitError(f"{name}: {len(rows)} usable rows cannot support {len(form.parameters)} parameters")
+        raise FitError(
+            f"{name}: too few usable rows ({len(rows)}) for the parameters of the law ({len(form.parameters)})"
+        )
     fitted, covariance, diagnostics = ESTIMATORS[estimator](form, rows)
     prediction, jacobian = form.evaluate(fitted, rows.factors)
     freedom = len(rows) - len(fitted)

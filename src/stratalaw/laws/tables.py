@@ -25,8 +25,8 @@ PAPER_LAW_RST = (
 FACTOR_OF = {"alpha": "N", "beta": "B", "c": "B", "gamma": "C", "delta": "G"}
 
 EXPONENT_COLUMNS = (
-    *("stratum", "exponent", "factor", "value", "low", "high"),
-    *("bootstrap_low", "bootstrap_high", "published"),
+    *("stratum", "scale", "exponent", "factor", "value", "low", "high"),
+    *("model_mean", "model_low", "model_high", "models", "published"),
 )
 
 
@@ -38,7 +38,8 @@ def exponents_table(analysis: Analysis) -> pd.DataFrame:
     model_high (mean over single models, or slope over their sizes, with Student's t interval over models), models,
     published (of the paper's law, for the strata that the paper has).
     """
-    return pd.concat([_paper_exponents(analysis), _damage_exponents(analysis)], ignore_index=True)
+    parts = [part for part in (_paper_exponents(analysis), _damage_exponents(analysis)) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(EXPONENT_COLUMNS))
 
 
 def _paper_exponents(analysis: Analysis) -> pd.DataFrame:
@@ -88,7 +89,7 @@ def _damage_exponents(analysis: Analysis) -> pd.DataFrame:
                 low, high = estimate.interval()
                 row |= {"model_mean": estimate.value, "model_low": low, "model_high": high, "models": len(values)}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(EXPONENT_COLUMNS))
 
 
 def model_values(analysis: Analysis, stratum: str, scale: str, exponent: str) -> pd.Series:
