@@ -150,8 +150,8 @@ def best_forms(analysis: Analysis) -> str:
     parts = []
     for stratum in strata_of(analysis.forms):
         ranking = of_stratum(analysis.forms, stratum)
-        if EACH_SIZE not in ranking[0].held_out:
-            return "fewer than three sizes"
+        if EACH_SIZE not in ranking[0].held_out:  # observed for fewer than three sizes
+            continue
         law = next(record for record in ranking if not record.is_baseline)
         rule = next(record for record in ranking if record.is_baseline)
         paper = next((record for record in ranking if record.form == PAPER_LAW.name), law)
@@ -160,7 +160,7 @@ def best_forms(analysis: Analysis) -> str:
             f"{stratum}: {law.form} {law_error:.1f} (the paper's law {paper_error:.1f}, best rule without a law, "
             f"{rule.form}, {rule_error:.1f})"
         )
-    return "; ".join(parts)
+    return "; ".join(parts) or "fewer than three sizes"
 
 
 def verdicts_sentence(analysis: Analysis) -> str:
