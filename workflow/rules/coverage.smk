@@ -27,6 +27,5 @@ rule coverage:
         mem_mb=2000,
     params:
         study=STUDY.as_plain(),
-        results=str(RESULTS.root),
     script:
         "../scripts/report_coverage.py"

@@ -5,7 +5,6 @@ run(
     "stratalaw.jobs.stages:report_coverage",
     study=snakemake.params.study,
     observations=snakemake.input.observations,
-    results=snakemake.params.results,
     coverage=snakemake.output.coverage,
     failures=snakemake.output.failures,
     captions=snakemake.output.captions,

@@ -242,18 +242,17 @@ def build_observations(
 
 
 def report_coverage(
-    study: Mapping[str, Any], observations: str, results: str, coverage: str, failures: str, captions: Sequence[str]
+    study: Mapping[str, Any], observations: str, coverage: str, failures: str, captions: Sequence[str]
 ) -> None:
     """Which variants of a study were observed, and which jobs failed in this folder, as in ``stratalaw status``."""
     import pandas as pd
 
     from stratalaw.jobs import status
-    from stratalaw.layout import Results
     from stratalaw.observations import coverage as observed
     from stratalaw.study import Study
 
     named = Study(**study)
-    write_csv(status.failures_table(status.status_of(named, Results(Path(results)))), Path(failures))
+    write_csv(status.failures_table(status.status_of(named)), Path(failures))
     write_csv(observed.coverage(named, pd.read_parquet(observations)), Path(coverage))
     write_captions({"coverage": observed.CAPTION, "failures": status.CAPTION}, captions)
 
