@@ -16,6 +16,7 @@ from tests.hub_server import HubServer
 LADDER = Path(__file__).parent.parent / "ladder"
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share something slow run in one process: those of a file, and all that rest on the one whole study."""
     for item in items:
