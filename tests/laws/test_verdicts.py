@@ -143,6 +143,19 @@ def test_two_models_decide_nothing():
     assert at_least(judged) == 0
 
 
+def test_items_that_leave_nothing_to_fit_leave_these_models_undecided_and_stop_nothing():
+    panel = study(LIKE_THE_PAPER)
+    rng = np.random.default_rng(0)
+    # Models that know next to nothing: in the first draw, and in most others, no exponent can be told.
+    guesses = {name: 0.02 * rng.normal(size=(40, values.shape[1])) for name, values in panel.accuracy.items()}
+    judged = judge(panel, Panel(panel.tables, guesses))
+    alone = judge(panel)
+    assert [v.verdict for v in judged] == [v.verdict for v in alone]
+    assert SUPPORTED in {v.verdict for v in judged}
+    of_exponents = {v.claim: v.these_models for v in judged if v.claim in {"bits", "calibration", "group", "differ"}}
+    assert {*of_exponents.values()} <= {UNDECIDED, UNTESTABLE}
+
+
 @pytest.mark.parametrize("models", [5, 8])
 def test_models_that_agree_by_chance_decide_as_rarely_as_the_level_says(models):
     """Where group size does nothing on average, with slopes of their own in each model."""

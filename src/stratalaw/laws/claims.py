@@ -56,11 +56,17 @@ def overall(panel: Panel) -> str:
     return GENERAL if GENERAL in panel.tables else next(iter(panel.tables))
 
 
+def _told(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which models have a value in any draw, of shape (draws, models)."""
+    told: NDArray[np.bool_] = np.isfinite(values).any(axis=0)
+    return told
+
+
 def _exponent(panel: Panel, stratum: str, name: str) -> NDArray[np.float64]:
     if stratum not in panel.tables:
         raise NotTestable(f"the table has no stratum {stratum}")
     found = exponents_of_models(panel, stratum, DAMAGE)[name]
-    if np.isfinite(found[0]).sum() < 2:
+    if _told(found).sum() < 2:
         factor = {"c": "bits", "gamma": "calibration size", "delta": "group size"}[name]
         raise NotTestable(f"fewer than two models tell the effect of {factor} in {stratum}")
     return found
@@ -71,7 +77,7 @@ def _level(panel: Panel, stratum: str) -> NDArray[np.float64]:
         raise NotTestable(f"the table has no stratum {stratum}")
     found = levels_of_models(panel, stratum)
     models = panel.models
-    spare = np.isfinite(found[0]).sum() - models.family.nunique() - 1
+    spare = _told(found).sum() - models.family.nunique() - 1
     if spare < 1:
         raise NotTestable(f"too few sizes with settings in common in {stratum}")
     return found
@@ -122,7 +128,7 @@ def steeper_at_low_bits(factor: str, other: str, sign: int) -> Callable[[Panel],
         slopes = {}
         for bits in sorted(width for width in table.bits.unique() if 2 < width < 16):
             found = _slopes(panel, factor, ["calibration_seed", other], bits)
-            if np.isfinite(found[0]).sum() > 1:
+            if _told(found).sum() > 1:
                 slopes[bits] = sign * found
         if len(slopes) < 2:
             raise NotTestable(f"fewer than two bit-widths vary the {factor.replace('_', ' ')} with all else the same")
@@ -170,7 +176,7 @@ def two_bits_are_a_phase(panel: Panel) -> list[Margin]:
             (three - two) - (four - three),
             four - SATURATED * before,
         )
-    if np.isfinite(values[0, 0]).sum() < 2:
+    if _told(values[0]).sum() < 2:
         raise NotTestable("fewer than two models have their original and the same settings at 2, 3 and 4 bits")
     names = ("2 bits near chance", "recovery from 2 to 3 bits", "4 bits saturated")
     return [Margin(name, 100 * part) for name, part in zip(names, values, strict=True)]
@@ -198,7 +204,7 @@ def returns_diminish(panel: Panel) -> list[Margin]:
         if whole.any():
             w = part.calibration_size.map(weights).to_numpy(float)[whole]
             found[:, place] = accuracy[:, chosen][:, whole] @ w / (whole.sum() / len(weights))
-    if np.isfinite(found[0]).sum() < 2:
+    if _told(found).sum() < 2:
         raise NotTestable(
             "fewer than two models have the smallest and the largest calibration sizes, all else the same"
         )

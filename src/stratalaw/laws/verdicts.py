@@ -10,7 +10,7 @@ direction. A claim that is not decided may still be known to be of no size that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from stratalaw.laws.exponents import Estimate, Panel, mean_over_models, slope_ov
 
 LEVEL = 0.05
 MIN_MODELS = 3
+LEAST_DRAWS = 0.5  # of items, in which every model can tell; with fewer, nothing is said of these models
 SUPPORTED, CONTRADICTED, NEGLIGIBLE = "supported", "contradicted", "no difference that matters"
 UNDECIDED, UNTESTABLE = "not decided", "not testable"
 HOLDS, FAILS = "holds", "fails"
@@ -139,7 +140,7 @@ def judge(panel: Panel, noise: Panel | None = None, claims: Sequence[Claim] = AL
         claims: those to judge.
     """
     margins, reasons = margins_of(panel, claims)
-    noisy = {} if noise is None else {claim.name: claim.margins(noise) for claim in claims if claim.name in margins}
+    noisy = {} if noise is None else margins_of(noise, [claim for claim in claims if claim.name in margins])[0]
     return judge_margins(margins, reasons, panel.models, noisy, claims)
 
 
@@ -163,7 +164,9 @@ def judge_margins(
     p_for = _holm([test.p_for for test in tests.values()])
     p_against = _holm([test.p_against for test in tests.values()])
     p_negligible = _holm([test.p_negligible for test in tests.values()])
-    items = {name: _items(test, noisy[name], models, draw) for name, test in tests.items() if name in noisy}
+    # Where resampled items leave too little of a model to tell, nothing is said of these models.
+    comparable = {name for name, test in tests.items() if _names(test.margins) <= _names(noisy.get(name, ()))}
+    items = {name: _items(test, noisy[name], models, draw) for name, test in tests.items() if name in comparable}
     p_items = dict(zip(items, _holm([p for p, _, _ in items.values()]), strict=True))
     p_fails = dict(zip(items, _holm([p for _, p, _ in items.values()]), strict=True))
     found: dict[str, Verdict] = {}
@@ -212,6 +215,10 @@ def judge_margins(
     return [found[claim.name] for claim in claims]
 
 
+def _names(margins: Iterable[Margin]) -> set[str]:
+    return {margin.name for margin in margins}
+
+
 def _agreement(test: Tested, draw: int) -> tuple[int, float]:
     """How many models can tell, and how many of them have every margin positive (slopes over sizes have none)."""
     each = np.array([margin.values[draw] for margin in test.margins if not margin.over_size])
@@ -242,9 +249,13 @@ def _items(test: Tested, noisy: Sequence[Margin], models: pd.DataFrame, draw: in
             own = np.full(1, np.nanstd(values) * np.sqrt(np.isfinite(margin.values[draw]).sum()))
         else:
             usable = np.isfinite(margin.values[draw])
-            own = np.nanstd(drawn[:, usable], axis=0)
-            values = np.nanmean(drawn[:, usable], axis=1)
-        error = float(np.nanstd(values))
+            told = drawn[np.isfinite(drawn[:, usable]).all(1)][:, usable]
+            own = told.std(axis=0) if len(told) else np.full(1, np.nan)
+            values = told.mean(axis=1)
+        values = values[np.isfinite(values)]
+        if len(values) < LEAST_DRAWS * len(drawn):
+            return np.nan, np.nan, np.nan
+        error = float(values.std())
         scores.append(estimate.value / error if error > 0 else np.sign(estimate.value) * np.inf)
         errors.append(float(np.sqrt(np.nanmean(own**2))))
     item_error = errors[test.least_sure]
