@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from stratalaw.files import write_json
 from stratalaw.laws.claims import APPLICATION, REASONING
 from stratalaw.laws.comparison import EACH_SIZE, Comparison, of_stratum
 from stratalaw.laws.exponents import Panel
-from stratalaw.laws.fit import FitError, LawFit, families_of, fit_law
+from stratalaw.laws.fit import Estimator, FitError, LawFit, families_of, fit_law
 from stratalaw.laws.forms import FORMS, PAPER_LAW, Form, form_named
 from stratalaw.laws.holdout import compare, distinct_forms, predict_held_out
 from stratalaw.laws.intervals import intervals_of, model_exponents, profile_curves, used_rows
@@ -156,7 +156,7 @@ class Analysis:
         )
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """Rows as JSON can hold them: missing numbers are null."""
     return table.astype(object).where(table.notna(), None).to_dict(orient="records")
 
@@ -194,7 +194,8 @@ def analyse(
     accuracies, unfitted = fittable_strata(every)
     strata = [name for name in accuracies.stratum.unique() if name != UTILIZATION]
     laws = [fit_law(accuracies, PAPER_LAW, stratum) for stratum in strata]
-    chance = observations.groupby("benchmark").chance.first().to_dict() if items is not None else {}
+    chances = observations.groupby("benchmark").chance.first()
+    chance = {str(name): float(value) for name, value in chances.items()} if items is not None else {}
     noise = NoiseDraws(accuracies, chance, items, resamples, seed)
     with ThreadPoolExecutor(WORKERS) as workers:
         fits = [
@@ -265,11 +266,9 @@ def fittable_strata(accuracies: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def _fit_forms(accuracies: pd.DataFrame, stratum: str, forms: Sequence[Form]) -> list[LawFit]:
     table, _ = used_rows(accuracies, stratum, keep_collapsed=True)
     names = {form.name for form in distinct_forms(forms, rows_of(table))}
+    wanted: list[tuple[Form, Estimator]] = [(form, "accuracy") for form in forms if form.name in names]
     fits = []
-    for form, estimator in [
-        *((form, "accuracy") for form in forms if form.name in names),
-        (PAPER_LAW, "likelihood"),
-    ]:
+    for form, estimator in [*wanted, (PAPER_LAW, "likelihood")]:
         try:
             fits.append(fit_law(accuracies, form, stratum, estimator))
         except FitError as error:

@@ -70,7 +70,8 @@ def _nearest_cell(rows: Rows, known: NDArray[np.bool_]) -> NDArray[np.float64]:
     seen, place = np.unique(cells[known], axis=0, return_inverse=True)
     means = np.bincount(place, weights=rows.accuracy[known]) / np.bincount(place)
     distance = np.abs(cells[:, None] - seen[None]).sum(-1)
-    return means[distance.argmin(1)]
+    found: NDArray[np.float64] = means[distance.argmin(1)]
+    return found
 
 
 def _shares_kept(rows: Rows, known: NDArray[np.bool_], kind: str) -> NDArray[np.float64]:
@@ -95,4 +96,5 @@ def _shares_kept(rows: Rows, known: NDArray[np.bool_], kind: str) -> NDArray[np.
             there = smaller if kind == "share-smaller" and len(smaller) else there
             alike &= sizes == there[np.abs(there - size).argmin()]
         shares[i] = rows.accuracy[alike].sum() / original[alike].sum()
-    return shares[place.ravel()]
+    found: NDArray[np.float64] = shares[place.ravel()]
+    return found

@@ -58,8 +58,8 @@ def overall(panel: Panel) -> str:
 
 def _told(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which models have a value in any draw, of shape (draws, models)."""
-    told: NDArray[np.bool_] = np.isfinite(values).any(axis=0)
-    return told
+    told = np.isfinite(values).any(axis=0)
+    return np.asarray(told)
 
 
 def _exponent(panel: Panel, stratum: str, name: str) -> NDArray[np.float64]:

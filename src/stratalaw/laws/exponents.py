@@ -92,7 +92,9 @@ def exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, NDA
 def _exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, NDArray[np.float64]]:
     models = panel.models.model
     form = _form_of(scale)
-    found = {name: np.full((panel.draws, len(models)), np.nan) for name in OF_MODELS[scale]}
+    found: dict[str, NDArray[np.float64]] = {
+        name: np.full((panel.draws, len(models)), np.nan) for name in OF_MODELS[scale]
+    }
     # Models with the same settings are one batch.
     batches: dict[bytes, list[tuple[int, Form, dict[str, NDArray[np.float64]], NDArray[np.float64]]]] = {}
     for place, model in enumerate(models):
@@ -147,7 +149,8 @@ def _fit(
     there are none. The draws start where the fit to their mean ends."""
     n_models, draws, rows = values.shape
     centre = values.mean(1)
-    best, cost = np.full((n_models, len(form.parameters)), np.nan), np.full(n_models, np.inf)
+    best: NDArray[np.float64] = np.full((n_models, len(form.parameters)), np.nan)
+    cost = np.full(n_models, np.inf)
     for start in form.starts(STARTS):
         solved = solve(form, factors, centre, np.ones_like(centre), np.tile(start, (n_models, 1)))
         better = solved.cost < cost * (1 - 1e-9)
@@ -156,7 +159,9 @@ def _fit(
         every = values.reshape(n_models * draws, rows)
         best = solve(form, factors, every, np.ones_like(every), np.repeat(best, draws, axis=0)).fitted
     natural = form.to_natural(best)
-    usable = np.isfinite(natural).all(1) & (np.abs(natural[:, 1:]) < LARGEST_EXPONENT).all(1)
+    usable: NDArray[np.bool_] = np.isfinite(natural).all(axis=1) & np.all(
+        np.abs(natural[:, 1:]) < LARGEST_EXPONENT, axis=1
+    )
     if scale == DAMAGE:
         usable &= natural[:, 0] > LEAST_DAMAGE
     return np.where(usable[:, None], natural, np.nan).reshape(n_models, draws, -1)
@@ -220,7 +225,9 @@ def mean_over_models(values: NDArray[np.float64]) -> Estimate:
     return Estimate(float(known.mean()), spread / float(np.sqrt(len(known))), len(known) - 1, spread)
 
 
-def slope_over_sizes(values: NDArray[np.float64], log_size: NDArray[np.float64], families: Sequence[str]) -> Estimate:
+def slope_over_sizes(
+    values: NDArray[np.float64], log_size: NDArray[np.float64], families: Sequence[str] | pd.Series
+) -> Estimate:
     """The slope of one value for each model over ln N, with an intercept for each family, by least squares."""
     known = np.isfinite(values)
     y, x, family = values[known], log_size[known], np.asarray(families)[known]

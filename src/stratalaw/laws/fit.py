@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.regression.linear_model import OLS, WLS
 
 from stratalaw.errors import StratalawError
 from stratalaw.laws import beta_binomial
@@ -136,7 +136,7 @@ class LawFit:
             "formula": str(self.form.loss),
             "params": {
                 name: {"value": float(value), "low": float(intervals.low[name]), "high": float(intervals.high[name])}
-                for name, value in self.params.items()
+                for name, value in zip(map(str, self.params.index), self.params, strict=True)
             },
             "covariance": self.covariance.tolist(),
             "degrees_of_freedom": self.degrees_of_freedom,
@@ -155,13 +155,11 @@ class LawFit:
     def from_dict(cls, content: dict[str, Any]) -> LawFit:
         """The fit that ``to_dict`` describes."""
         form = form_named(content["form"])
-        dropped = {p.factor for p in form.parameters if p.factor and p.name not in content["params"]}
+        dropped = {p.factor for p in form.parameters if p.factor is not None and p.name not in content["params"]}
         form = form.without(dropped).pooled(content["families"])
         params = pd.Series({name: part["value"] for name, part in content["params"].items()})
-        same = (
-            *("stratum", "estimator", "degrees_of_freedom", "reference_size", "residual_stderr"),
-            *("adjusted_r_squared", "n_rows", "left_out", "diagnostics", "chance", "levels"),
-        )
+        same: tuple[str, ...] = ("stratum", "estimator", "degrees_of_freedom", "reference_size", "residual_stderr")
+        same += ("adjusted_r_squared", "n_rows", "left_out", "diagnostics", "chance", "levels")
         return cls(
             form=form,
             params=params,
@@ -263,7 +261,7 @@ def families_of(table: pd.DataFrame) -> list[str]:
 def _fit_logarithm(form: Form, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:
     if not form.is_log_linear:
         raise FitError(f"the form {form.name} is not linear in the logarithm; use accuracy or likelihood")
-    fit = sm.OLS(np.log(-np.log(rows.accuracy)), form.log_design(rows.factors)).fit(cov_type="HC3", use_t=True)
+    fit = OLS(np.log(-np.log(rows.accuracy)), form.log_design(rows.factors)).fit(cov_type="HC3", use_t=True)
     return np.asarray(fit.params), np.asarray(fit.cov_params()), {}
 
 
@@ -286,7 +284,7 @@ def _fit_weighted_logarithm(
     bias = -variance / 2 * slope**2 * (1 + np.log(expected))
     response = np.log(-np.log(rows.accuracy)) - bias
     weights = 1 / (variance * slope**2)
-    fit = sm.WLS(response, form.log_design(rows.factors), weights=weights).fit(cov_type="HC3", use_t=True)
+    fit = WLS(response, form.log_design(rows.factors), weights=weights).fit(cov_type="HC3", use_t=True)
     return np.asarray(fit.params), np.asarray(fit.cov_params()), {}
 
 
@@ -299,7 +297,7 @@ def with_cluster_covariance(fit: LawFit, rows: Rows, clusters: NDArray[np.int64]
         clusters: the number of each row's cluster, shape (rows,); there must be two or more.
     """
     response, design = np.log(-np.log(rows.accuracy)), fit.form.log_design(rows.factors)
-    robust = sm.OLS(response, design).fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
+    robust = OLS(response, design).fit(cov_type="cluster", cov_kwds={"groups": clusters}, use_t=True)
     freedom = float(len(np.unique(clusters)) - 1)
     return replace(fit, covariance=np.asarray(robust.cov_params()), degrees_of_freedom=freedom)
 

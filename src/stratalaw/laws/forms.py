@@ -15,7 +15,7 @@ shared. Adding a form is adding one object to ``FORMS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -122,7 +122,7 @@ class Form:
 
     @property
     def latex(self) -> str:
-        return r"-\ln a = " + sympy.latex(self.loss)
+        return r"-\ln a = " + str(sympy.latex(self.loss))
 
     def without_priors(self) -> Form:
         """The form with nothing known beforehand."""
@@ -203,7 +203,7 @@ class Form:
         kept = tuple(p for p in self.parameters if p not in dropped)
         return replace(self, formula=str(formula), parameters=kept)
 
-    def to_fitted(self, values: Sequence[float]) -> NDArray[np.float64]:
+    def to_fitted(self, values: Iterable[float]) -> NDArray[np.float64]:
         """Natural values of the parameters as they are fitted."""
         pairs = zip(self.parameters, values, strict=True)
         return np.array([np.log(value) if p.positive else value for p, value in pairs])

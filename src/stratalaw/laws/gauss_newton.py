@@ -33,7 +33,8 @@ class Solutions:
 
     @property
     def converged(self) -> NDArray[np.bool_]:
-        return self.gradient < RELATIVE_GRADIENT**0.5
+        is_small: NDArray[np.bool_] = self.gradient < RELATIVE_GRADIENT**0.5
+        return is_small
 
 
 def solve(

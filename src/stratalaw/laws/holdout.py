@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,15 @@ HOW_COMPARED = (
     f"{', '.join(baseline.title for baseline in BASELINES)}. An anchored form and a share kept start from the model's "
     "own original, which is measured in any case. Forms that coincide on this table are listed once."
 )
+
+
+class InSample(TypedDict):
+    """What a comparison says of the rows that were fitted."""
+
+    n_parameters: int
+    aicc: float
+    adjusted_r_squared: float
+    mae: float
 
 
 def hold_outs(rows: Rows) -> dict[str, list[NDArray[np.bool_]]]:
@@ -155,7 +165,7 @@ def _errors(errors: Sequence[NDArray[np.float64]], inside: Sequence[NDArray[np.b
     return Errors(float(together.mean()), float(together.max()), float(np.concatenate(inside).mean()))
 
 
-def _in_sample(rows: Rows, prediction: NDArray[np.float64], n_parameters: int) -> dict[str, float]:
+def _in_sample(rows: Rows, prediction: NDArray[np.float64], n_parameters: int) -> InSample:
     residual = rows.accuracy - prediction
     return {
         "n_parameters": n_parameters,

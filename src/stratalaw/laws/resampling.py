@@ -120,9 +120,10 @@ def item_draws(
             )
             count = scores.shape[1]
             drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-            tasks.append((drawn @ scores.T - chance[task]) / (1 - chance[task]))
+            tasks.append((drawn @ scores.T - chance[str(task)]) / (1 - chance[str(task)]))
         strata.append(np.mean(tasks, axis=0))
-    return np.mean(strata, axis=0)
+    found: NDArray[np.float64] = np.mean(strata, axis=0)
+    return found
 
 
 def profile_interval(fit: LawFit, rows: Rows, parameter: str, level: float = 0.95) -> tuple[float, float]:
@@ -186,8 +187,8 @@ def _end(lost: Lost, best: NDArray[np.float64], index: int, step: float, thresho
         inside, others = outside, found
         outside *= 2
         if outside > 64:
-            return np.sign(step) * np.inf
+            return float(np.sign(step) * np.inf)
     if lost(centre + inside * step, others)[0] >= threshold:  # an optimizer's noise at the edge
-        return centre + inside * step
+        return float(centre + inside * step)
     crossing = brentq(lambda width: lost(centre + width * step, others)[0] - threshold, inside, outside, xtol=1e-3)
-    return centre + crossing * step
+    return float(centre + crossing * step)

@@ -102,7 +102,8 @@ def _check_header(table: pd.DataFrame) -> None:
 
 
 def _is_positive(values: pd.Series) -> pd.Series:
-    return (values > 0) & np.isfinite(values)
+    found: pd.Series = (values > 0) & np.isfinite(values)
+    return found
 
 
 def _is_group_size(values: pd.Series) -> pd.Series:
@@ -195,7 +196,7 @@ def _readable(value: object) -> str:
 
 def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
     sizes, place = np.unique(table.n_params, return_inverse=True)
-    defaults = {
+    defaults: dict[str, str | bool | float | NDArray[np.object_]] = {
         "model": np.array([f"N{size:.6g}" for size in sizes], dtype=object)[place],
         "family": "all",
         "held_out": False,
@@ -224,7 +225,7 @@ def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
     smoothed = (table.accuracy * table.n_items + 0.5) / (table.n_items + 1)
     is_certain = table.accuracy.isin([0, 1]) & (table.stderr.isna() | (table.stderr == 0))
     expected = smoothed.where(is_certain, table.accuracy)
-    binomial = np.sqrt(expected * (1 - expected) / table.n_items)
+    binomial = pd.Series(np.sqrt(expected * (1 - expected) / table.n_items))
     table["stderr"] = table.stderr.mask(is_certain & binomial.notna()).fillna(binomial)
     return table
 

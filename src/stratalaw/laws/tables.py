@@ -43,13 +43,13 @@ def exponents_table(analysis: Analysis) -> pd.DataFrame:
 
 
 def _paper_exponents(analysis: Analysis) -> pd.DataFrame:
-    own = analysis.intervals[analysis.intervals.form == PAPER_LAW.name].set_index(["stratum", "parameter", "method"])
+    own = analysis.intervals[analysis.intervals.form == PAPER_LAW.name]
     rows = []
     for law in analysis.laws:
         for name in (name for name in law.params.index if name in FACTOR_OF):
-            regression = own.loc[(law.stratum, name, REGRESSION)]
-            by_models = (law.stratum, name, OVER_MODELS)
-            known = own.loc[by_models] if by_models in own.index else pd.Series(dtype=float)
+            by_method = own[(own.stratum == law.stratum) & (own.parameter == name)].set_index("method")
+            regression = by_method.loc[REGRESSION]
+            known = by_method.loc[OVER_MODELS] if OVER_MODELS in by_method.index else pd.Series(dtype=float)
             rows.append(
                 {
                     "stratum": law.stratum,

@@ -97,20 +97,21 @@ def candidates_of(
     for model in study.models:
         # Draws of the calibration set are replicates: a user quantizes once.
         known = [q for q in study.quantizations_of(model) if q.group_size > 0]  # laws know no whole rows
-        grid = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
-        grid = {q.name: q for q in reversed(grid.values())}
+        settings = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
+        grid = {q.name: q for q in reversed(settings.values())}
         if not grid:
             continue
         predicted = predict(analysis, shapes[model.name].n_params, list(grid.values()), level)
         predicted = predicted[predicted.stratum != GENERAL]
         for name, rows in predicted.groupby("variant", sort=False):
+            quantization = grid[str(name)]
             outside = set(", ".join(rows.outside).split(", ")) - {""}
-            if "bits" in outside and grid[name].bits <= PHASE_TRANSITION_BITS:
+            if "bits" in outside and quantization.bits <= PHASE_TRANSITION_BITS:
                 continue  # the laws say nothing of what they leave out as a phase of its own
             candidates.append(
                 Candidate(
                     name=f"{model.name} {name}",
-                    memory=shapes[model.name].memory_bytes(grid[name], context),
+                    memory=shapes[model.name].memory_bytes(quantization, context),
                     accuracy=dict(zip(rows.stratum, rows.accuracy if risk is None else rows.low, strict=True)),
                     note=f"predicted at values that were not fitted: {', '.join(sorted(outside))}" if outside else "",
                 )

@@ -87,7 +87,9 @@ def plan(
     if nearest is None or nearest.shortfall > TOLERANCE:
         raise Infeasible(_why_infeasible(candidates, workloads, memory, most_variants), nearest)
     order = ["memory", "value"] if memory is None else ["value", "memory"]
-    return _solve(candidates, workloads, memory, most_variants, ["shortfall", *order])
+    best = _solve(candidates, workloads, memory, most_variants, ["shortfall", *order])
+    assert best is not None  # the nearest is one
+    return best
 
 
 def _solve(
@@ -129,11 +131,13 @@ def _solve(
         if problem.solve(pulp.PULP_CBC_CMD(msg=False, gapRel=0, gapAbs=0)) != pulp.LpStatusOptimal:
             return None
         problem += goals[name] <= pulp.value(goals[name]) + TOLERANCE
-    choices = {
-        workload.name: candidates[max(places, key=lambda v, row=row: row[v].value())]
-        for workload, row in zip(workloads, serves, strict=True)
-    }
+    choices = {workload.name: candidates[_largest(row)] for workload, row in zip(workloads, serves, strict=True)}
     return plan_of(choices, workloads)
+
+
+def _largest(variables: Sequence[pulp.LpVariable]) -> int:
+    """The place of the variable with the largest value."""
+    return max(range(len(variables)), key=lambda place: float(variables[place].value()))
 
 
 def plan_of(choices: Mapping[str, Candidate], workloads: Sequence[Workload]) -> Plan:
@@ -148,6 +152,10 @@ def plan_of(choices: Mapping[str, Candidate], workloads: Sequence[Workload]) -> 
     )
 
 
+def _most_accurate(candidates: Sequence[Candidate], stratum: str) -> Candidate:
+    return max(candidates, key=lambda candidate: candidate.accuracy[stratum])
+
+
 def _why_infeasible(
     candidates: Sequence[Candidate], workloads: Sequence[Workload], memory: int | None, most_variants: int | None
 ) -> str:
@@ -158,7 +166,7 @@ def _why_infeasible(
         return f"no variant fits {readable_bytes(memory)}: the smallest, {smallest.name}, takes {needed}"
     for workload in workloads:
         for stratum, floor in workload.floors.items():
-            best = max(candidates, key=lambda candidate, stratum=stratum: candidate.accuracy[stratum])
+            best = _most_accurate(candidates, stratum)
             if best.accuracy[stratum] < floor - TOLERANCE:
                 return (
                     f"{workload.name}: no variant reaches {stratum} {floor:g} at any size; the best, {best.name}, "

@@ -93,7 +93,7 @@ class Predictor:
 
     def rows_of_model(self, n_params: float) -> pd.DataFrame:
         """Measured rows of the one model of a size; none where no model, or more than one, has it."""
-        same = self.measured[np.abs(np.log(self.measured.n_params / n_params)) < SAME]
+        same: pd.DataFrame = self.measured[np.abs(np.log(self.measured.n_params / n_params)) < SAME]
         return same if same.model.nunique() == 1 else same[:0]
 
     def original(self, n_params: float, own: pd.DataFrame, baseline: float | None) -> Original:

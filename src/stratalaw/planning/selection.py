@@ -51,7 +51,8 @@ class Designs:
     def information(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Information matrices, shape (strata, parameters, parameters), of the chosen candidates (a mask)."""
         part = self.rows[:, chosen]
-        return np.einsum("snp,snq->spq", part, part) + RIDGE * np.eye(self.rows.shape[2])
+        found: NDArray[np.float64] = np.einsum("snp,snq->spq", part, part) + RIDGE * np.eye(self.rows.shape[2])
+        return found
 
     def value(self, chosen: NDArray[np.bool_]) -> float:
         """Logarithm of the determinants of the information, summed over the strata."""
@@ -62,7 +63,8 @@ class Designs:
         freedom = int(chosen.sum()) - len(self.names)
         quantile = stats.t.ppf((1 + level) / 2, freedom) if freedom > 0 else np.inf
         variance = np.einsum("spp->sp", np.linalg.inv(self.information(chosen)))
-        return 2 * quantile * np.sqrt(variance)
+        found: NDArray[np.float64] = 2 * quantile * np.sqrt(variance)
+        return found
 
 
 def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -> pd.DataFrame:
@@ -91,12 +93,14 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
         if not quantizations:
             continue
         names = pd.MultiIndex.from_tuples([(model.name, q.name) for q in quantizations])
-        unknown = names.difference(cost.index)
-        if len(unknown):
+        unknown = sorted(set(names) - set(cost.index))
+        if unknown:
             raise SelectionError(f"{seconds_file}: no seconds of {unknown[0][0]}/{unknown[0][1]}")
         own = cost.loc[names]
-        about = {"model": model.name, "variant": names.get_level_values(1), "seconds": own.seconds.to_numpy()}
-        tables.append(points_of(own.n_params.iloc[0], quantizations).assign(**about))
+        points = points_of(own.n_params.iloc[0], quantizations)
+        tables.append(
+            points.assign(model=model.name, variant=names.get_level_values(1), seconds=own.seconds.to_numpy())
+        )
     return pd.concat(tables, ignore_index=True)
 
 
@@ -212,7 +216,8 @@ def _greedy(
 def _distances(designs: Designs, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Of each candidate in each stratum, the variance of its prediction over that of its own error."""
     inverse = np.linalg.inv(designs.information(chosen))
-    return np.einsum("snp,spq,snq->sn", designs.rows, inverse, designs.rows)
+    found: NDArray[np.float64] = np.einsum("snp,spq,snq->sn", designs.rows, inverse, designs.rows)
+    return found
 
 
 def _exchange(

@@ -124,8 +124,14 @@ def _measured(predictor: Predictor) -> dict[str, list[float]]:
     means = table.groupby(settings)[["accuracy_adjusted", "stderr_adjusted"]].agg(["mean", "size"])
     return {
         "|".join([str(model), *(f"{value:g}" for value in values)]): [
-            round(float(row["accuracy_adjusted", "mean"]), 5),
-            round(float(np.nan_to_num(row["stderr_adjusted", "mean"]) / np.sqrt(row["accuracy_adjusted", "size"])), 5),
+            round(float(mean), 5),
+            round(float(np.nan_to_num(error) / np.sqrt(draws)), 5),
         ]
-        for (model, *values), row in means.iterrows()
+        for (model, *values), mean, error, draws in zip(
+            means.index,
+            means["accuracy_adjusted", "mean"],
+            means["stderr_adjusted", "mean"],
+            means["accuracy_adjusted", "size"],
+            strict=True,
+        )
     }

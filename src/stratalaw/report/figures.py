@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -11,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stratalaw.files import appears_whole
@@ -33,8 +35,11 @@ from stratalaw.report.law_figures import (
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 from stratalaw.units import readable_count
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 HIGH_BITS = 8  # at which nothing is lost
-STYLE = {
+STYLE: dict[RcKeyType, object] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
@@ -117,7 +122,7 @@ def accuracy_by_bits(observations: pd.DataFrame) -> Figure:
     shown = reference_variants(observations)
     means = stratum_means(shown, ["stratum", "model", "bits"], "accuracy", "stderr")
     places = {bits: place for place, bits in enumerate(sorted(means.bits.unique()))}
-    figure, panels = row_of_panels(strata, height=4.2, sharey=True)
+    figure, panels = row_of_panels(strata, height=4.2)
     for panel, stratum in zip(panels, strata, strict=True):
         for model, size in sizes.items():
             curve = means[(means.stratum == stratum) & (means.model == model)].sort_values("bits")
@@ -147,7 +152,7 @@ def bits_label(bits: int) -> str:
     return "bf16" if bits == BASELINE_BITS else str(bits)
 
 
-def plot_chance(panel, observations: pd.DataFrame) -> None:
+def plot_chance(panel: Axes, observations: pd.DataFrame) -> None:
     chance = 100 * observations.groupby("benchmark").chance.first().mean()
     panel.axhline(chance, color="grey", ls=":", lw=1)
     panel.annotate(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
@@ -30,7 +32,7 @@ STRATUM_COLORS = {
     "reasoning": "#4f9a57",
     GENERAL: "#555555",
 }
-BITS_COLORS = {2: "#b2182b", 3: "#e0862f", 4: "#4393c3", 8: "#2d3e6e"}
+BITS_COLORS: Mapping[Hashable, str] = {2: "#b2182b", 3: "#e0862f", 4: "#4393c3", 8: "#2d3e6e"}
 ERROR_TICKS = (1, 2, 5, 10, 20, 50)  # points
 LEVEL = 0.95
 LAW_CAPTIONS = {
@@ -74,9 +76,12 @@ FACTOR_LABELS = {
 }
 
 
-def row_of_panels(names: Sequence[str], height: float = 3.6, **options) -> tuple[Figure, NDArray[np.object_]]:
-    """A figure with one panel for each name, side by side."""
-    figure, panels = plt.subplots(1, len(names), figsize=(3.7 * len(names), height), squeeze=False, **options)
+def row_of_panels(
+    names: Sequence[str], height: float = 3.6, sharex: bool = False
+) -> tuple[Figure, NDArray[np.object_]]:
+    """A figure with one panel for each name, side by side, with the same scale upwards."""
+    size = (3.7 * len(names), height)
+    figure, panels = plt.subplots(1, len(names), figsize=size, squeeze=False, sharex=sharex, sharey=True)
     for panel, name in zip(panels[0], names, strict=True):
         panel.set_title(name)
     return figure, panels[0]
@@ -86,7 +91,7 @@ def predicted_against_observed(observations: pd.DataFrame, laws: Sequence[LawFit
     """What each law predicts against what was observed, in adjusted accuracy; open: rows not fitted."""
     accuracies = stratum_accuracies(observations)
     quantized = accuracies[accuracies.bits < BASELINE_BITS]
-    figure, panels = row_of_panels([law.stratum for law in laws], sharex=True, sharey=True)
+    figure, panels = row_of_panels([law.stratum for law in laws], sharex=True)
     for panel, law in zip(panels, laws, strict=True):
         rows = quantized[quantized.stratum == law.stratum]
         predicted = law.predict(rows)
@@ -153,23 +158,23 @@ def exponents_beside_published(analysis: Analysis) -> Figure:
         return sentence(NO_EXPONENT)
     strata = list(dict.fromkeys(table.stratum))
     places = {stratum: -place for place, stratum in enumerate(strata)}
-    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=2.9, sharey=True)
+    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=2.9)
     for panel, name in zip(panels, names, strict=True):
-        for row in table[table.exponent == name].itertuples():
-            low, high = (row.value if pd.isna(end) else end for end in (row.model_low, row.model_high))
-            plot_interval(panel, row.value, low, high, places[row.stratum], row.stratum)
-            if not pd.isna(row.published):
-                panel.plot(row.published, places[row.stratum] - 0.22, "D", ms=5, mfc="none", mec="black", mew=0.9)
+        for row in table[table.exponent == name].to_dict("records"):
+            low, high = (row["value"] if pd.isna(end) else end for end in (row["model_low"], row["model_high"]))
+            plot_interval(panel, row["value"], low, high, places[row["stratum"]], row["stratum"])
+            if not pd.isna(row["published"]):
+                panel.plot(row["published"], places[row["stratum"]] - 0.22, "D", ms=5, mfc="none", mec="black", mew=0.9)
         panel.axvline(0, color="grey", lw=0.8, ls=":")
         panel.set_yticks(list(places.values()), strata)
         panel.set_ylim(min(places.values()) - 0.5, 0.4)
-    ours = plt.Line2D([], [], color="grey", marker="o", label="this study, 95 % (t over models)")
-    paper = plt.Line2D([], [], ls="", marker="D", mfc="none", mec="black", label="paper (arXiv 2508.18609)")
+    ours = Line2D([], [], color="grey", marker="o", label="this study, 95 % (t over models)")
+    paper = Line2D([], [], ls="", marker="D", mfc="none", mec="black", label="paper (arXiv 2508.18609)")
     figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2)
     return figure
 
 
-def plot_interval(panel, value: float, low: float, high: float, place: float, stratum: str) -> None:
+def plot_interval(panel: Axes, value: float, low: float, high: float, place: float, stratum: str) -> None:
     color = STRATUM_COLORS.get(stratum, "black")
     panel.plot([low, high], [place, place], color=color, lw=1.6, solid_capstyle="butt")
     panel.plot(value, place, "o", color=color, ms=5)
@@ -183,15 +188,15 @@ def intervals_by_method(analysis: Analysis) -> Figure:
         return sentence(NO_EXPONENT)
     methods = list(dict.fromkeys(table.method))
     strata = list(dict.fromkeys(table.stratum))
-    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=4.4, sharey=True)
+    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=4.4)
     for panel, name in zip(panels, names, strict=True):
-        for row in table[table.parameter == name].itertuples():
-            place = -methods.index(row.method) - 0.16 * (strata.index(row.stratum) - (len(strata) - 1) / 2)
-            plot_interval(panel, row.value, row.low, row.high, place, row.stratum)
+        for row in table[table.parameter == name].to_dict("records"):
+            place = -methods.index(row["method"]) - 0.16 * (strata.index(row["stratum"]) - (len(strata) - 1) / 2)
+            plot_interval(panel, row["value"], row["low"], row["high"], place, row["stratum"])
         panel.axvline(0, color="grey", lw=0.8, ls=":")
         panel.set_yticks([-place for place in range(len(methods))], methods)
     handles = [
-        plt.Line2D([], [], color=STRATUM_COLORS.get(stratum, "black"), marker="o", label=stratum) for stratum in strata
+        Line2D([], [], color=STRATUM_COLORS.get(stratum, "black"), marker="o", label=stratum) for stratum in strata
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
@@ -205,10 +210,10 @@ def likelihood_profiles(analysis: Analysis) -> Figure:
     names = [name for name in EXPONENT_NAMES if name in set(table.parameter)]
     if not names:
         return sentence(NO_EXPONENT)
-    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=3.2, sharey=True)
+    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=3.2)
     for panel, name in zip(panels, names, strict=True):
         for stratum, curve in table[table.parameter == name].groupby("stratum", sort=False):
-            panel.plot(curve.value, curve.lost, color=STRATUM_COLORS.get(stratum, "black"), lw=1.5, label=stratum)
+            panel.plot(curve.value, curve.lost, color=STRATUM_COLORS.get(str(stratum), "black"), lw=1.5, label=stratum)
         panel.axhline(chi2.ppf(LEVEL, 1), color="grey", ls="--", lw=0.8)
         panel.set_ylim(0, 9)
     panels[0].set_ylabel("loss of 2 log-likelihood")
@@ -257,7 +262,7 @@ def forms_compared(analysis: Analysis) -> Figure:
     means = pd.DataFrame([(record.form, record.mae) for record in analysis.forms], columns=["form", "mae"])
     order = list(means.groupby("form").mae.mean().sort_values().index)
     baselines = {record.form for record in analysis.forms if record.is_baseline}
-    figure, panels = row_of_panels(strata, height=4.8, sharey=True, sharex=True)
+    figure, panels = row_of_panels(strata, height=4.8, sharex=True)
     for panel, stratum in zip(panels, strata, strict=True):
         records = of_stratum(analysis.forms, stratum)
         places = [-order.index(record.form) for record in records]

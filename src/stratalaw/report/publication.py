@@ -61,10 +61,10 @@ def seconds(study: Study, observations: pd.DataFrame, results: Results) -> pd.Da
     observed = set(zip(observations.model, observations.variant, strict=True))
     measured = runs_of(study, results).seconds
     rows = [
-        {"model": row.model, "variant": row.variant, "n_params": sizes[row.model]}
-        | {stage: round(measured.get((stage, row.model, row.variant), 0.0), 3) for stage in TIMED_STAGES}
-        for row in study.variants().itertuples()
-        if (row.model, row.variant) in observed
+        {"model": row["model"], "variant": row["variant"], "n_params": sizes[row["model"]]}
+        | {stage: round(measured.get((stage, row["model"], row["variant"]), 0.0), 3) for stage in TIMED_STAGES}
+        for row in study.variants().to_dict("records")
+        if (row["model"], row["variant"]) in observed
     ]
     table = pd.DataFrame(rows)
     return table.assign(seconds=table[list(TIMED_STAGES)].sum(axis=1).round(3))

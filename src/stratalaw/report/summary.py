@@ -92,8 +92,9 @@ def observed_of_named(observations: pd.DataFrame, named: int) -> str:
 def accuracy_table(observations: pd.DataFrame) -> str:
     """Mean accuracy by stratum and bits, as a reStructuredText table."""
     means = observations.groupby(["stratum", "bits"], sort=False).accuracy.mean().unstack()
-    means = 100 * means[sorted(means.columns, reverse=True)]
-    header = ["stratum", *(bits_label(bits) + (" bits" if bits < 16 else "") for bits in means.columns)]
+    widths: list[int] = sorted(observations.bits.unique(), reverse=True)
+    means = 100 * means[widths]
+    header = ["stratum", *(bits_label(bits) + (" bits" if bits < 16 else "") for bits in widths)]
     rows = [
         [stratum, *(f"{value:.1f}" for value in row)] for stratum, row in zip(means.index, means.values, strict=True)
     ]

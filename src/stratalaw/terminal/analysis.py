@@ -76,16 +76,16 @@ def table_of_exponents(analysis: Analysis) -> Table:
         *("stratum", "scale", "exponent", "value", "95 % (t over models)", "models", "paper"),
     )
     previous = None
-    for row in exponents_table(analysis).itertuples():
-        if previous not in (None, (row.stratum, row.scale)):
+    for row in exponents_table(analysis).to_dict("records"):
+        if previous not in (None, (row["stratum"], row["scale"])):
             table.add_section()
-        first = (row.stratum, row.scale) != previous
-        previous = (row.stratum, row.scale)
-        interval = "" if pd.isna(row.model_low) else f"{row.model_low:.3f} to {row.model_high:.3f}"
-        models = "" if pd.isna(row.models) else f"{row.models:.0f}"
-        published = "" if pd.isna(row.published) else f"{row.published:.3f}"
-        about = (row.stratum, row.scale) if first else ("", "")
-        table.add_row(*about, row.exponent, f"{row.value:.3f}", interval, models, published)
+        first = (row["stratum"], row["scale"]) != previous
+        previous = (row["stratum"], row["scale"])
+        interval = "" if pd.isna(row["model_low"]) else f"{row['model_low']:.3f} to {row['model_high']:.3f}"
+        models = "" if pd.isna(row["models"]) else f"{row['models']:.0f}"
+        published = "" if pd.isna(row["published"]) else f"{row['published']:.3f}"
+        about = (row["stratum"], row["scale"]) if first else ("", "")
+        table.add_row(*about, row["exponent"], f"{row['value']:.3f}", interval, models, published)
     return table
 
 

@@ -18,10 +18,12 @@ from stratalaw.units import readable_bytes
 def show_predictions(predictions: pd.DataFrame, title: str, level: float) -> None:
     """Print the predicted accuracy of each stratum with its interval."""
     table = new_table(title, "stratum", "accuracy", f"{100 * level:g} % interval", "form", "not fitted")
-    for row in predictions.itertuples():
-        style = "yellow" if row.outside else ""
-        interval = f"{row.low:.3f} to {row.high:.3f}"
-        table.add_row(row.stratum, f"{row.accuracy:.3f}", interval, row.form, row.outside or "-", style=style)
+    for row in predictions.to_dict("records"):
+        style = "yellow" if row["outside"] else ""
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        table.add_row(
+            row["stratum"], f"{row['accuracy']:.3f}", interval, row["form"], row["outside"] or "-", style=style
+        )
     Console().print(table)
 
 
@@ -62,7 +64,7 @@ def show_selection(
     counts = candidates[chosen].groupby(["model", "bits"], sort=False).size().unstack(fill_value=0)
     table = new_table("Variants to measure", "model", *(f"{bits:g} bits" for bits in counts))
     for model, row in counts.iterrows():
-        table.add_row(model, *map(str, row))
+        table.add_row(str(model), *map(str, row))
     console.print(table)
     hours = candidates.seconds[chosen].sum() / 3600, candidates.seconds.sum() / 3600
     console.print(f"{chosen.sum()} of {len(chosen)} variants, {hours[0]:.3g} of {hours[1]:.3g} hours.")
