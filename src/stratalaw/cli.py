@@ -283,8 +283,9 @@ def select(
 ) -> None:
     """Choose which variants of a study to measure: the most informative within a budget, with every claim testable."""
     from stratalaw.files import write_csv
-    from stratalaw.planning.selection import candidates_with_cost, designs_of, skeleton
+    from stratalaw.planning.selection import candidates_with_cost, designs_of
     from stratalaw.planning.selection import select as choose
+    from stratalaw.planning.skeleton import skeleton
     from stratalaw.study import read_study
     from stratalaw.terminal.planning import show_selection
 
@@ -296,7 +297,7 @@ def select(
         cost, budget = candidates.seconds.to_numpy(), gpu_hours * 3600
         kept = skeleton(candidates, budget)
         chosen = choose(designs, cost, budget, kept)
-    show_selection(designs, candidates, chosen, kept, [law.stratum for law in of_strata])
+    show_selection(designs, candidates, chosen, kept.models, [law.stratum for law in of_strata])
     if out is not None:
         write_csv(candidates.loc[chosen, ["model", "variant", "seconds"]], out)
 

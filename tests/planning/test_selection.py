@@ -13,7 +13,8 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.rows import stratum_accuracies
 from stratalaw.laws.simulation import paper_grid, simulate
-from stratalaw.planning.selection import Designs, designs_of, random_subset, select, select_exactly, skeleton
+from stratalaw.planning.selection import Designs, designs_of, random_subset, select, select_exactly
+from stratalaw.planning.skeleton import Skeleton
 
 
 def random_designs(seed: int, candidates: int, parameters: int, strata: int = 2) -> tuple[Designs, np.ndarray]:
@@ -96,19 +97,22 @@ def test_chosen_variants_give_narrower_intervals_than_random_ones_of_the_same_co
     assert np.median(widths(select(designs, cost, budget)) / by_chance) < 0.9
 
 
-def test_every_claim_of_contrasts_stays_testable():
-    variants = paper_grid()
-    candidates = variants.assign(seconds=variants.n_params / 1e9)
-    budget = 0.3 * candidates.seconds.sum()
-    kept = skeleton(candidates, budget)
-    assert candidates.seconds[kept].sum() <= budget
-    assert candidates.model[kept].nunique() >= 2
-    for _, rows in candidates[kept].groupby("model"):
-        for bits in (3, 4):
-            there = rows[rows.bits == bits]
-            assert there.groupby("calibration_size").group_size.nunique().max() == 2
-            assert there.groupby("group_size").calibration_size.nunique().max() == (4 if bits == 3 else 2)
-    assert not skeleton(candidates, 1.0).any()
-    designs, cost = random_designs(0, candidates=len(candidates), parameters=3)[0], candidates.seconds.to_numpy()
-    chosen = select(designs, cost, budget, kept)
-    assert chosen[kept].all() and cost[chosen].sum() <= budget
+def test_what_a_skeleton_keeps_is_chosen_and_what_it_does_not_reach_is_not():
+    designs, cost = random_designs(0, candidates=12, parameters=3)
+    kept, reached = np.arange(12) < 2, np.arange(12) < 9
+    chosen = select(designs, cost, 14.0, Skeleton(kept, reached, {}))
+    assert chosen[kept].all() and not chosen[~reached].any()
+    assert cost[chosen].sum() <= 14.0
+
+
+def test_variants_that_laws_are_not_fitted_to_are_bought_for_claims_alone():
+    accuracies = three_strata(seed=3)
+    laws = [fit_law(accuracies, stratum=stratum) for stratum in ("memorization", "application", "reasoning")]
+    candidates = accuracies[accuracies.stratum == "memorization"].reset_index(drop=True)
+    two_bits = candidates[candidates.bits == 3].assign(bits=2, effective_bits=2.2)
+    candidates = pd.concat([candidates, two_bits], ignore_index=True)
+    designs = designs_of(laws, candidates)
+    chosen = select(designs, np.ones(len(candidates)), 1e6)
+    assert chosen.sum() == (candidates.bits > 2).sum()
+    assert not chosen[candidates.bits == 2].any()
+    assert designs.widths(chosen) == pytest.approx(designs.widths(np.ones(len(candidates), dtype=bool)))

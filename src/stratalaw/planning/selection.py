@@ -4,9 +4,7 @@ D-optimal design (Wynn, 1970; Fedorov, 1972): the determinant of the information
 as it can be, its logarithm summed over the strata. What a row tells of ln(-ln a) follows from the accuracy that a pilot
 law expects of it: near 0 and 1 the logarithm is noisy.
 
-Exponents are not all: claims rest on contrasts within models, all else the same (``laws.claims``), which a design for
-exponents alone may not hold. A skeleton that keeps them estimable is bought first, for as many models as the
-budget allows.
+Exponents are not all: a skeleton that keeps every claim testable is bought first (``skeleton``).
 """
 
 from __future__ import annotations
@@ -24,12 +22,13 @@ from scipy import stats
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.fit import LawFit
+from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.planning.prediction import points_of
+from stratalaw.planning.skeleton import Skeleton
 from stratalaw.study import Study
 
 # Keeps the first determinants from being zero; in units of a row's information it is nothing.
 RIDGE = 1e-6
-SKELETON_SHARE = 0.9  # of the budget, at most
 EXTREME = 0.02  # adjusted accuracies are taken to be no nearer to 0 and 1
 
 
@@ -60,7 +59,7 @@ class Designs:
 
     def widths(self, chosen: NDArray[np.bool_], level: float = 0.95) -> NDArray[np.float64]:
         """Expected widths of the parameters' intervals, shape (strata, parameters)."""
-        freedom = int(chosen.sum()) - len(self.names)
+        freedom = int((chosen & self.rows.any(axis=(0, 2))).sum()) - len(self.names)
         quantile = stats.t.ppf((1 + level) / 2, freedom) if freedom > 0 else np.inf
         variance = np.einsum("spp->sp", np.linalg.inv(self.information(chosen)))
         found: NDArray[np.float64] = 2 * quantile * np.sqrt(variance)
@@ -68,7 +67,7 @@ class Designs:
 
 
 def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -> pd.DataFrame:
-    """The variants of a study that its law can be fitted to, and what each costs.
+    """The variants of a study that its law can be fitted to, those of 2 bits beside them, and what each costs.
 
     Columns: model, variant, n_params, bits, effective_bits, group_size, calibration_size, seconds.
 
@@ -88,7 +87,7 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
         quantizations = [
             q
             for q in study.quantizations_of(model)
-            if q.bits in fitted_bits and q.group_size > 0 and q.calibration_size > 1
+            if q.bits in (PHASE_TRANSITION_BITS, *fitted_bits) and q.group_size > 0 and q.calibration_size > 1
         ]
         if not quantizations:
             continue
@@ -105,7 +104,7 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
 
 
 def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
-    """What candidates tell of laws that a pilot study, or the paper, gave.
+    """What candidates tell of laws that a pilot study, or the paper, gave: nothing where 2 bits are not fitted.
 
     Args:
         laws: of the strata, by ``logarithm`` and with the same parameters.
@@ -115,51 +114,13 @@ def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
     for law in laws:
         expected = np.clip(law.predict(candidates).to_numpy(), EXTREME, 1 - EXTREME)
         spread = law.residual_stderr / np.abs(expected * np.log(expected))
+        spread[candidates.bits <= PHASE_TRANSITION_BITS] = np.inf
         rows.append(law.form.log_design(law.rows_of(candidates).factors) / spread[:, None])
     return Designs(list(laws[0].params.index), np.array(rows))
 
 
-def skeleton(candidates: pd.DataFrame, budget: float) -> NDArray[np.bool_]:
-    """The variants that keep every claim estimable in as many models as the budget buys, as a mask.
-
-    For each model, at the lowest and the highest bits that vary the factors: the extreme group sizes with the same
-    calibration set, and the extreme calibration sizes (at the lowest bits the two smallest and the two largest) with
-    the same groups. The models that cost least come first, and a tenth of the budget is left for the rest. None where
-    the budget does not buy two models: a claim on models needs two.
-    """
-    chosen, left, bought = np.zeros(len(candidates), dtype=bool), budget * SKELETON_SHARE, 0
-    crosses = [_cross(candidates, (candidates.model == model).to_numpy()) for model in candidates.model.unique()]
-    seconds = candidates.seconds.to_numpy(float)
-    for cross in sorted(crosses, key=lambda mask: float(seconds[mask].sum())):
-        if cross.any() and seconds[cross].sum() <= left:
-            chosen |= cross
-            left -= seconds[cross].sum()
-            bought += 1
-    return chosen if bought > 1 else np.zeros(len(candidates), dtype=bool)
-
-
-def _cross(candidates: pd.DataFrame, own: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The cheapest contrasts of one model: a column and a row of its grid of group and calibration sizes, at two
-    bit-widths."""
-    bits, group, samples = (candidates[name].to_numpy(float) for name in ("bits", "group_size", "calibration_size"))
-    varied = [
-        width
-        for width in np.unique(bits[own])
-        if max(np.ptp(group[own & (bits == width)]), np.ptp(samples[own & (bits == width)])) > 0
-    ]
-    chosen = np.zeros(len(candidates), dtype=bool)
-    for place, width in enumerate(varied[:1] + varied[1:][-1:]):
-        there = own & (bits == width)
-        groups, sizes = np.unique(group[there]), np.unique(samples[there])
-        # At the largest group and the smallest calibration set, where the other factors do most.
-        at_group, at_samples = there & (group == groups[-1]), there & (samples == sizes[0])
-        chosen |= at_samples & np.isin(group, groups[[0, -1]])
-        chosen |= at_group & np.isin(samples, [*sizes[:2], *sizes[-2:]] if place == 0 else sizes[[0, -1]])
-    return chosen
-
-
 def select(
-    designs: Designs, cost: NDArray[np.float64], budget: float, kept: NDArray[np.bool_] | None = None
+    designs: Designs, cost: NDArray[np.float64], budget: float, known: Skeleton | None = None
 ) -> NDArray[np.bool_]:
     """A subset of large determinant within the budget, by greedy choice and exchange (Fedorov); a mask.
 
@@ -169,7 +130,7 @@ def select(
     Args:
         cost: of each candidate, shape (candidates,), in any unit; positive.
         budget: in the same unit.
-        kept: a mask of candidates that are part of the subset in any case; none if not given.
+        known: candidates that are part of the subset in any case, and those that may be; none, and all, if not given.
 
     Raises:
         SelectionError: the budget does not buy as many candidates as there are parameters.
@@ -180,16 +141,17 @@ def select(
             f"a budget of {budget:.4g} does not buy {n_needed} variants, as many as the law has parameters; "
             f"the {n_needed} cheapest cost {np.sort(cost)[:n_needed].sum():.4g}"
         )
-    nothing = np.zeros(len(cost), dtype=bool)
-    kept = nothing if kept is None else kept
+    kept = np.zeros(len(cost), dtype=bool) if known is None else known.kept
+    barred = np.zeros(len(cost), dtype=bool) if known is None else ~known.reached
     best, best_value = kept, -np.inf
     for exponent in (1.0, 0.5, 0.0):  # greed by gain for its cost, and by gain alone
-        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, exponent, kept, nothing), kept)
+        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, exponent, kept, barred), kept, barred)
         if chosen.sum() >= n_needed and (value := designs.value(chosen)) > best_value:
             best, best_value = chosen, value
     for given_up in np.flatnonzero(best & ~kept):
         one = np.arange(len(cost)) == given_up
-        chosen = _exchange(designs, cost, budget, _greedy(designs, cost, budget, 1.0, best & ~one, one), kept)
+        without = _greedy(designs, cost, budget, 1.0, best & ~one, barred | one)
+        chosen = _exchange(designs, cost, budget, without, kept, barred)
         if chosen.sum() >= n_needed and (value := designs.value(chosen)) > best_value:
             best, best_value = chosen, value
     return best
@@ -209,8 +171,10 @@ def _greedy(
         affordable = ~chosen & ~barred & (cost <= budget - cost[chosen].sum())
         if not affordable.any():
             return chosen
-        gain = np.log1p(_distances(designs, chosen)).sum(0) / cost**exponent
-        chosen[np.where(affordable, gain, -np.inf).argmax()] = True
+        gain = np.where(affordable, np.log1p(_distances(designs, chosen)).sum(0) / cost**exponent, -np.inf)
+        if gain.max() <= 0:
+            return chosen
+        chosen[gain.argmax()] = True
 
 
 def _distances(designs: Designs, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -221,10 +185,15 @@ def _distances(designs: Designs, chosen: NDArray[np.bool_]) -> NDArray[np.float6
 
 
 def _exchange(
-    designs: Designs, cost: NDArray[np.float64], budget: float, chosen: NDArray[np.bool_], kept: NDArray[np.bool_]
+    designs: Designs,
+    cost: NDArray[np.float64],
+    budget: float,
+    chosen: NDArray[np.bool_],
+    kept: NDArray[np.bool_],
+    barred: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     while True:
-        inside, outside = np.flatnonzero(chosen & ~kept), np.flatnonzero(~chosen)
+        inside, outside = np.flatnonzero(chosen & ~kept), np.flatnonzero(~chosen & ~barred)
         if not len(outside):
             return chosen
         inverse = np.linalg.inv(designs.information(chosen))

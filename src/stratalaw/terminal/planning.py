@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -55,11 +55,11 @@ def show_selection(
     designs: Designs,
     candidates: pd.DataFrame,
     chosen: NDArray[np.bool_],
-    kept: NDArray[np.bool_],
+    contrasts: Mapping[str, int],
     strata: Sequence[str],
 ) -> None:
     """Print what is chosen of which model and bits, its cost, what claims can be tested on, and how wide the intervals
-    will be; ``kept``: the variants that keep claims testable."""
+    will be; ``contrasts``: how many models have what claims are tested on."""
     console = Console()
     counts = candidates[chosen].groupby(["model", "bits"], sort=False).size().unstack(fill_value=0)
     table = new_table("Variants to measure", "model", *(f"{bits:g} bits" for bits in counts))
@@ -68,9 +68,11 @@ def show_selection(
     console.print(table)
     hours = candidates.seconds[chosen].sum() / 3600, candidates.seconds.sum() / 3600
     console.print(f"{chosen.sum()} of {len(chosen)} variants, {hours[0]:.3g} of {hours[1]:.3g} hours.")
-    models = list(candidates.model[kept].unique())
-    if models:
-        console.print(f"Claims can be tested on {len(models)} models: {', '.join(models)}.")
+    if contrasts:
+        table = new_table("What claims rest on", "contrast", "models")
+        for name, models in contrasts.items():
+            table.add_row(name, str(models))
+        console.print(table)
     else:
         console.print("Note: the budget does not keep the paper's claims testable on two models.")
     table = new_table("Expected widths of the 95 % intervals: chosen (all)", "stratum", *designs.names[1:])
