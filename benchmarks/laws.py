@@ -31,12 +31,16 @@ from stratalaw.laws.simulation import grid, paper_grid, simulate
 from stratalaw.laws.table import GENERAL, UTILIZATION
 from stratalaw.laws.verdicts import CONTRADICTED, SUPPORTED, Verdict, at_least, judge_margins, margins_of
 from stratalaw.planning.prediction import Predictor
+from stratalaw.study.variants import BASELINE_BITS
 
 PAPER = {"A": 0.8} | EXPONENTS["general"]
 FLOOR = {"A": 0.4, "alpha": -0.36}
+DAMAGE_LAW = {"A": 0.2, "alpha": -0.2, "c": 1.5, "gamma": -0.1, "delta": 0.45}
 TRUTHS = {
     "paper": PAPER,
     "paper-effective": PAPER,
+    "anchored": DAMAGE_LAW,
+    "anchored-effective": DAMAGE_LAW,
     "size": {name: PAPER[name] for name in ("A", "alpha")},
     "size-bits": {name: PAPER[name] for name in ("A", "alpha", "beta")},
     "size-bits-group": {name: PAPER[name] for name in ("A", "alpha", "beta", "delta")},
@@ -206,11 +210,20 @@ def intervals() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def variants_for(form: Form, variants: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """For anchored forms with the originals' losses, which scatter around a power law of the size."""
+    if not form.is_anchored:
+        return variants
+    size, model = np.unique(variants.n_params, return_inverse=True)
+    scatter = np.exp(SPREADS["original"] * np.random.default_rng([seed, 1]).normal(size=len(size)))
+    return variants.assign(baseline_loss=(FLOOR["A"] * (size / 4e9) ** FLOOR["alpha"] * scatter)[model])
+
+
 def recovery(form: Form, estimator: str, n_items: int = 1000) -> list[dict]:
     """Bias (in standard errors of the mean) and coverage of 95 % intervals of every parameter of a form."""
     truth, values, covered, condition, failed = TRUTHS[form.name], [], [], [], 0
     for seed in range(SIMULATIONS):
-        table = stratum_accuracies(simulate(form, truth, paper_grid(), seed, n_items=n_items))
+        table = stratum_accuracies(simulate(form, truth, variants_for(form, paper_grid(), seed), seed, n_items=n_items))
         try:
             fit = fit_law(table, form, estimator=estimator)
         except FitError:
@@ -271,8 +284,11 @@ def recognition(name: str, n_items: int, variants: pd.DataFrame) -> dict:
     """How often the true form has the lowest error on held-out sizes, and which other forms had it."""
     first = []
     for seed in range(SELECTIONS):
-        table = stratum_accuracies(simulate(form_named(name), TRUTHS[name], variants, seed, n_items=n_items))
-        first.append(compare(rows_of(table))[0].form)
+        form = form_named(name)
+        table = stratum_accuracies(
+            simulate(form, TRUTHS[name], variants_for(form, variants, seed), seed, n_items=n_items)
+        )
+        first.append(compare(rows_of(table[table.bits < BASELINE_BITS]))[0].form)
     shares = pd.Series(first).value_counts(normalize=True)
     others = ", ".join(f"{form} {100 * share:.0f} %" for form, share in shares.drop(name, errors="ignore").items())
     return {
@@ -289,7 +305,7 @@ def recognitions() -> pd.DataFrame:
     return pd.DataFrame(
         [
             recognition(name, n_items, variants)
-            for name in ("additive", "paper")
+            for name in ("additive", "paper", "anchored")
             for variants in (paper_grid(), ladder)
             for n_items in (1000, 5000)
         ]

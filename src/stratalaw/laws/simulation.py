@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stratalaw.laws.forms import Form
 from stratalaw.laws.rows import rows_of
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 
 PAPER_SIZES = (0.6e9, 1.7e9, 4e9, 8e9, 14e9)
 SCALE_BITS = 16  # a scale of 16 bits and a zero point of the weights' bits for each group
@@ -62,8 +63,21 @@ def simulate(
     chance: float = 0.25,
     stratum: str = "reasoning",
 ) -> pd.DataFrame:
-    """An observations table: every variant answers ``n_items`` items, each rightly with the law's probability."""
-    probability = chance + (1 - chance) * expected_accuracy(form, values, variants)
+    """An observations table: every variant answers ``n_items`` items, each rightly with the law's probability.
+
+    Where the variants have a baseline_loss (-ln of the adjusted accuracy of their model's original), the original of
+    each model answers the same number of items.
+    """
+    expected = expected_accuracy(form, values, variants)
+    if "baseline_loss" in variants:
+        originals = variants.drop_duplicates("model").assign(
+            **{"bits": BASELINE_BITS, "effective_bits": BASELINE_BITS, "variant": BASELINE_NAME},
+            **dict.fromkeys(("group_size", "calibration_size", "calibration_seed"), np.nan),
+        )
+        variants = pd.concat([variants, originals], ignore_index=True)
+        expected = np.concatenate([expected, np.exp(-originals.baseline_loss)])
+        variants = variants.drop(columns="baseline_loss")
+    probability = chance + (1 - chance) * expected
     accuracy = np.random.default_rng(seed).binomial(n_items, probability) / n_items
     return variants.assign(
         stratum=stratum, benchmark=f"{stratum}-items", accuracy=accuracy, chance=chance, n_items=n_items
