@@ -194,9 +194,7 @@ def analyse(
     accuracies, unfitted = fittable_strata(every)
     strata = [name for name in accuracies.stratum.unique() if name != UTILIZATION]
     laws = [fit_law(accuracies, PAPER_LAW, stratum) for stratum in strata]
-    chances = observations.groupby("benchmark").chance.first()
-    chance = {str(name): float(value) for name, value in chances.items()} if items is not None else {}
-    noise = NoiseDraws(accuracies, chance, items, resamples, seed)
+    noise = NoiseDraws(accuracies, {} if items is None else _chance_of(observations), items, resamples, seed)
     with ThreadPoolExecutor(WORKERS) as workers:
         fits = [
             fit
@@ -229,6 +227,12 @@ def analyse(
         measured=measured_rows(accuracies),
         notes=[*unfitted, *_notes(accuracies, items, laws)],
     )
+
+
+def _chance_of(observations: pd.DataFrame) -> dict[str, float]:
+    """By benchmark."""
+    found = observations.groupby("benchmark").chance.first()
+    return {str(name): float(value) for name, value in found.items()}
 
 
 def likelihoods(fits: Sequence[LawFit]) -> list[LawFit]:

@@ -95,7 +95,7 @@ class LawFit:
 
     def predict(self, table: pd.DataFrame) -> pd.Series:
         """Adjusted accuracy for each row of a table with the factors of the form (as ``n_params``, ``bits``, …)."""
-        accuracy, _ = self.form.evaluate(self.fitted, self.rows_of(table).factors)
+        accuracy = self.form.accuracy(self.fitted, self.rows_of(table).factors)
         return pd.Series(accuracy, index=table.index, name="accuracy_adjusted")
 
     def prediction_interval(self, table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -276,7 +276,7 @@ def _fit_weighted_logarithm(
     if not np.isfinite(rows.stderr).all():
         raise FitError("weights need n_items or stderr for every row")
     unweighted, _, _ = _fit_logarithm(form, rows)
-    expected = np.clip(form.evaluate(unweighted, rows.factors)[0], 1e-3, 1 - 1e-3)
+    expected = np.clip(form.accuracy(unweighted, rows.factors), 1e-3, 1 - 1e-3)
     counts = beta_binomial.counts_of(rows)
     probability = counts.chance + (1 - counts.chance) * expected
     variance = probability * (1 - probability) / counts.items / (1 - counts.chance) ** 2

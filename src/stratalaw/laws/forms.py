@@ -49,6 +49,9 @@ class FormError(StratalawError):
     """There is no such form of the law; the message is one line that names those that there are."""
 
 
+Compiled = Callable[..., list[NDArray[np.float64]]]
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A parameter of a form; a positive one is fitted as its logarithm.
@@ -150,8 +153,20 @@ class Form:
         return symbols, self.loss.subs(values)
 
     @cached_property
-    def _loss_and_gradient(self) -> Callable[..., list[NDArray[np.float64]]]:
-        return _compiled(self)
+    def _loss(self) -> Compiled:
+        return _compiled(self, derivatives=False)
+
+    @cached_property
+    def _loss_and_gradient(self) -> Compiled:
+        return _compiled(self, derivatives=True)
+
+    def accuracy(self, fitted: NDArray[np.float64], factors: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Adjusted accuracies at fitted parameters, (..., p), shape (..., rows)."""
+        columns = [fitted[..., i, None] for i in range(len(self.parameters))]
+        rows = len(next(iter(factors.values())))
+        with np.errstate(all="ignore"):
+            [loss] = self._loss(*columns, *(factors[name] for name in self.factors))
+            return np.exp(-np.broadcast_to(loss, (*fitted.shape[:-1], rows)))
 
     def evaluate(
         self, fitted: NDArray[np.float64], factors: Mapping[str, NDArray[np.float64]]
@@ -163,8 +178,10 @@ class Form:
             rows = len(next(iter(factors.values())))
             shape = (*fitted.shape[:-1], rows)
             accuracy = np.exp(-np.broadcast_to(loss, shape))
-            jacobian = np.stack([np.broadcast_to(part, shape) for part in gradient], axis=-1)
-            return accuracy, -accuracy[..., None] * jacobian
+            jacobian = np.empty((*shape, len(gradient)))
+            for i, part in enumerate(gradient):
+                np.multiply(part, -accuracy, out=jacobian[..., i])
+            return accuracy, jacobian
 
     def javascript(self, fitted: NDArray[np.float64]) -> str:
         """The loss as a JavaScript expression of the factors, without that of the model's own original, and of S, by
@@ -224,32 +241,28 @@ class Form:
         return np.stack([self.to_fitted(values) for values in combinations])
 
 
-@lru_cache(maxsize=512)
-def _compiled(form: Form) -> Callable[..., list[NDArray[np.float64]]]:
-    """The loss and its derivatives by the fitted parameters, as a function of these and of the factors.
+@lru_cache(maxsize=1024)
+def _compiled(form: Form, derivatives: bool) -> Compiled:
+    """The loss, and its derivatives by the fitted parameters, as a function of these and of the factors.
 
     Forms are made anew from others (``without``, ``pooled``) wherever they are needed; equal ones are derived once.
     """
     symbols, loss = form._fitted
-    derivatives = [sympy.diff(loss, symbol) for symbol in symbols]
     arguments = [*symbols, *(form._symbols[name] for name in form.factors)]
-    found: Callable[..., list[NDArray[np.float64]]] = sympy.lambdify(
-        arguments, [loss, *derivatives], modules="numpy", cse=True
-    )
+    wanted = [loss, *(sympy.diff(loss, symbol) for symbol in symbols if derivatives)]
+    found: Compiled = sympy.lambdify(arguments, wanted, modules="numpy", cse=True)
     return found
 
 
 @lru_cache(maxsize=512)
-def _compiled_log_design(form: Form) -> Callable[..., list[NDArray[np.float64]]] | None:
+def _compiled_log_design(form: Form) -> Compiled | None:
     """The derivatives of ln(-ln a) by the fitted parameters as a function of the factors, if it is linear in them."""
     symbols, loss = form._fitted
     logarithm = sympy.expand_log(sympy.log(loss), force=True)
     design = [sympy.simplify(sympy.diff(logarithm, symbol)) for symbol in symbols]
     if any(part.free_symbols & set(symbols) for part in design):
         return None
-    found: Callable[..., list[NDArray[np.float64]]] = sympy.lambdify(
-        [form._symbols[name] for name in form.factors], design, modules="numpy"
-    )
+    found: Compiled = sympy.lambdify([form._symbols[name] for name in form.factors], design, modules="numpy")
     return found
 
 

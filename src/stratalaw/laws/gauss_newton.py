@@ -70,9 +70,9 @@ def solve(
         residual = accuracy[active] - prediction
         effective = weights[active] * _robust_weight(residual, robust_scale)
         weighted = jacobian * effective[..., None]
-        normal = np.einsum("...rp,...rq->...pq", weighted, jacobian)
-        slope = np.einsum("...rp,...r->...p", weighted, residual) - precision * (fitted[active] - centre)
-        normal = normal + np.diag(precision)
+        transposed = np.swapaxes(weighted, -1, -2)
+        normal = transposed @ jacobian + np.diag(precision)
+        slope = (transposed @ residual[..., None])[..., 0] - precision * (fitted[active] - centre)
         diagonal = np.einsum("...pp->...p", normal)
         length = (effective * (residual**2 + NEGLIGIBLE**2)).sum(-1)
         scale = np.sqrt(np.maximum(diagonal * length[..., None], 1e-300))
@@ -82,7 +82,7 @@ def solve(
         if not going_on.any():
             break
         active, normal, slope, diagonal = (part[going_on] for part in (active, normal, slope, diagonal))
-        damped = normal + np.einsum("b,bp,pq->bpq", damping[active], diagonal + 1e-12, np.eye(fitted.shape[1]))
+        damped = normal + (damping[active, None] * (diagonal + 1e-12))[:, None] * np.eye(fitted.shape[1])
         step = np.linalg.solve(damped, slope[..., None])[..., 0]
         longest = np.abs(step).max(-1, keepdims=True)
         trial = fitted[active] + step * np.minimum(1, LARGEST_STEP / np.maximum(longest, 1e-300))
@@ -109,8 +109,7 @@ def _cost(
     weights: NDArray[np.float64],
     robust_scale: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    prediction, _ = form.evaluate(fitted, factors)
-    residual = accuracy - prediction
+    residual = accuracy - form.accuracy(fitted, factors)
     if robust_scale is None:
         loss = residual**2
     else:

@@ -20,6 +20,7 @@ from stratalaw.laws.fit import LawFit, robust_scale
 from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows
 
+FLAT = 1e-10  # a second derivative that says nothing
 Lost = Callable[[float, NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 RESAMPLES = 1000
 FEW_MODELS = 10
@@ -160,6 +161,10 @@ def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Lost, NDArray[np.
     index = list(fit.params.index).index(parameter)
     best = np.append(fit.fitted, np.log(1 / fit.diagnostics["overdispersion"] - 1))
     scale = counts.items.sum()
+    curvature = beta_binomial.hessian(
+        lambda theta: -beta_binomial.log_likelihood(fit.form, rows.factors, counts, theta)[1] / scale, best
+    )
+    inverse = _inverse(np.delete(np.delete(curvature, index, axis=0), index, axis=1))
 
     def lost(value: float, others: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Twice the log-likelihood that fixing the parameter costs, and the best others."""
@@ -169,11 +174,19 @@ def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Lost, NDArray[np.
             likelihood, gradient = beta_binomial.log_likelihood(fit.form, rows.factors, counts, theta)
             return -likelihood / scale, -np.delete(gradient, index) / scale
 
-        found = beta_binomial.minimize_with_gradient(loss, others, tolerance=1e-9)
+        found = beta_binomial.minimize_with_gradient(loss, others, tolerance=1e-9, curvature=inverse)
         return 2 * (found.fun * scale + fit.diagnostics["log_likelihood"]), found.x
 
     variance = float(fit.covariance[index, index])
     return lost, best, index, np.sqrt(variance) if variance > 0 else 1.0
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The inverse, exactly symmetric as an optimizer wants it; none where some direction is flat."""
+    if not np.isfinite(matrix).all() or not (np.linalg.eigvalsh(matrix) > FLAT).all():
+        return None
+    found = np.linalg.inv(matrix)
+    return np.asarray((found + found.T) / 2, dtype=float)
 
 
 def _end(lost: Lost, best: NDArray[np.float64], index: int, step: float, threshold: float) -> float:

@@ -70,7 +70,7 @@ def damage_and_slope(
     form: Form, fitted: NDArray[np.float64], rows: Rows
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predicted adjusted accuracy, and its derivative by ln D."""
-    accuracy, _ = form.evaluate(fitted, rows.factors)
+    accuracy = form.accuracy(fitted, rows.factors)
     loss = -np.log(np.clip(accuracy, 1e-300, 1.0))
     floor = rows.factors["F"] if form.is_anchored else 0.0
     return accuracy, -accuracy * np.maximum(loss - floor, 0.0)

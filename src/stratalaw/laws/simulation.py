@@ -50,8 +50,7 @@ def _described(table: pd.DataFrame) -> pd.DataFrame:
 def expected_accuracy(form: Form, values: dict[str, float], variants: pd.DataFrame) -> NDArray[np.float64]:
     """Adjusted accuracy of each variant; ``values``: the form's parameters by name."""
     fitted = form.to_fitted([values[parameter.name] for parameter in form.parameters])
-    accuracy, _ = form.evaluate(fitted, rows_of(variants).factors)
-    return accuracy
+    return form.accuracy(fitted, rows_of(variants).factors)
 
 
 def simulate(
@@ -71,9 +70,9 @@ def simulate(
     expected = expected_accuracy(form, values, variants)
     if "baseline_loss" in variants:
         originals = variants.drop_duplicates("model").assign(
-            **{"bits": BASELINE_BITS, "effective_bits": BASELINE_BITS, "variant": BASELINE_NAME},
-            **dict.fromkeys(("group_size", "calibration_size", "calibration_seed"), np.nan),
+            bits=BASELINE_BITS, effective_bits=BASELINE_BITS, variant=BASELINE_NAME
         )
+        originals[["group_size", "calibration_size", "calibration_seed"]] = np.nan
         variants = pd.concat([variants, originals], ignore_index=True)
         expected = np.concatenate([expected, np.exp(-originals.baseline_loss)])
         variants = variants.drop(columns="baseline_loss")

@@ -73,7 +73,7 @@ class Predictor:
         original = self.original(n_params, own, baseline)
         floor = -np.log(original.accuracy) if law.form.is_anchored else 0.0
         rows = law.rows_of(points.assign(baseline_loss=0.0, **self._family(own)))
-        mid, _ = law.form.evaluate(law.fitted, rows.factors)
+        mid = law.form.accuracy(law.fitted, rows.factors)
         damage = -np.log(np.clip(mid, 1e-300, 1.0)) * np.exp(original.shift)
         spread = np.sqrt(original.damage_spread**2 + self.allowance(points) ** 2)
         quantile, normal = self.quantile(level), float(stats.norm.ppf((1 + level) / 2))
