@@ -80,7 +80,7 @@ def _shares_kept(rows: Rows, known: NDArray[np.bool_], kind: str) -> NDArray[np.
     A ratio of sums, not a mean of ratios: an original that knows next to nothing would outweigh all others.
     """
     sizes, settings = np.log(rows.factors["N"]), _settings(rows)
-    original = np.exp(-rows.factors["F"])
+    accuracy, original = rows.accuracy, np.exp(-rows.factors["F"])
     targets, place = np.unique(np.column_stack([sizes, settings]), axis=0, return_inverse=True)
     shares = np.empty(len(targets))
     for i, (size, *setting) in enumerate(targets):
@@ -95,6 +95,6 @@ def _shares_kept(rows: Rows, known: NDArray[np.bool_], kind: str) -> NDArray[np.
             smaller = there[there < size]
             there = smaller if kind == "share-smaller" and len(smaller) else there
             alike &= sizes == there[np.abs(there - size).argmin()]
-        shares[i] = rows.accuracy[alike].sum() / original[alike].sum()
+        shares[i] = accuracy[alike].sum() / original[alike].sum()
     found: NDArray[np.float64] = shares[place.ravel()]
     return found

@@ -8,6 +8,7 @@ that Holm's correction leaves to the claims that are still open.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,9 +93,9 @@ def models_needed(effect: float, level: float) -> float:
 def allowed_spread(estimate: float, models: int, level: float) -> float:
     """The spread between models at which so many of them would decide a claim."""
     effects = np.geomspace(1e-3, 1e3, 600)
-    powers = np.array([power_of(effect, models, level) for effect in effects])
-    sufficient = effects[np.nan_to_num(powers, nan=1.0) >= POWER]
-    return float(estimate / sufficient.min()) if len(sufficient) else 0.0
+    # Where the effect is too large for the distribution's own arithmetic, power is 1.
+    place = bisect_left(effects, POWER, key=lambda effect: np.nan_to_num(power_of(effect, models, level), nan=1.0))
+    return float(estimate / effects[place]) if place < len(effects) else 0.0
 
 
 def _times_more(spread: float, part: float, largest: float) -> float:
