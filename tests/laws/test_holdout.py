@@ -27,7 +27,7 @@ def by_form(records):
 @pytest.fixture(scope="module")
 def with_originals(table) -> pd.DataFrame:
     """Rows of models whose damage follows the anchored law, on originals that no law foretells."""
-    rows = table.drop(columns=["baseline_adjusted", "baseline_loss"])
+    rows = table.drop(columns=["baseline_adjusted", "baseline_loss", "baseline_stderr"])
     models = rows.model.unique()
     original = rows.model.map(dict(zip(models, [0.5, 0.9, 0.6, 0.95, 0.7], strict=True)))
     damage = 0.3 * np.exp(-1.4 * (rows.bits - 3)) * (rows.group_size / 64) ** 0.4

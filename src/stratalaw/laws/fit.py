@@ -323,7 +323,30 @@ def _fit_accuracy(form: Form, rows: Rows) -> tuple[NDArray[np.float64], NDArray[
         "starts": len(starts),
         "starts_that_agree": int(agreeing.sum()),
     }
-    return fitted, bread @ (scores.T @ scores) @ bread, diagnostics
+    covariance = bread @ (scores.T @ scores) @ bread
+    if form.is_anchored:
+        covariance = covariance + _covariance_of_originals(rows, prediction, (jacobian * curvature[:, None]) @ bread)
+    return fitted, covariance, diagnostics
+
+
+def _covariance_of_originals(
+    rows: Rows, prediction: NDArray[np.float64], influence: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What the noise of the originals adds: all rows of a model share it, so that residuals do not show it.
+
+    The items of an original are taken as others than those of its variants, which errs on the wide side.
+
+    Args:
+        rows: fitted by an anchored form.
+        prediction: adjusted accuracies, shape (rows,).
+        influence: of each row on the fitted parameters, shape (rows, p).
+    """
+    error = np.nan_to_num(rows.table.baseline_stderr.to_numpy(float))
+    _, model = np.unique(rows.table.model, return_inverse=True)
+    of_models = np.zeros((model.max() + 1, influence.shape[1]))
+    np.add.at(of_models, model, influence * (prediction * error)[:, None])
+    found: NDArray[np.float64] = of_models.T @ of_models
+    return found
 
 
 def _fit_likelihood(form: Form, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:

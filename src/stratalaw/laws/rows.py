@@ -29,8 +29,8 @@ def stratum_accuracies(observations: pd.DataFrame) -> pd.DataFrame:
 
     Columns: those of ``ABOUT``, stratum, accuracy_adjusted, stderr_adjusted (from the benchmarks' standard errors; they
     are taken as independent), chance (mean), and of the model's own original in the stratum, where the table has one:
-    baseline_adjusted and baseline_loss, -ln of it (missing where the original is at chance, of which nothing is left
-    to lose).
+    baseline_adjusted, baseline_loss, -ln of it (missing where the original is at chance, of which nothing is left
+    to lose), and baseline_stderr, the standard error of that.
     """
     table = check_observations(observations)
     table["accuracy_adjusted"] = (table.accuracy - table.chance) / (1 - table.chance)
@@ -54,12 +54,12 @@ def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def with_baselines(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the adjusted accuracy of each one's own original, and its loss -ln a."""
-    of_originals = accuracies[accuracies.bits >= BASELINE_BITS].groupby(["model", "stratum"]).accuracy_adjusted.mean()
-    own = of_originals.reindex(pd.MultiIndex.from_frame(accuracies[["model", "stratum"]])).to_numpy()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        loss = np.where(own > 0, -np.log(np.where(own > 0, own, 1)), np.nan)
-    return accuracies.assign(baseline_adjusted=own, baseline_loss=loss)
+    """The rows with the adjusted accuracy of each one's own original, its loss -ln a, and the standard error of that."""
+    originals = accuracies[accuracies.bits >= BASELINE_BITS].groupby(["model", "stratum"])
+    keys = pd.MultiIndex.from_frame(accuracies[["model", "stratum"]])
+    own, error = (originals[name].mean().reindex(keys).to_numpy() for name in ("accuracy_adjusted", "stderr_adjusted"))
+    known = np.where(own > 0, own, np.nan)
+    return accuracies.assign(baseline_adjusted=own, baseline_loss=-np.log(known), baseline_stderr=error / known)
 
 
 def reasons_to_leave_out(table: pd.DataFrame, keep_two_bits: bool = False, keep_collapsed: bool = False) -> pd.Series:
