@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 
 COMMON, EXPONENTS = "settings that all models share", "exponents"
+LEAST_MODELS = 2  # that tell, for a claim to be tested
 PHASE_WIDTHS = (PHASE_TRANSITION_BITS, 3, 4)
 
 Mask = NDArray[np.bool_]
@@ -37,7 +38,7 @@ def skeleton(candidates: pd.DataFrame, budget: float) -> Skeleton:
 
     First the settings that all models share, at the lowest and the highest bits that vary the factors; then contrast
     by contrast, always the one that the fewest models have, in the model where it costs least. Nothing is kept where
-    the budget does not buy two models: a claim on models needs two.
+    the budget does not buy two models, and no contrast of a single one: a claim on models needs two.
 
     Args:
         candidates: model, bits, group_size, calibration_size and seconds of each.
@@ -55,7 +56,7 @@ def skeleton(candidates: pd.DataFrame, budget: float) -> Skeleton:
         if seconds[with_it].sum() <= budget:
             chosen = with_it
             reached.append(model)
-    if len(reached) < 2:
+    if len(reached) < LEAST_MODELS:
         return Skeleton(np.zeros_like(chosen), np.ones_like(chosen), {})
     own = [blocks[model] for model in reached]
     names = list(dict.fromkeys(name for part in own for name in part))
@@ -75,13 +76,16 @@ def _with_contrasts(
     # Most claims rest on exponents, and a model may turn out to have none: that knows or loses nothing.
     spare = {EXPONENTS: 1}
     while wanted:
-        fewest = min(wanted, key=lambda name: sum(_has(own, name, chosen) for own in blocks) - spare.get(name, 0))
+        have = {name: sum(_has(own, name, chosen) for own in blocks) for name in wanted}
+        fewest = min(wanted, key=lambda name: have[name] - spare.get(name, 0))
         missing = [own[fewest] & ~chosen for own in blocks if fewest in own and not _has(own, fewest, chosen)]
-        cheapest = min(missing, key=lambda mask: float(seconds[mask].sum()), default=None)
-        if cheapest is None or seconds[chosen | cheapest].sum() > budget:
+        missing.sort(key=lambda mask: float(seconds[mask].sum()))
+        bought = missing[: max(LEAST_MODELS - have[fewest], 1)]
+        more = np.logical_or.reduce([chosen, *bought])
+        if not bought or have[fewest] + len(bought) < LEAST_MODELS or seconds[more].sum() > budget:
             wanted.remove(fewest)
         else:
-            chosen = chosen | cheapest
+            chosen = more
     return chosen
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from stratalaw.planning.portfolio import TOLERANCE, Candidate, Plan, Workload, reason
 from stratalaw.planning.selection import Designs
+from stratalaw.planning.skeleton import LEAST_MODELS
 from stratalaw.terminal.base import new_table
 from stratalaw.units import readable_bytes
 
@@ -73,6 +74,8 @@ def show_selection(
         for name, models in contrasts.items():
             table.add_row(name, str(models))
         console.print(table)
+        if min(contrasts.values()) < LEAST_MODELS:
+            console.print(f"Note: claims that rest on fewer than {LEAST_MODELS} models cannot be tested.")
     else:
         console.print("Note: the budget does not keep the paper's claims testable on two models.")
     table = new_table("Expected widths of the 95 % intervals: chosen (all)", "stratum", *designs.names[1:])
