@@ -21,7 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share something slow run in one process: those of a file, and all that rest on the one whole study."""
     for item in items:
         rests_on_study = {"one_variant", "whole"} & {*getattr(item, "fixturenames", ())}
-        item.add_marker(pytest.mark.xdist_group("the whole study" if rests_on_study else item.nodeid.partition("::")[0]))
+        group = "the whole study" if rests_on_study else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def with_baselines(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the adjusted accuracy of each one's own original, its loss -ln a, and that loss's standard error."""
+    """The rows with the adjusted accuracy of each one's own original, its loss -ln a, and the error of that loss."""
     originals = accuracies[accuracies.bits >= BASELINE_BITS].groupby(["model", "stratum"])
     keys = pd.MultiIndex.from_frame(accuracies[["model", "stratum"]])
     own, error = (originals[name].mean().reindex(keys).to_numpy() for name in ("accuracy_adjusted", "stderr_adjusted"))
