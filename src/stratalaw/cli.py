@@ -104,6 +104,21 @@ def status(study: StudyFile) -> None:
         show_status(status_of(read_study(study)))
 
 
+@app.command()
+def verify(study: StudyFile) -> None:
+    """Check that everything a study made in this folder is whole, and made from what is there now."""
+    from stratalaw.jobs.verification import verify_study
+    from stratalaw.layout import Results
+    from stratalaw.study import read_study
+    from stratalaw.terminal.status import show_verified
+
+    with _one_line_errors():
+        verified = verify_study(read_study(study), Results())
+    show_verified(verified)
+    if any(stage.problems for stage in verified):
+        raise typer.Exit(1)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def resume(context: typer.Context) -> None:
     """Resume a run on Slurm whose snakemake died: cancel its jobs, unlock the folder, and run snakemake again.

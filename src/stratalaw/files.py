@@ -118,11 +118,6 @@ def sha256_sums(paths: Sequence[Path]) -> dict[str, str]:
         return dict(zip((path.name for path in paths), pool.map(sha256, paths), strict=True))
 
 
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    with appears_whole(path) as unfinished:
-        table.to_parquet(unfinished)
-
-
 def write_csv(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
     with appears_whole(path) as unfinished:
         table.to_csv(unfinished, index=False, float_format=float_format)

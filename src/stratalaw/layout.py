@@ -41,7 +41,7 @@ CAPTIONS: Mapping[str, tuple[str, ...]] = {
 OF_STUDY: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations.csv", "observations.parquet", "items.parquet"),
     "coverage": ("coverage.csv", "failures.csv"),
-    "damage": ("damage.csv",),
+    "damage": ("damage.csv", "damage.parquet"),
     "laws": ("laws.json", *(f"{name}.csv" for name in LAW_TABLES)),
     "figures": tuple(f"figures/{name}.{suffix}" for suffix in ("svg", "png") for name in FIGURES),
     "explorer": ("explorer.html",),

@@ -117,9 +117,9 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
         drawn = ("calibration", f"{model}/s{Quantization.from_name(variant).calibration_seed}")
         add("checkpoints", [results.checkpoint(model, variant)], [("models", model), drawn], model, variant)
     for model, variant in variants:
-        weights = ("models", model) if variant == BASELINE_NAME else ("checkpoints", f"{model}/{variant}")
+        weights = [] if variant == BASELINE_NAME else [("checkpoints", f"{model}/{variant}")]
         answered = [results.answers(model, variant, stratum) for stratum in strata]
-        add("answers", answered, [weights, ("requests", model)], model, variant)
+        add("answers", answered, [("models", model), *weights, ("requests", model)], model, variant)
     for model, variant in variants:
         scored = [file(model, variant, stratum) for stratum in strata for file in (results.scores, results.accuracies)]
         add("scores", scored, [("requests", model), ("answers", f"{model}/{variant}")], model, variant)
@@ -130,7 +130,7 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     observed = ("observations", study.name)
     add("coverage", results.files_of_study(study.name, "coverage"), [observed])
     add("damage", results.files_of_study(study.name, "damage"), [("models", model) for model in models] + [observed])
-    add("laws", results.files_of_study(study.name, "laws"), [observed, ("coverage", study.name)])
+    add("laws", results.files_of_study(study.name, "laws"), [observed])
     fitted = ("laws", study.name)
     for stage in ("figures", "explorer"):
         add(stage, results.files_of_study(study.name, stage), [observed, fitted])

@@ -5,8 +5,9 @@ import json
 import pandas as pd
 
 from stratalaw.calibration.overlap import Overlap, item_texts
-from stratalaw.files import write_parquet
 from stratalaw.jobs.stages import draw_calibration
+from stratalaw.models.folder import copy_model
+from stratalaw.seals import Seal, write_table
 
 ITEM = "Question: Which planet is the largest of the solar system?\nAnswer: Jupiter"
 
@@ -37,11 +38,12 @@ def test_a_draw_passes_over_what_is_asked_and_counts_it(small_model_folder, tmp_
     corpus.write_text("\n".join(text))
     words = json.loads(text[3])["text"]
     asked = pd.DataFrame({"arguments": [json.dumps(["What follows?", words[200:500]])]})
-    write_parquet(asked, tmp_path / "requests.parquet")
+    write_table(asked, tmp_path / "reasoning.parquet", Seal("requests", {"stratum": "reasoning"}, {}))
+    copy_model(small_model_folder, tmp_path / "model")
     draws = {}
     for name, overlap_words in {"all": None, "clean": 13}.items():
         draw_calibration(
-            model=str(small_model_folder), corpus=str(corpus), requests=[str(tmp_path / "requests.parquet")],
+            model=str(tmp_path / "model"), corpus=str(corpus), requests=[str(tmp_path / "reasoning.parquet")],
             samples=39, tokens=256, overlap_words=overlap_words, seed=0, drawn=str(tmp_path / f"{name}.parquet"),
         )  # fmt: skip
         draws[name] = pd.read_parquet(tmp_path / f"{name}.parquet")

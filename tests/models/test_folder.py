@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ladder.rungs import RUNGS
 from stratalaw.evaluation.answers import load_dense
-from stratalaw.models.folder import ModelError, check_model, copy_model, model_size, verify_model
+from stratalaw.models.folder import ModelError, check_model, copy_model, count_parameters, model_size, verify_model
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_weights_that_lie_beside_the_models_own_are_none_of_it(small_model_folde
     shutil.copy(small_model_folder / "model.safetensors", model / "consolidated.safetensors")
     copy_model(model, tmp_path / "copy")
     assert not (tmp_path / "copy" / "consolidated.safetensors").exists()
-    assert model_size(tmp_path / "copy") == model_size(model) == model_size(small_model_folder)
+    assert model_size(tmp_path / "copy") == count_parameters(model) == count_parameters(small_model_folder)
     loaded = load_dense(tmp_path / "copy", "cpu").state_dict()
     assert all(torch.equal(weight, loaded[name]) for name, weight in original.state_dict().items())
 
@@ -96,7 +96,7 @@ def test_an_altered_copy_is_noticed(model, tmp_path):
 
 
 def test_parameters_are_counted(small_model_folder):
-    size = model_size(small_model_folder)
+    size = count_parameters(small_model_folder)
     assert size.n_params_nonembedding == RUNGS[small_model_folder.name].non_embedding_parameters
     assert size.n_params == size.n_params_nonembedding + 1282 * 128
 
@@ -107,5 +107,5 @@ def test_embeddings_are_told_apart_tied_or_not(tmp_path, tied):
                          num_attention_heads=2, tie_word_embeddings=tied)  # fmt: skip
     model = LlamaForCausalLM(config)
     model.save_pretrained(tmp_path)
-    assert model_size(tmp_path).n_params == model.num_parameters()
-    assert model_size(tmp_path).n_params_nonembedding == model.num_parameters() - 50 * 32 * (1 if tied else 2)
+    assert count_parameters(tmp_path).n_params == model.num_parameters()
+    assert count_parameters(tmp_path).n_params_nonembedding == model.num_parameters() - 50 * 32 * (1 if tied else 2)

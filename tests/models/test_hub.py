@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from transformers import AutoModelForCausalLM
 
 from stratalaw.jobs.call import Call, perform
-from stratalaw.models.folder import model_size, verify_model
+from stratalaw.models.folder import count_parameters, model_size, verify_model
 from stratalaw.models.hub import DownloadError, Repository, download_file, download_model, newest_commit
 from tests.hub_server import GOOD_TOKEN, HubRepository
 
@@ -78,7 +78,7 @@ def test_of_several_weights_those_of_the_index_are_fetched(hub, small_model_fold
     files["consolidated.safetensors"] = files.pop("model.safetensors")
     hub.repositories[f"models/{NAME}"] = HubRepository(COMMIT, files | parts)
     target = fetch()
-    assert model_size(target) == model_size(small_model_folder)
+    assert model_size(target) == count_parameters(small_model_folder)
     assert {path.name for path in target.glob("*.safetensors")} == {n for n in parts if n.endswith(".safetensors")}
     assert "consolidated.safetensors" not in hub.fetched()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
-from stratalaw.models.folder import ModelError, model_size, stored_tensors
+from stratalaw.models.folder import ModelError, count_parameters, stored_tensors
 from stratalaw.models.known_shapes import shapes_of
 from stratalaw.models.shapes import Matrix, shapes_of_weights
 from stratalaw.quantization.gptq import quantize
@@ -18,7 +18,7 @@ SMALL = {"vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hid
 
 
 def test_parameters_are_those_of_the_files(small_model_folder):
-    shapes, size = shapes_of(small_model_folder), model_size(small_model_folder)
+    shapes, size = shapes_of(small_model_folder), count_parameters(small_model_folder)
     assert shapes.n_params == size.n_params
     assert shapes.n_params - shapes.n_embedding == size.n_params_nonembedding
 

@@ -30,7 +30,7 @@ def test_the_audit_says_how_the_checkpoint_came_about(checkpoint):
     # 3 bits, and for each group of 64 weights a scale of 16 bits and a zero point of 3.
     assert audit["effective_bits"] == pytest.approx(3 + (16 + 3) / 64)
     assert audit["ragged_groups"] == []
-    assert audit["sha256"] == {"model.safetensors": sha256(checkpoint / "model.safetensors")}
+    assert audit["sha256"] == {path.name: sha256(path) for path in checkpoint.iterdir() if path.name != AUDIT}
     names = [module["name"] for module in audit["modules"]]
     assert len(names) == 2 * 7 and names == sorted(names)
     for module in audit["modules"]:
@@ -69,7 +69,7 @@ def test_a_large_checkpoint_lies_in_several_files(small_model_folder, calibratio
     quantize(small_model_folder, tmp_path / "sharded", VARIANT, calibration, Gptq())
     files = sorted((tmp_path / "sharded").glob("*.safetensors"))
     audit = json.loads((tmp_path / "sharded" / AUDIT).read_text())
-    assert len(files) > 1 and audit["sha256"] == {path.name: sha256(path) for path in files}
+    assert len(files) > 1 and {path.name: sha256(path) for path in files}.items() <= audit["sha256"].items()
     whole, sharded = load_dense(checkpoint, "cpu").state_dict(), load_dense(tmp_path / "sharded", "cpu").state_dict()
     assert whole.keys() == sharded.keys()
     assert all(torch.equal(weight, sharded[name]) for name, weight in whole.items())

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from stratalaw.jobs.call import Call, perform
+from stratalaw.models.folder import copy_model
 from tests.workflow.conftest import OBSERVATIONS, ROOT, command, snakemake, write_study
 
 
@@ -81,12 +82,13 @@ def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
     weights = checkpoint / "model.safetensors"
     weights.write_bytes(damage(weights.read_bytes()))
     call = {
+        "model": str(folder / "results" / "models" / "r1"),
         "weights": str(checkpoint),
         "requests": [str(folder / "results" / "requests" / "r1" / "reasoning.parquet")],
         "batchings": [str(folder / "results" / "requests" / "r1" / "reasoning.batches.safetensors")],
         "tokens_per_batch": 1024,
         "threads": 1,
-        "answers": [str(tmp_path / "answers" / "reasoning.parquet")],
+        "answers": [str(tmp_path / "answers" / "r1" / checkpoint.name / "reasoning.parquet")],
     }
     message = perform(Call("stratalaw.jobs.stages:answer_requests", str(tmp_path / "log"), call))
     assert message.startswith(f"{weights}: changed since it was quantized; delete {checkpoint} and run again")
@@ -94,10 +96,11 @@ def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
 
 
 def test_calibration_text_that_is_too_short_is_named(tmp_path):
+    copy_model(ROOT / "ladder" / "models" / "r1", tmp_path / "r1")
     corpus = tmp_path / "short.jsonl"
     corpus.write_text(json.dumps({"text": "3 + 4 = 7"}) + "\n")
     call = {
-        "model": str(ROOT / "ladder" / "models" / "r1"),
+        "model": str(tmp_path / "r1"),
         "corpus": str(corpus),
         "requests": [],
         "samples": 8,

@@ -1,6 +1,7 @@
 rule answers:
     "The answers of one variant to all requests, on dense bf16 weights."
     input:
+        model=RESULTS.model("{model}"),
         weights=lambda wildcards: RESULTS.weights(wildcards.model, wildcards.variant),
         requests=REQUESTS,
         batchings=BATCHES,

@@ -4,12 +4,13 @@ rule damage:
         items_parquet=rules.observations.output.items_parquet,
         models=[RESULTS.model(model) for model in OBSERVED.model.unique()],
     output:
-        damage=report(
+        csv=report(
             of_study("damage.csv"),
             caption="../report/damage.rst",
             category="Damage",
             labels={"what": "each variant beside its original", "form": "table"},
         ),
+        parquet=of_study("damage.parquet"),
         captions=captions("damage"),
     log:
         RESULTS.log("damage", STUDY.name),

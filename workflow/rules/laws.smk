@@ -3,7 +3,6 @@ rule laws:
     input:
         observations=rules.observations.output.parquet,
         items_parquet=rules.observations.output.items_parquet,
-        coverage=rules.coverage.output.coverage,
     output:
         laws=of_study("laws.json"),
         exponents=report(

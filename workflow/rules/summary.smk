@@ -2,7 +2,7 @@ rule summary:
     "What was run and what came out, in ten lines: the landing page of the report."
     input:
         observations=rules.observations.output.parquet,
-        damage=rules.damage.output.damage,
+        damage=rules.damage.output.parquet,
         laws=rules.laws.output.laws,
     output:
         of_study("summary.rst"),

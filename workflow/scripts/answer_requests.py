@@ -3,6 +3,7 @@ from stratalaw.jobs.run import run
 run(
     snakemake,
     "stratalaw.jobs.stages:answer_requests",
+    model=snakemake.input.model,
     weights=snakemake.input.weights,
     requests=snakemake.input.requests,
     batchings=snakemake.input.batchings,

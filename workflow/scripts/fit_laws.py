@@ -7,7 +7,6 @@ run(
     study=snakemake.params.study,
     observations=snakemake.input.observations,
     items=snakemake.input.items_parquet,
-    coverage=snakemake.input.coverage,
     laws=snakemake.output.laws,
     tables={name: snakemake.output[name] for name in LAW_TABLES},
     captions=snakemake.output.captions,

@@ -5,6 +5,7 @@ run(
     "stratalaw.jobs.stages:measure_damage",
     models=snakemake.input.models,
     items=snakemake.input.items_parquet,
-    damage=snakemake.output.damage,
+    csv=snakemake.output.csv,
+    parquet=snakemake.output.parquet,
     captions=snakemake.output.captions,
 )

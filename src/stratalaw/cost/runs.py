@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pandas as pd
 
 from stratalaw.layout import Results
 from stratalaw.models.folder import AUDIT
+from stratalaw.seals import read_record
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME
 
@@ -39,7 +39,7 @@ def runs_of(study: Study, results: Results) -> Runs:
     for model, variant in study.variant_names():
         audit = results.checkpoint(model, variant) / AUDIT
         if variant != BASELINE_NAME and audit.exists():
-            about = json.loads(audit.read_text())
+            about = read_record(audit, "checkpoint")
             seconds["checkpoints", model, variant] = about["seconds"]
             devices[about["device"]] += 1
         for stage in TIMED:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from stratalaw.layout import Results
+from stratalaw.seals import read_parquet
 from stratalaw.study import Benchmark, Evaluation
 
 OTHER = "other"  # the row of tasks that the table does not have
@@ -107,7 +108,7 @@ def recorded_work(requests_file: Path, batching_file: Path, tokens_per_batch: in
 
     with safe_open(batching_file, "np") as batching:
         tokens = int(batching.metadata()["tokens"])
-    requests = pd.read_parquet(requests_file, columns=["task", "context", "continuation", "generation"])
+    requests = read_parquet(requests_file)
     is_generation = requests.generation != NO_GENERATION
     generated, others = requests[is_generation], requests[~is_generation]
     # The last token of a continuation is predicted, not run.

@@ -13,6 +13,7 @@ import pandas as pd
 from stratalaw.damage.memory import weight_bytes
 from stratalaw.damage.table import DamageError, Pair, compare, damage_table
 from stratalaw.layout import Results
+from stratalaw.seals import read_parquet
 
 SAMPLES = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")  # lm-eval: samples_TASK_TIMESTAMP.jsonl
 USUAL_METRIC = "acc"
@@ -121,7 +122,7 @@ def _of_study(folder: Path, tables: Sequence[Path]) -> Scored:
     model, variant = folder.resolve().parts[-2:]
     parts = []
     for path in tables:
-        part = pd.read_parquet(path)
+        part = read_parquet(path)
         if part.empty:
             raise DamageError(f"{folder}: no scores, since it could not be quantized")
         if not {"task", "document", "score"} <= set(part.columns):

@@ -9,7 +9,7 @@ thousands, for which no cache of keys and values has to be kept, and every batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -171,15 +171,15 @@ def _batch(sequences: Sequences, windows: list[Integers], lengths: Sequence[int]
     )
 
 
-def save_batching(batching: Batching, path: Path) -> None:
-    """Write a batching as a safetensors file; its header says how many tokens run."""
+def save_batching(batching: Batching, path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write a batching as a safetensors file; its header says how many tokens run, and what it is ``about``."""
     tensors = {
         f"{number}.{name}": part.astype(np.int32)
         for number, batch in enumerate(batching.batches)
         for name, part in vars(batch).items()
     }
     numbers = {"n_requests": batching.n_requests, "plain_tokens": batching.plain_tokens, "tokens": batching.tokens}
-    save_file(tensors, path, {name: str(number) for name, number in numbers.items()})
+    save_file(tensors, path, {name: str(number) for name, number in numbers.items()} | dict(about or {}))
 
 
 def load_batching(path: Path) -> Batching:

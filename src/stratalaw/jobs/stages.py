@@ -6,13 +6,16 @@ warm worker can be asked for them.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stratalaw.files import appears_whole, write_csv, write_json, write_parquet, write_text
+from stratalaw.files import appears_whole, sha256, write_csv, write_json, write_text
+from stratalaw.seals import KEY, Seal, digest_of, read_sealed, read_table, seal_file, seal_of, write_table
+
+if TYPE_CHECKING:  # pandas takes half a second to load
+    import pandas as pd
 
 LOG = logging.getLogger(__name__)
 
@@ -65,8 +68,10 @@ def record_requests(
     from stratalaw.engine import save_batching
     from stratalaw.evaluation import harness
     from stratalaw.evaluation.answers import batch_requests, context_length
+    from stratalaw.models.folder import manifest_seal
     from stratalaw.study import Tasks
 
+    made_from = {"model": manifest_seal(Path(model)).digest}
     tokenizer, length, options = (
         AutoTokenizer.from_pretrained(model, trust_remote_code=False),
         context_length(Path(model)),
@@ -77,9 +82,11 @@ def record_requests(
         recorded = harness.record_requests(tokenizer, length, options, stratum)
         batching = batch_requests(recorded, length, options.tokens_per_batch)
         LOG.info("%s: %d of %d tokens run", stratum, batching.tokens, batching.plain_tokens)
-        write_parquet(recorded, Path(table))
+        write_table(recorded, Path(table), Seal("requests", {"stratum": stratum}, made_from))
+        asked = {"requests": seal_of(Path(table)).digest}
         with appears_whole(Path(batched)) as unfinished:
-            save_batching(batching, unfinished)
+            save_batching(batching, unfinished, {KEY: str(Seal("batches", {"stratum": stratum}, asked))})
+            seal_file(unfinished)
 
 
 def draw_calibration(
@@ -93,17 +100,22 @@ def draw_calibration(
     drawn: str,
 ) -> None:
     """A draw of calibration samples as token ids; its metadata count the texts that overlap with the requests."""
-    import pandas as pd
     from transformers import AutoTokenizer
 
     from stratalaw.calibration.overlap import Overlap, item_texts
     from stratalaw.calibration.samples import CorpusError, read_corpus, sample
+    from stratalaw.models.folder import manifest_seal
 
+    made_from = {"model": manifest_seal(Path(model)).digest, "corpus": sha256(Path(corpus))}
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     texts = read_corpus(Path(corpus))
     overlap = None
     if overlap_words is not None:
-        asked = (argument for path in requests for argument in pd.read_parquet(path, columns=["arguments"]).arguments)
+        asked = (
+            argument
+            for path in map(Path, requests)
+            for argument in read_table(path, "requests", {"stratum": path.stem}, columns=["arguments"]).arguments
+        )
         overlap = Overlap(item_texts(asked), overlap_words)
     try:
         table = sample(
@@ -119,7 +131,7 @@ def draw_calibration(
     if overlap:
         table.attrs["overlapping_texts"] = overlap.overlapping
         LOG.info("%d texts skipped that share %d words with a benchmark item", overlap.overlapping, overlap_words)
-    write_parquet(table, Path(drawn))
+    write_table(table, Path(drawn), Seal("calibration", {"seed": str(seed)}, made_from))
 
 
 def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str) -> None:
@@ -127,9 +139,7 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
 
     If a variant cannot be quantized, the reason is recorded in its place (see ``quantization.unquantizable``).
     """
-    import pandas as pd
-
-    from stratalaw.models.folder import verify_model
+    from stratalaw.models.folder import manifest_seal, verify_model
     from stratalaw.quantization.gptq import quantize
     from stratalaw.quantization.unquantizable import is_unquantizable, record_unquantizable
     from stratalaw.study import Gptq
@@ -138,17 +148,22 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
     use_no_network()
     verify_model(Path(model))
     quantization = Quantization.from_name(Path(checkpoint).name)
-    samples = pd.read_parquet(calibration).tokens[: quantization.calibration_size].tolist()
+    of_model = {"model": manifest_seal(Path(model)).digest}
+    seed = str(quantization.calibration_seed)
+    drawn = read_table(Path(calibration), "calibration", {"seed": seed}, of_model)
+    samples = drawn.tokens[: quantization.calibration_size].tolist()
+    made_from = of_model | {"calibration": seal_of(Path(calibration)).digest}
     try:
-        quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device())
+        quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device(), made_from)
     except (RuntimeError, ValueError) as error:
         if not is_unquantizable(error):
             raise
         LOG.exception("%s cannot be quantized", quantization.name)
-        record_unquantizable(Path(checkpoint), error)
+        record_unquantizable(Path(checkpoint), error, made_from)
 
 
 def answer_requests(
+    model: str,
     weights: str,
     requests: Sequence[str],
     batchings: Sequence[str],
@@ -162,20 +177,36 @@ def answer_requests(
 
     from stratalaw.engine import load_batching
     from stratalaw.evaluation.answers import answer, load_dense, load_tokenizer
+    from stratalaw.models.folder import manifest_seal
+    from stratalaw.quantization.gptq import checkpoint_seal
     from stratalaw.quantization.unquantizable import why_unquantizable
 
-    if reason := why_unquantizable(Path(weights)):
+    of_model = {"model": manifest_seal(Path(model)).digest}
+    is_original = Path(weights) == Path(model)
+    used = manifest_seal(Path(model)) if is_original else checkpoint_seal(Path(weights), of_model)
+    seals = [
+        Seal("answers", about(Path(answered)), {"weights": used.digest, "requests": seal_of(Path(requested)).digest})
+        for requested, answered in zip(requests, answers, strict=True)
+    ]
+    if not is_original and (reason := why_unquantizable(Path(weights))):
         LOG.warning("%s: no answers, since it could not be quantized: %s", weights, reason)
-        for answered in answers:
-            write_parquet(pd.DataFrame(), Path(answered))
+        for answered, seal in zip(answers, seals, strict=True):
+            write_table(pd.DataFrame(), Path(answered), seal)
         return
     use_no_network()
     torch.set_num_threads(threads)
-    model, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
-    for requested, batched, answered in zip(requests, batchings, answers, strict=True):
-        batching = load_batching(Path(batched))
-        table = answer(model, tokenizer, pd.read_parquet(requested), batching, tokens_per_batch)
-        write_parquet(table, Path(answered))
+    dense, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
+    for requested, batched, answered, seal in zip(requests, batchings, answers, seals, strict=True):
+        what = {"stratum": seal.about["stratum"]}
+        asked = read_table(Path(requested), "requests", what, of_model)
+        read_sealed(Path(batched), "batches", what, {"requests": seal.made_from["requests"]})
+        table = answer(dense, tokenizer, asked, load_batching(Path(batched)), tokens_per_batch)
+        write_table(table, Path(answered), seal)
+
+
+def about(path: Path) -> dict[str, str]:
+    """What a table of answers or scores is about, by its path: ``MODEL/VARIANT/STRATUM.parquet``."""
+    return {"model": path.parts[-3], "variant": path.parts[-2], "stratum": path.stem}
 
 
 def score_items(
@@ -189,20 +220,26 @@ def score_items(
 
     A variant that could not be quantized has no answers, and no scores.
     """
-    import pandas as pd
-
     from stratalaw.evaluation.harness import item_scores
     from stratalaw.study import Tasks
 
     for requested, answered, scored, averaged in zip(requests, answers, scores, accuracies, strict=True):
-        given = pd.read_parquet(answered)
+        what = about(Path(scored))
+        made_from = {"requests": seal_of(Path(requested), "requests", {"stratum": what["stratum"]}).digest}
+        given = read_table(Path(answered), "answers", what, made_from)
+        seal = Seal("scores", what, made_from | {"answers": seal_of(Path(answered)).digest})
         if given.empty:
-            write_parquet(given, Path(scored))
+            write_table(given, Path(scored), seal)
             write_json({}, Path(averaged))
             continue
-        table = item_scores(pd.read_parquet(requested), given, Tasks(**evaluation), Path(scored).stem)
-        write_parquet(table, Path(scored))
+        table = item_scores(read_table(Path(requested), "requests"), given, Tasks(**evaluation), what["stratum"])
+        write_table(table, Path(scored), seal)
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), Path(averaged))
+
+
+def table_of_study(path: str) -> pd.DataFrame:
+    """A table of a study by its path, ``STUDY/KIND.parquet``."""
+    return read_table(Path(path), Path(path).stem, {"study": Path(path).parent.name})
 
 
 def build_observations(
@@ -218,25 +255,27 @@ def build_observations(
     """The observations table of a study, and the scores of all items in one table; unquantizable variants have none."""
     import pandas as pd
 
-    from stratalaw.models.folder import AUDIT, model_size
+    from stratalaw.models.folder import manifest_seal, model_size
     from stratalaw.observations.table import CAPTION, observe
+    from stratalaw.quantization.gptq import read_audit
     from stratalaw.quantization.unquantizable import why_unquantizable
     from stratalaw.study import Study
 
     sizes = {Path(folder).name: model_size(Path(folder)) for folder in models}
+    of_models = {Path(folder).name: {"model": manifest_seal(Path(folder)).digest} for folder in models}
     audits = {
-        (folder.parent.name, folder.name): json.loads((folder / AUDIT).read_text())
+        (folder.parent.name, folder.name): read_audit(folder, of_models[folder.parent.name])
         for folder in map(Path, checkpoints)
         if not why_unquantizable(folder)
     }
-    tables = (
-        pd.read_parquet(path).assign(model=path.parts[-3], variant=path.parts[-2], stratum=path.stem)
-        for path in map(Path, scores)
-    )
+    tables = (read_table(path, "scores", about(path)).assign(**about(path)) for path in map(Path, scores))
     scored = pd.concat((table for table in tables if not table.empty), ignore_index=True)
     table = observe(Study(**study), sizes, audits, scored)
-    write_parquet(scored.astype(dict.fromkeys(("model", "variant", "stratum", "task"), "category")), Path(items))
-    write_parquet(table, Path(parquet))
+    what = {"study": Study(**study).name}
+    made_from = {"scores": digest_of(seal_of(Path(path)).digest for path in scores)}
+    categories = scored.astype(dict.fromkeys(("model", "variant", "stratum", "task"), "category"))
+    write_table(categories, Path(items), Seal("items", what, made_from))
+    write_table(table, Path(parquet), Seal("observations", what, made_from))
     write_csv(table, Path(csv))
     write_captions({"observations": CAPTION}, captions)
 
@@ -245,30 +284,29 @@ def report_coverage(
     study: Mapping[str, Any], observations: str, coverage: str, failures: str, captions: Sequence[str]
 ) -> None:
     """Which variants of a study were observed, and which jobs failed in this folder, as in ``stratalaw status``."""
-    import pandas as pd
-
     from stratalaw.jobs import status
     from stratalaw.observations import coverage as observed
     from stratalaw.study import Study
 
     named = Study(**study)
     write_csv(status.failures_table(status.status_of(named)), Path(failures))
-    write_csv(observed.coverage(named, pd.read_parquet(observations)), Path(coverage))
+    write_csv(observed.coverage(named, table_of_study(observations)), Path(coverage))
     write_captions({"coverage": observed.CAPTION, "failures": status.CAPTION}, captions)
 
 
-def measure_damage(models: Sequence[str], items: str, damage: str, captions: Sequence[str]) -> None:
+def measure_damage(models: Sequence[str], items: str, csv: str, parquet: str, captions: Sequence[str]) -> None:
     """Each variant beside its original, paired by item, with what the weights of both take."""
-    import pandas as pd
-
     from stratalaw.damage.memory import weight_bytes
     from stratalaw.damage.table import CAPTION, DIGITS, damage_of_study
 
-    scored = pd.read_parquet(items)
+    scored = table_of_study(items)
     folders = {Path(folder).name: Path(folder) for folder in models}
     variants = scored[["model", "variant"]].drop_duplicates().itertuples(index=False)
     sizes = {(model, variant): weight_bytes(folders[model], variant) for model, variant in variants}
-    write_csv(damage_of_study(scored, sizes), Path(damage), DIGITS)
+    table = damage_of_study(scored, sizes)
+    seal = Seal("damage", {"study": Path(parquet).parent.name}, {"items": seal_of(Path(items)).digest})
+    write_table(table, Path(parquet), seal)
+    write_csv(table, Path(csv), DIGITS)
     write_captions({"damage": CAPTION}, captions)
 
 
@@ -276,7 +314,6 @@ def fit_laws(
     study: Mapping[str, Any],
     observations: str,
     items: str,
-    coverage: str,
     laws: str,
     tables: Mapping[str, str],
     captions: Sequence[str],
@@ -287,38 +324,36 @@ def fit_laws(
     """
     from dataclasses import replace
 
-    import pandas as pd
-
     from stratalaw.laws.analysis import Analysis, analyse
     from stratalaw.laws.fit import FitError
     from stratalaw.laws.tables import captions as captions_of
     from stratalaw.laws.tables import write_tables
-    from stratalaw.observations.coverage import missing_variants
+    from stratalaw.observations.coverage import coverage, missing_variants
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
+    named, table = Study(**study), table_of_study(observations)
     try:
-        analysis = analyse(pd.read_parquet(observations), items=pd.read_parquet(items))
+        analysis = analyse(table, items=table_of_study(items))
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
-    analysis = replace(analysis, notes=[*missing_variants(pd.read_csv(coverage)), *analysis.notes])
+    analysis = replace(analysis, notes=[*missing_variants(coverage(named, table)), *analysis.notes])
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
-    analysis.write(Path(laws))
-    write_captions(captions_of(analysis, describe_study(Study(**study))), captions)
+    analysis.write(Path(laws), {"observations": seal_of(Path(observations)).digest})
+    write_captions(captions_of(analysis, describe_study(named)), captions)
 
 
 def plot_figures(
     study: Mapping[str, Any], observations: str, laws: str, figures: Sequence[str], captions: Sequence[str]
 ) -> None:
     """Every figure of a study, in the files named after them (``accuracy.svg`` and so on)."""
-    import pandas as pd
 
     from stratalaw.laws.analysis import Analysis
     from stratalaw.report.figures import captions_of, plot_laws, plot_observations, save
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
-    table, analysis = pd.read_parquet(observations), Analysis.read(Path(laws))
+    table, analysis = table_of_study(observations), Analysis.read(Path(laws))
     plotted = plot_observations(table) | plot_laws(table, analysis)
     for path in map(Path, figures):
         save(plotted[path.stem], path)
@@ -329,25 +364,23 @@ def write_explorer(
     study: Mapping[str, Any], observations: str, laws: str, explorer: str, captions: Sequence[str]
 ) -> None:
     """The interactive page: predictions of the laws, and the observations."""
-    import pandas as pd
 
     from stratalaw.laws.analysis import Analysis
     from stratalaw.report.explorer import CAPTION, explorer_page
     from stratalaw.study import Study
 
-    page = explorer_page(Study(**study).name, pd.read_parquet(observations), Analysis.read(Path(laws)))
+    page = explorer_page(Study(**study).name, table_of_study(observations), Analysis.read(Path(laws)))
     write_text(page, Path(explorer))
     write_captions({"explorer": CAPTION}, captions)
 
 
 def write_summary(study: Mapping[str, Any], observations: str, damage: str, laws: str, summary: str) -> None:
     """What was run and what came out, as the report's landing page says it."""
-    import pandas as pd
 
     from stratalaw.laws.analysis import Analysis
     from stratalaw.report.summary import summarize
     from stratalaw.study import Study
 
-    table = pd.read_parquet(observations)
-    text = summarize(Study(**study), table, pd.read_csv(damage), Analysis.read(Path(laws)))
+    table = table_of_study(observations)
+    text = summarize(Study(**study), table, table_of_study(damage), Analysis.read(Path(laws)))
     write_text(text, Path(summary))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from stratalaw.errors import StratalawError
-from stratalaw.files import write_json
 from stratalaw.laws.claims import APPLICATION, REASONING
 from stratalaw.laws.comparison import EACH_SIZE, Comparison, of_stratum
 from stratalaw.laws.exponents import Panel
@@ -28,9 +27,10 @@ from stratalaw.laws.rows import Rows, fitted_method, reasons_to_leave_out, rows_
 from stratalaw.laws.scatter import Scatter, scatter_of
 from stratalaw.laws.table import GENERAL, UTILIZATION, TableError, read_observations
 from stratalaw.laws.verdicts import MIN_MODELS, Verdict, judge
+from stratalaw.seals import Seal, SealError, read_parquet, seal_of, write_record
 from stratalaw.study.variants import BASELINE_BITS
 
-FORMAT = 2  # of laws.json; a change that older readers would misread raises it
+FORMAT = 3  # of laws.json; a change that older readers would misread raises it
 NO_LAWS = "no law was fitted"
 HOW_TO_FIT = "make it with the workflow or with `stratalaw fit TABLE --out FOLDER`"
 WORKERS = 2
@@ -90,6 +90,10 @@ class Analysis:
             what = "no laws" if found is None else f"laws in format {found}, and this version reads format {FORMAT}"
             raise LawsError(f"{path}: {what}; {HOW_TO_FIT}")
         try:
+            seal_of(path, "laws")
+        except SealError:
+            raise LawsError(f"{path}: damaged or edited: it is not what its seal says; {HOW_TO_FIT}") from None
+        try:
             return cls.from_dict(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LawsError(f"{path}: damaged ({type(error).__name__}: {error}); {HOW_TO_FIT}") from None
@@ -118,8 +122,9 @@ class Analysis:
         """Why there is no law, as one sentence without a full stop; empty if there is one."""
         return next((note for note in self.notes if note.startswith(NO_LAWS)), "")
 
-    def write(self, path: Path) -> None:
-        write_json({"format": FORMAT} | self.to_dict(), path)
+    def write(self, path: Path, made_from: Mapping[str, str] | None = None) -> None:
+        """Write everything as sealed JSON; ``made_from``: digests of the tables, where they have one."""
+        write_record({"format": FORMAT} | self.to_dict(), path, Seal("laws", {}, made_from or {}))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that a file can hold."""
@@ -376,7 +381,7 @@ def fit_table(
     """
     chosen = [form_named(name) for name in forms] or FORMS
     observations = with_held_out(read_observations(path), held_out, path)
-    scores = None if items is None else pd.read_parquet(items)
+    scores = None if items is None else read_parquet(items)
     return observations, analyse(observations, chosen, scores, resamples)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stratalaw.errors import StratalawError
+from stratalaw.seals import read_parquet
 from stratalaw.study.variants import BASELINE_BITS
 
 GENERAL = "general"
@@ -40,7 +41,7 @@ def read_observations(path: Path) -> pd.DataFrame:
         TableError: the file cannot be read, or its content cannot be used.
     """
     try:
-        return check_observations(pd.read_parquet(path) if path.suffix in PARQUET else _read_csv(path))
+        return check_observations(read_parquet(path) if path.suffix in PARQUET else _read_csv(path))
     except FileNotFoundError:
         raise TableError(f"{path}: there is no such file") from None
     except TableError as error:

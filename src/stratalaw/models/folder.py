@@ -7,12 +7,13 @@ import math
 import shutil
 import struct
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from stratalaw.errors import StratalawError
 from stratalaw.files import appears_whole, sha256_sums
+from stratalaw.seals import Seal, put_record, read_record, seal_of
 
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
@@ -65,9 +66,9 @@ def copy_model(source: Path, target: Path) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Record the SHA-256 sum of every file of a model's folder beside them."""
-    sums = sha256_sums(sorted(folder.iterdir()))
-    (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
+    """Record the SHA-256 sum of every file of a model's folder beside them, and the model's size."""
+    manifest = {**asdict(count_parameters(folder)), "sha256": sha256_sums(sorted(folder.iterdir()))}
+    put_record(manifest, folder / MANIFEST, Seal("model", {}, {}))
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -130,16 +131,25 @@ def check_model(folder: Path) -> None:
         pass
 
 
+def manifest_seal(folder: Path) -> Seal:
+    """The seal of a copied model's manifest, which binds what is made from the model."""
+    return seal_of(folder / MANIFEST, "model")
+
+
 def verify_model(folder: Path) -> None:
-    """Raise ModelError unless every file of a copied model is what its manifest says."""
-    verify_files(folder, json.loads((folder / MANIFEST).read_text()), "copied")
+    """Raise ModelError unless a copied model has the files that its manifest lists, unchanged, and no other."""
+    verify_files(folder, MANIFEST, read_record(folder / MANIFEST, "model")["sha256"], "copied")
 
 
-def verify_files(folder: Path, sums: Mapping[str, str], made: str) -> None:
-    """Raise ModelError unless files have the SHA-256 sums that they had when they were ``made`` (a past participle)."""
+def verify_files(folder: Path, record: str, sums: Mapping[str, str], made: str) -> None:
+    """Raise ModelError unless a folder has the files that its record lists, and no other, with the SHA-256 sums that
+    they had when they were ``made`` (a past participle)."""
     for name in sums:
         if not (folder / name).exists():
             raise ModelError(f"{folder / name}: missing; delete {folder} and run again")
+    for path in sorted(folder.iterdir()):
+        if path.name not in sums and path.name != record:
+            raise ModelError(f"{path}: not in {record}: nobody knows what it is; delete {folder} and run again")
     for name, present in sha256_sums([folder / name for name in sums]).items():
         if present != sums[name]:
             raise ModelError(f"{folder / name}: changed since it was {made}; delete {folder} and run again")
@@ -177,6 +187,12 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def model_size(folder: Path) -> ModelSize:
+    """The size of a copied model, from its manifest; raises SealError where that is damaged."""
+    manifest = read_record(folder / MANIFEST, "model")
+    return ModelSize(int(manifest["n_params"]), int(manifest["n_params_nonembedding"]))
+
+
+def count_parameters(folder: Path) -> ModelSize:
     """Count the parameters of a model from its safetensors; a tied output embedding counts once."""
     shapes = tensor_shapes(folder)
     if json.loads((folder / CONFIG).read_text()).get("tie_word_embeddings"):

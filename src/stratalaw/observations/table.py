@@ -62,8 +62,12 @@ def observe(
         items: one row for each item: model, variant, stratum, task, document, score.
 
     Raises:
-        ValueError: a benchmark was answered on other items than by the baseline.
+        ValueError: a benchmark was answered on other items than by the baseline, or a score lies outside of 0 to 1.
     """
+    if not (impossible := items[(items.score < 0) | (items.score > 1)]).empty:
+        row = impossible.iloc[0]
+        where = f"{row.model}/{row.variant}, {row.task}, item {row.document}"
+        raise ValueError(f"{where}: a score of {row.score:g}; a share of right answers lies between 0 and 1")
     scores = items.pivot(index=["stratum", "task", "document"], columns=["model", "variant"], values="score")
     benchmarks = [(stratum, benchmark) for stratum, members in study.evaluation.strata.items() for benchmark in members]
     rows = []

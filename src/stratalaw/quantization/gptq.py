@@ -5,7 +5,6 @@ GPTQ: Frantar et al., arXiv 2210.17323. Every default of gptqmodel that changes 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -19,7 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stratalaw.files import appears_whole, sha256_sums
-from stratalaw.models.folder import AUDIT, stored_tensors, verify_files, weight_files
+from stratalaw.models.folder import AUDIT, UNQUANTIZABLE, stored_tensors, verify_files
+from stratalaw.seals import Seal, put_record, read_record, read_sealed
 from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization
 
@@ -36,6 +36,7 @@ def quantize(
     calibration: Sequence[Sequence[int]],
     options: Gptq,
     device: str = "cpu",
+    made_from: Mapping[str, str] | None = None,
 ) -> None:
     """Quantize a model and write the packed checkpoint, with an audit beside the weights.
 
@@ -46,6 +47,7 @@ def quantize(
         calibration: token ids of the calibration samples.
         options: what else changes the weights.
         device: where Hessians are accumulated and weights are rounded.
+        made_from: digests of the model and of the calibration samples, for the audit's seal.
 
     Raises:
         ValueError: the number of samples is not the quantization's.
@@ -100,7 +102,7 @@ def quantize(
                 (audit_of_module(entry, raised) for entry in model.quant_log),
                 key=lambda module: natural_order(module["name"]),
             ),
-            "sha256": sha256_sums(weight_files(folder)),
+            "sha256": sha256_sums(sorted(folder.iterdir())),
             "options": options.model_dump(),
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
             "versions": {name: version(name) for name in ("gptqmodel", "torch", "transformers")},
@@ -108,7 +110,7 @@ def quantize(
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0,
         }
-        (folder / AUDIT).write_text(json.dumps(audit, indent=1) + "\n")
+        put_record(audit, folder / AUDIT, Seal("checkpoint", {"variant": quantization.name}, made_from or {}))
 
 
 def audit_of_module(entry: Mapping[str, Any], raised: Mapping[str, float]) -> dict[str, Any]:
@@ -164,6 +166,19 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict
     return {"effective_bits": bits / weights, "quantized_weights": weights, "ragged_groups": ragged}
 
 
+def checkpoint_seal(folder: Path, made_from: Mapping[str, str]) -> Seal:
+    """The seal of a checkpoint's audit, or of the record that it cannot be made, once it was found to be the folder's
+    and ``made_from`` what is there now; raises SealError."""
+    unquantizable = (folder / UNQUANTIZABLE).exists()
+    record, kind = (UNQUANTIZABLE, "unquantizable") if unquantizable else (AUDIT, "checkpoint")
+    return read_sealed(folder / record, kind, {"variant": folder.name}, made_from)[1]
+
+
+def read_audit(folder: Path, made_from: Mapping[str, str]) -> dict[str, Any]:
+    """The audit of a checkpoint, checked as ``checkpoint_seal`` does."""
+    return read_record(folder / AUDIT, "checkpoint", {"variant": folder.name}, made_from)
+
+
 def verify_checkpoint(folder: Path) -> None:
-    """Raise ModelError unless the weights of a checkpoint are those that its audit saw."""
-    verify_files(folder, json.loads((folder / AUDIT).read_text())["sha256"], "quantized")
+    """Raise ModelError unless a checkpoint has the files that its audit saw, unchanged, and no other."""
+    verify_files(folder, AUDIT, read_record(folder / AUDIT, "checkpoint")["sha256"], "quantized")

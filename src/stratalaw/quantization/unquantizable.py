@@ -6,12 +6,13 @@ do nothing for such a variant, and the study goes on without it. What may go wel
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from stratalaw.files import appears_whole
 from stratalaw.models.folder import UNQUANTIZABLE
+from stratalaw.seals import Seal, put_record, read_record
 
 # What gptqmodel and torch say of a Hessian that has no inverse.
 UNINVERTIBLE = (
@@ -28,15 +29,17 @@ def is_unquantizable(error: Exception) -> bool:
     return re.search("|".join(UNINVERTIBLE), str(error), re.IGNORECASE) is not None
 
 
-def record_unquantizable(checkpoint: Path, error: Exception) -> None:
-    """Write the reason in the place of a checkpoint."""
+def record_unquantizable(checkpoint: Path, error: Exception, made_from: Mapping[str, str] | None = None) -> None:
+    """Write the reason in the place of a checkpoint; ``made_from``: digests of what it would have been made from."""
     with appears_whole(checkpoint) as folder:
         folder.mkdir()
-        reason = {"variant": checkpoint.name, "reason": str(error)}
-        (folder / UNQUANTIZABLE).write_text(json.dumps(reason, indent=1) + "\n")
+        seal = Seal("unquantizable", {"variant": checkpoint.name}, made_from or {})
+        put_record({"variant": checkpoint.name, "reason": str(error)}, folder / UNQUANTIZABLE, seal)
 
 
 def why_unquantizable(checkpoint: Path) -> str | None:
     """Why a variant could not be quantized, or None if it was, or has not been tried yet."""
     record = checkpoint / UNQUANTIZABLE
-    return str(json.loads(record.read_text())["reason"]) if record.exists() else None
+    return (
+        str(read_record(record, "unquantizable", {"variant": checkpoint.name})["reason"]) if record.exists() else None
+    )

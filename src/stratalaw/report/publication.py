@@ -13,6 +13,7 @@ from stratalaw.files import appears_whole
 from stratalaw.laws.draws import draw_spread
 from stratalaw.layout import LAW_TABLES, Results
 from stratalaw.observations.coverage import coverage
+from stratalaw.seals import read_table
 from stratalaw.study import Study
 
 TIMED_STAGES = ("checkpoints", *TIMED)
@@ -38,7 +39,7 @@ def publish(study: Study, results: Results, folder: Path) -> None:
     source = results.of_study(study.name)
     if not (source / "observations.parquet").exists():
         raise PublicationError(f"{source}: no observations; run the study first (snakemake --configfile …)")
-    observations = pd.read_parquet(source / "observations.parquet")
+    observations = read_table(source / "observations.parquet", "observations", {"study": study.name})
     with appears_whole(folder) as unfinished:
         unfinished.mkdir()
         observations.to_csv(unfinished / "observations.csv", index=False, float_format=SIGNIFICANT)

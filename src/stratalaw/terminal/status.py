@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from stratalaw.jobs.status import StageStatus, failures_table
+from stratalaw.jobs.verification import StageVerified
 
 
 def show_status(statuses: Sequence[StageStatus]) -> None:
@@ -30,3 +31,17 @@ def show_status(statuses: Sequence[StageStatus]) -> None:
     console.print(
         f"At most about {timedelta(seconds=round(sum(known)))} left at the rates so far{beyond}.", soft_wrap=True
     )
+
+
+def show_verified(stages: Sequence[StageVerified]) -> None:
+    """Print how many files of each stage are whole, and a line for each that is not."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("stage", "whole", "not")
+    for stage in stages:
+        table.add_row(stage.stage, str(stage.whole), str(len(stage.problems)))
+    console.print(table)
+    for problem in (problem for stage in stages for problem in stage.problems):
+        console.print(problem, soft_wrap=True, markup=False)

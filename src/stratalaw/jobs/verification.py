@@ -1,0 +1,162 @@
+"""Is everything that a study made whole, about what its path says, and made from what is there now?
+
+From the source of a model to the laws, each file's seal (``seals``) is checked, and that what it was made from has
+the digest that it has today. Nothing is trusted to time stamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stratalaw.errors import StratalawError
+from stratalaw.files import sha256
+from stratalaw.layout import Results
+from stratalaw.models.folder import MANIFEST, manifest_seal, model_files, verify_model
+from stratalaw.pipeline import STAGES, Job, jobs_of
+from stratalaw.quantization.gptq import checkpoint_seal, verify_checkpoint
+from stratalaw.quantization.unquantizable import why_unquantizable
+from stratalaw.seals import Seal, digest_of, read_record, read_sealed, seal_of
+from stratalaw.study import Study
+from stratalaw.study.variants import BASELINE_NAME, Quantization
+
+
+@dataclass
+class StageVerified:
+    """What was found of one stage: how many of its files are whole, and a line for each that is not."""
+
+    stage: str
+    whole: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def verify_study(study: Study, results: Results) -> list[StageVerified]:
+    """Check every file of a study that later stages read, as far as it was made; stages in the order of the data."""
+    chain = _Chain(study, results)
+    found = {stage.name: StageVerified(stage.name) for stage in STAGES if stage.name in CHECKS}
+    for job in jobs_of(study, results):
+        if job.stage.name not in CHECKS:
+            continue
+        for path in filter(_is_read_later, filter(Path.exists, job.outputs)):
+            try:
+                CHECKS[job.stage.name](chain, job, path)
+                found[job.stage.name].whole += 1
+            except (StratalawError, OSError) as error:
+                found[job.stage.name].problems.append(str(error))
+    return list(found.values())
+
+
+def _is_read_later(path: Path) -> bool:
+    """Whether a later stage reads a file or folder that exists; the others are for people."""
+    return path.is_dir() or path.suffix in (".parquet", ".safetensors") or path.name == "laws.json"
+
+
+@dataclass
+class _Chain:
+    """A study's files, and the digests of those that were looked at."""
+
+    study: Study
+    results: Results
+    digests: dict[Path, str] = field(default_factory=dict)
+
+    def digest(self, path: Path, seal: Callable[[Path], Seal] = seal_of) -> str:
+        if path not in self.digests:
+            self.digests[path] = seal(path).digest
+        return self.digests[path]
+
+    def of_model(self, model: str) -> dict[str, str]:
+        return {"model": self.digest(self.results.model(model), manifest_seal)}
+
+    def of_weights(self, model: str, variant: str) -> str:
+        if variant == BASELINE_NAME:
+            return self.of_model(model)["model"]
+        folder = self.results.checkpoint(model, variant)
+        return self.digest(folder, lambda path: checkpoint_seal(path, self.of_model(model)))
+
+    @property
+    def about(self) -> dict[str, str]:
+        return {"study": self.study.name}
+
+    def of_study(self, file: str) -> str:
+        return self.digest(self.results.of_study(self.study.name, file))
+
+
+def _models(chain: _Chain, job: Job, path: Path) -> None:
+    verify_model(path)
+    source = Path(next(model.source for model in chain.study.models if model.name == job.model))
+    if source.is_dir():
+        sums = read_record(path / MANIFEST, "model")["sha256"]
+        for file in model_files(source):
+            if sums.get(file.name) != sha256(file):
+                raise StratalawError(f"{file}: is not what {path} was copied from; delete {path} and run again")
+
+
+def _requests(chain: _Chain, job: Job, path: Path) -> None:
+    about = {"stratum": path.name.partition(".")[0]}
+    if path.suffix == ".parquet":
+        read_sealed(path, "requests", about, chain.of_model(job.model))
+    else:
+        table = chain.results.requests(job.model, about["stratum"])
+        read_sealed(path, "batches", about, {"requests": chain.digest(table)})
+
+
+def _calibration(chain: _Chain, job: Job, path: Path) -> None:
+    made_from, corpus = chain.of_model(job.model), chain.results.corpus(chain.study.calibration)
+    if corpus.exists():
+        made_from |= {"corpus": chain.digest(corpus, lambda file: Seal("corpus", {}, {}, sha256(file)))}
+    read_sealed(path, "calibration", {"seed": path.stem.removeprefix("s")}, made_from)
+
+
+def _checkpoints(chain: _Chain, job: Job, path: Path) -> None:
+    drawn = chain.results.calibration(job.model, Quantization.from_name(job.variant).calibration_seed)
+    checkpoint_seal(path, chain.of_model(job.model) | {"calibration": chain.digest(drawn)})
+    if not why_unquantizable(path):
+        verify_checkpoint(path)
+
+
+def _answers(chain: _Chain, job: Job, path: Path) -> None:
+    requests = chain.digest(chain.results.requests(job.model, path.stem))
+    made_from = {"weights": chain.of_weights(job.model, job.variant), "requests": requests}
+    read_sealed(path, "answers", _about(job, path), made_from)
+
+
+def _scores(chain: _Chain, job: Job, path: Path) -> None:
+    answers = chain.digest(chain.results.answers(job.model, job.variant, path.stem))
+    requests = chain.digest(chain.results.requests(job.model, path.stem))
+    read_sealed(path, "scores", _about(job, path), {"requests": requests, "answers": answers})
+
+
+def _about(job: Job, path: Path) -> dict[str, str]:
+    return {"model": job.model, "variant": job.variant, "stratum": path.stem}
+
+
+def _observations(chain: _Chain, job: Job, path: Path) -> None:
+    scores = [
+        chain.results.scores(model, variant, stratum)
+        for model, variant in chain.study.variant_names()
+        for stratum in chain.study.evaluation.strata
+    ]
+    made_from = {"scores": digest_of(chain.digest(score) for score in scores if score.exists())}
+    read_sealed(path, path.stem, chain.about, made_from)
+
+
+def _damage(chain: _Chain, job: Job, path: Path) -> None:
+    read_sealed(path, "damage", chain.about, {"items": chain.of_study("items.parquet")})
+
+
+def _laws(chain: _Chain, job: Job, path: Path) -> None:
+    read_sealed(path, "laws", {}, {"observations": chain.of_study("observations.parquet")})
+
+
+CHECKS: Mapping[str, Callable[[_Chain, Job, Path], None]] = {
+    "models": _models,
+    "requests": _requests,
+    "calibration": _calibration,
+    "checkpoints": _checkpoints,
+    "answers": _answers,
+    "scores": _scores,
+    "observations": _observations,
+    "damage": _damage,
+    "laws": _laws,
+}
