@@ -1,5 +1,6 @@
 """What is made anew after a change, and what is not: asked of a dry run in a folder whose results are placeholders."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -28,8 +29,14 @@ def made_anew(folder: Path) -> set[str]:
 
 
 @pytest.fixture
-def scored(tmp_path) -> Path:
+def scored(scored_once, tmp_path) -> Path:
     """A folder in which a variant has been scored, as far as snakemake knows; its tasks are in ``tasks``."""
+    return Path(shutil.copytree(scored_once, tmp_path / "scored"))
+
+
+@pytest.fixture(scope="module")
+def scored_once(tmp_path_factory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("scored")
     write_study(tmp_path)
     shutil.copytree(ROOT / "ladder" / "benchmarks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     change_study(tmp_path, lambda study: study["evaluation"].update(tasks_folder="tasks"))
@@ -54,10 +61,14 @@ def scored(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("is_old", [False, True], ids=["", "old time stamp"])
 @pytest.mark.parametrize("name", ["paths.jsonl", "paths.yaml"])
-def test_an_edited_task_is_asked_and_scored_anew(scored, name):
+def test_an_edited_task_is_asked_and_scored_anew(scored, name, is_old):
     task = scored / "tasks" / name
+    before = task.stat()
     task.write_text(task.read_text() + "\n")
+    if is_old:  # as rsync and tar leave it
+        os.utime(task, (before.st_atime, before.st_mtime))
     assert made_anew(scored) == {"requests", "answers", "scores"}
 
 

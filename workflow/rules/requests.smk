@@ -15,6 +15,7 @@ rule requests:
         mem_mb=4000,
     params:
         evaluation=STUDY.evaluation.for_requests(),
+        tasks=CONTENT_OF_TASKS,
         made_by=made_by("datasets", "lm_eval", "tokenizers", "transformers"),
     script:
         "../scripts/record_requests.py"

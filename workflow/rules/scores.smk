@@ -18,5 +18,6 @@ rule scores:
         mem_mb=4000,
     params:
         evaluation=STUDY.evaluation.for_scores(),
+        tasks=CONTENT_OF_TASKS,
     script:
         "../scripts/score_items.py"

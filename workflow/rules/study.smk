@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
+from stratalaw.files import sha256
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
 from stratalaw.layout import CAPTIONS, FIGURES, Results
@@ -14,6 +15,7 @@ from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import files_of, weights_folder
 from stratalaw.observations.coverage import scored_variants
 from stratalaw.preparation.checks import check_inputs, task_files
+from stratalaw.seals import digest_of
 from stratalaw.study import StudyError
 from stratalaw.study.configuration import read_configuration
 from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization
@@ -54,6 +56,8 @@ config |= OPTIONS.for_jobs(workflow.is_main_process and workflow.local_exec, GPU
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
 TASKS = task_files(STUDY.evaluation)
+# Their content, which time stamps do not tell: copied by rsync or unpacked, a changed file can be older than the results.
+CONTENT_OF_TASKS = digest_of(sha256(file) for file in TASKS)
 REQUESTS = [RESULTS.requests("{model}", stratum) for stratum in STRATA]
 BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
 
