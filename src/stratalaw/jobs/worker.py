@@ -55,8 +55,8 @@ def ask_worker(call: Call) -> str | None:
         connection = Connection(_connect().detach())
         connection.send((call, str(Path.cwd()), dict(os.environ)))
         connection.recv()
-    except (OSError, EOFError) as error:  # the worker could not start, or ended just now
-        print(f"the job runs without a warm worker: {error or 'it ended'}", file=sys.stderr)
+    except (OSError, EOFError) as reason:  # the worker could not start, or ended just now
+        print(f"the job runs without a warm worker: {reason or 'it ended'}", file=sys.stderr)
         return perform(call)
     try:
         error: str | None = connection.recv()
