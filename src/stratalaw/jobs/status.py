@@ -81,7 +81,7 @@ def failure_of(job: Job) -> Failure | None:
     that does not run, was killed.
     """
     if reason := why_unquantizable(job.outputs[0]):
-        return classify(reason)
+        return classify(reason) or failure_with("uninvertible Hessian", reason)
     if job.is_done():
         return None
     from_slurm = sorted(job.slurm_logs.glob("*.log"), key=lambda path: path.stat().st_mtime)[-1:]
