@@ -2,6 +2,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,14 @@ def test_an_error_leaves_nothing_behind_and_what_was_there(tmp_path):
         raise RuntimeError("no space")
     assert target.read_text() == "before"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_what_failed_to_be_written_is_named(tmp_path, fault):
+    target = tmp_path / "table.parquet"
+    with pytest.raises(OSError, match=re.escape(str(target))) as raised, appears_whole(target):
+        raise RuntimeError(f"I/O error: {os.strerror(fault)} (os error {fault})")  # as libraries in Rust and C++ say it
+    assert raised.value.errno == fault
 
 
 @pytest.fixture

@@ -165,9 +165,10 @@ def test_variants_are_compared_in_the_light_installation(light, tmp_path):
     assert "arc_easy" in done.stdout or "reasoning" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["pin", "preflight", "cost", "resume"])
+@pytest.mark.parametrize("command", ["pin", "preflight", "cost", "resume", "redo"])
 def test_a_command_of_the_pipeline_says_how_to_install_it(light, command):
-    arguments = [] if command == "resume" else [ROOT / "config" / "ladder.yaml"]
+    study = ROOT / "config" / "ladder.yaml"
+    arguments = {"resume": [], "redo": [study, "ladder"]}.get(command, [study])
     done = run(light / "stratalaw", command, *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("this command needs ")

@@ -132,6 +132,33 @@ def resume(context: typer.Context) -> None:
     raise typer.Exit(status)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def redo(
+    context: typer.Context,
+    study: StudyFile,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="What to make again: MODEL/VARIANT, or another job as `stratalaw status` names it.",
+            metavar="MODEL/VARIANT",
+        ),
+    ],
+    first: Annotated[
+        str | None,
+        typer.Option("--from", help="Stage from which on to make it again, e.g. answers (default: its first one)."),
+    ] = None,
+) -> None:
+    """Make a variant of a finished study again, from a stage on, with all that depends on it; nothing is deleted.
+
+    Give the arguments that snakemake was given, e.g. --profile profiles/demo; with -n it only shows what would be made.
+    """
+    from stratalaw.jobs.redo import redo
+
+    with _one_line_errors():
+        status = redo(study, name, first, context.args)
+    raise typer.Exit(status)
+
+
 @app.command()
 def fit(
     table: Annotated[Path, typer.Argument(help="Observations, as CSV or parquet.", exists=True, dir_okay=False)],

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # pandas takes half a second to load
     import pandas as pd
 
+# What the system says of a disk that cannot be written.
+FAULTS_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE)
 OWNER_END = "~"  # occurs in no random suffix and no name of a study: a workplace has one owner
 
 
@@ -29,7 +31,7 @@ def appears_whole(target: Path) -> Iterator[Path]:
     cleared away by the next one that writes ``target``.
 
     Raises:
-        OSError: the disk is full; names ``target``.
+        OSError: the disk is full or failed; names ``target``.
     """
     with _workplace(target) as workplace:
         unfinished = workplace / target.name
@@ -41,7 +43,7 @@ def move_whole(finished: Path, target: Path) -> None:
     """Move a file or folder to ``target``; at any moment it is whole, in one place or the other.
 
     Raises:
-        OSError: the disk is full; names ``target``.
+        OSError: the disk is full or failed; names ``target``.
     """
     with _workplace(target) as workplace:
         if finished.stat().st_dev != workplace.stat().st_dev:  # another disk: copied, then removed
@@ -65,8 +67,9 @@ def _workplace(target: Path) -> Iterator[Path]:
         yield workplace
     except Exception as error:
         # Libraries report a full disk in ways of their own, and do not say where.
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        for fault in FAULTS_OF_DISKS:
+            if os.strerror(fault) in str(error):
+                raise OSError(fault, os.strerror(fault), str(target)) from error
         raise
     finally:
         os.close(in_use)

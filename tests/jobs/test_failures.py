@@ -46,6 +46,11 @@ OUT_OF_GPU_MEMORY = (
 )
 
 
+# What the system says, as Python and Rust pass it on; with a path where the system was given one.
+TRACEBACK = 'Traceback (most recent call last):\n  File "stages.py", line 7, in quantize_model\n'
+UNWRITABLE = "safetensors_rust.SafetensorError: Error while serializing: I/O error: Read-only file system (os error 30)"
+
+
 @pytest.mark.parametrize(
     ("text", "cause", "line"),
     [
@@ -60,6 +65,50 @@ OUT_OF_GPU_MEMORY = (
 def test_what_slurm_and_snakemake_leave(text, cause, line):
     failure = classify(text)
     assert failure.cause.name == cause and line in failure.line
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("OSError: [Errno 30] Read-only file system: 'results/models'", "read-only file system"),
+        (UNWRITABLE, "read-only file system"),
+        ("PermissionError: [Errno 13] Permission denied: 'results/models'", "permission denied"),
+        ("OSError: [Errno 24] Too many open files: 'results/models'", "too many open files"),
+        ("OSError: [Errno 5] Input/output error: 'results/models'", "input/output error"),
+        ("OSError: [Errno 116] Stale file handle: 'results/models'", "input/output error"),
+        ("OSError: [Errno 122] Disk quota exceeded: 'results/models'", "no space"),
+        ("pyarrow.lib.ArrowInvalid: Parquet magic bytes not found in footer.", "corrupt input"),
+        ("OSError: Couldn't deserialize thrift: TProtocolException: Invalid data", "corrupt input"),
+        ("json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)", "corrupt input"),
+        ("zlib.error: Error -3 while decompressing data: invalid block type", "corrupt input"),
+        ("stratalaw.calibration.samples.CorpusError: text.jsonl: only 3 of 9 texts have 256 tokens", "refused"),
+        ("subprocess.TimeoutExpired: Command 'x' timed out after 3 seconds", "bug"),
+        ("AssertionError", "bug"),
+    ],
+)
+def test_what_is_raised_is_named_as_what_it_is(text, cause):
+    failure = classify(f"UserWarning: [Errno 13] Permission denied: '/root/.config'\n{TRACEBACK}{text}\n")
+    assert failure.cause.name == cause and failure.line == text
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (
+            "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
+            "Fatal Python error: Aborted",
+            "out of memory, or killed",
+        ),
+        ("terminate called after throwing an instance of 'std::out_of_range'\nFatal Python error: Aborted", "crash"),
+        ("Command 'python x.py' died with <Signals.SIGSEGV: 11>.", "crash"),
+        ("Command 'python x.py' died with <Signals.SIGBUS: 7>.", "crash"),
+        ("srun: error: n1: task 0: Segmentation fault (core dumped)", "crash"),
+        ("srun: error: n1: task 0: Exited with exit code 1", "ended early"),
+        ("Exiting because a job execution failed. Look below for error messages", "ended early"),
+    ],
+)
+def test_what_crashed_libraries_leave(text, cause):
+    assert classify(text).cause.name == cause
 
 
 def truncated_model(folder):
@@ -109,5 +158,5 @@ def test_a_job_that_only_printed_did_not_fail():
 
 
 def test_every_cause_has_advice():
-    assert len({cause.name for cause in CAUSES}) == len(CAUSES) == 10
+    assert len({cause.name for cause in CAUSES}) == len(CAUSES) == 17
     assert all(cause.advice for cause in CAUSES)

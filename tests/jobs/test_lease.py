@@ -2,24 +2,33 @@
 
 import os
 import select
+import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from stratalaw.jobs.lease import VISIBLE_DEVICES, leased_gpu
+from stratalaw.jobs.failures import classify
+from stratalaw.jobs.lease import VISIBLE_DEVICES, LeaseError, leased_gpu, lock_folder
 from stratalaw.jobs.run import run
 
-HOLD = "import sys; from pathlib import Path; from stratalaw.jobs.lease import leased_gpu\n"
-HOLD += "with leased_gpu(Path(sys.argv[1]), gpus=2) as gpu: print(gpu, flush=True); input()"
+HOLD = "import os, sys; from pathlib import Path; from stratalaw.jobs.lease import leased_gpu\n"
+HOLD += "user = int(sys.argv[3]); user and os.setuid(user)\n"
+HOLD += "with leased_gpu(Path(sys.argv[1]), 2, int(sys.argv[2])) as gpu: print(gpu, flush=True); input()"
 
 
 @pytest.fixture(autouse=True)
-def all_gpus(monkeypatch):
-    """Nobody has chosen among the GPUs."""
+def all_gpus(monkeypatch, tmp_path):
+    """Nobody has chosen among the GPUs, and others on this machine are not in the way."""
     monkeypatch.delenv(VISIBLE_DEVICES, raising=False)
+    of_all = tmp_path / "of all"
+    of_all.mkdir()
+    of_all.chmod(0o1777)
+    monkeypatch.setattr("stratalaw.jobs.lease.FOLDERS_OF_ALL", (of_all,))
 
 
 @pytest.fixture
@@ -27,9 +36,14 @@ def hold(tmp_path):
     """Starts a process that leases one of two GPUs."""
     started = []
 
-    def start() -> subprocess.Popen:
+    def start(folder: Path = tmp_path, user: int = 0, jobs_per_gpu: int = 1, **environment: str) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLD, str(folder), str(jobs_per_gpu), str(user)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
         )
         started.append(process)
         return process
@@ -68,13 +82,13 @@ def test_a_job_that_asks_for_a_gpu_sees_it_alone(tmp_path, monkeypatch):
         "subprocess:run",
         **call,
     )
-    assert log.read_text() == "4\n"
+    assert log.read_text().splitlines()[0] == "4"
     run(
         SimpleNamespace(log=[log], config={"gpus": 1, "jobs_per_gpu": 1, "warm_worker": False}, resources={}),
         "subprocess:run",
         **call,
     )
-    assert log.read_text() == "4,5\n"
+    assert log.read_text().splitlines()[0] == "4,5"
     assert os.environ[VISIBLE_DEVICES] == "4,5"
 
 
@@ -102,3 +116,68 @@ def test_more_gpus_than_the_user_chose_are_refused_in_one_line(tmp_path, monkeyp
         stopped.value.code.startswith("CUDA_VISIBLE_DEVICES=2: fewer GPUs than gpus=2")
         and "\n" not in stopped.value.code
     )
+    assert classify((tmp_path / "job.log").read_text()).cause.name == "refused"
+
+
+def test_the_locks_are_where_all_users_find_them_whatever_their_tmpdir(tmp_path, monkeypatch):
+    of_one, of_all = tmp_path / "of one", tmp_path / "of all"
+    of_one.mkdir()
+    monkeypatch.setattr("stratalaw.jobs.lease.FOLDERS_OF_ALL", (tmp_path / "none", of_one, of_all))
+    for temporary in ("a", "b"):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / temporary))
+        assert lock_folder() == of_all
+    monkeypatch.setattr("stratalaw.jobs.lease.FOLDERS_OF_ALL", (of_one,))
+    with pytest.raises(LeaseError, match="GPUs cannot be leased"):
+        lock_folder()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="taking the part of other users needs root")
+def test_two_users_get_different_gpus(hold):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o1777)
+        jobs = [hold(Path(folder), user) for user in (65533, 65534)]
+        taken = [job.stdout.readline().strip() for job in jobs]
+        assert sorted(taken) == ["0", "1"], [job.stderr.read() for job in jobs]
+        third = hold(Path(folder), 65532)
+        assert "other jobs have 0, 1" in third.stderr.readline(), "it says what it waits for"
+        jobs[0].kill()
+        assert third.stdout.readline().strip() == taken[0]
+        assert all(stat.S_IMODE(lock.stat().st_mode) == 0o666 for lock in Path(folder).iterdir())
+
+
+def test_a_lock_that_cannot_be_opened_is_one_line(tmp_path):
+    with leased_gpu(tmp_path, 1):
+        (lock,) = tmp_path.glob("*.lock")
+    lock.unlink()
+    lock.symlink_to("elsewhere")
+    with pytest.raises(LeaseError, match="no GPU can be leased") as refused, leased_gpu(tmp_path, 1):
+        pass
+    assert str(refused.value).startswith(f"{lock}: ") and "\n" not in str(refused.value)
+
+
+def test_a_lock_that_was_cleaned_away_is_made_anew(tmp_path):
+    with leased_gpu(tmp_path, 1):
+        pass
+    for lock in tmp_path.glob("*.lock"):
+        lock.unlink()
+    with leased_gpu(tmp_path, 1) as gpu:
+        assert gpu == "0"
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 1), (1, 3)])
+def test_a_gpu_to_oneself_is_shared_with_no_job_of_another_study(tmp_path, hold, first, second):
+    with leased_gpu(tmp_path, 1, first):
+        assert hold(jobs_per_gpu=second, **{VISIBLE_DEVICES: "0,1"}).stdout.readline().strip() == "1"
+
+
+@pytest.mark.parametrize("visible", ["GPU-8932f937-d72c,GPU-1f2e3d4c-0000", "GPU-8932,GPU-1f2e", "0,1"])
+def test_a_gpu_is_the_same_by_its_number_and_its_uuid(tmp_path, monkeypatch, hold, visible):
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "nvidia-smi").write_text("#!/bin/sh\necho '0, GPU-8932f937-d72c'\necho '1, GPU-1f2e3d4c-0000'\n")
+    (commands / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv(VISIBLE_DEVICES, visible)
+    with leased_gpu(tmp_path, 2) as gpu:
+        assert gpu == visible.split(",")[0], "a job sees it by the name that the user gave it"
+        assert hold(**{VISIBLE_DEVICES: "0,1"}).stdout.readline().strip() == "1"

@@ -1,6 +1,7 @@
 """A job's output goes to its log, and its error is one line."""
 
 import fcntl
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import stratalaw
-from stratalaw.jobs.call import Call, is_written, perform
+from stratalaw.jobs.call import FINISHED, STOPPED, Call, is_written, perform
 from stratalaw.jobs.run import export_library, run
 
 
@@ -23,7 +24,7 @@ def shell(tmp_path, command: str) -> Call:
 
 def test_output_goes_to_the_log(tmp_path, capfd):
     assert perform(shell(tmp_path, "echo out; echo err >&2")) is None
-    assert (tmp_path / "logs" / "job.log").read_text() == "out\nerr\n"
+    assert (tmp_path / "logs" / "job.log").read_text() == f"out\nerr\n{FINISHED}\n"
     assert capfd.readouterr() == ("", "")
 
 
@@ -48,6 +49,28 @@ def test_jobs_of_another_environment_find_the_library(tmp_path, monkeypatch):
     command = [sys.executable, "-S", "-c", "import stratalaw; print(stratalaw.__file__)"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert result.stdout.strip() == stratalaw.__file__
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGSEGV, "Fatal Python error: Segmentation fault"),
+        (signal.SIGABRT, "Fatal Python error: Aborted"),
+        (signal.SIGTERM, STOPPED),
+    ],
+)
+def test_how_a_job_ended_is_in_its_log(tmp_path, number, said):
+    call = shell(tmp_path, f"kill -{int(number)} $PPID")
+    code = f"from stratalaw.jobs.call import *; perform({call!r})"
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, check=False).returncode
+    log = Path(call.log).read_text()
+    assert said in log and FINISHED not in log
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
+    log = tmp_path / "job.log"
+    log.mkdir()
+    assert perform(Call("pathlib:Path.cwd", str(log))) == f"{log}: the job's log cannot be written: Is a directory"
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Status counts what is there, says why the rest failed, and extrapolates from what was measured."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stratalaw.jobs.call import FINISHED
 from stratalaw.jobs.status import failure_of, failures_table, status_of
 from stratalaw.layout import Results
 from stratalaw.models.shapes import shapes_of_weights
@@ -57,10 +60,59 @@ def test_done_failed_and_remaining_are_told_apart(study, tmp_path):
     finish(jobs[0])
     jobs[1].log.parent.mkdir(parents=True)
     jobs[1].log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB\n")
-    jobs[2].log.write_text("INFO still at work\n")
+    jobs[2].log.write_text("INFO layer 3\n")  # and then it was killed
+    jobs[3].log.write_text(f"INFO layer 3\n{FINISHED}\n")  # and then what it made was removed
     status = stage(study, tmp_path, "checkpoints")
-    assert (status.done, len(status.failed), status.remaining) == (1, 1, 37)
-    assert [failure.cause.name for _, failure in status.failed] == ["out of GPU memory"]
+    assert (status.done, len(status.failed), status.remaining) == (1, 2, 36)
+    assert [(failure.cause.name, failure.line) for _, failure in status.failed] == [
+        ("out of GPU memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"),
+        ("ended early", "INFO layer 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "cause"),
+    [
+        ("'subprocess:run', log, {'args': ['bash', '-c', 'kill -9 $PPID']}", "ended early"),
+        ("'subprocess:run', log, {'args': ['bash', '-c', 'kill -7 $PPID']}", "crash"),
+        ("'subprocess:run', log, {'args': ['bash', '-c', 'kill -11 $PPID']}", "crash"),
+        ("'subprocess:run', log, {'args': ['bash', '-c', 'kill -15 $PPID']}", "cancelled"),
+        ("'os:abort', log", "crash"),
+        ("'os:_exit', log, {'status': 3}", "ended early"),
+        ("'sys:exit', log", "ended early"),
+    ],
+)
+def test_a_job_that_ended_without_its_output_has_failed_however_it_ended(study, tmp_path, call, cause):
+    job = checkpoint_jobs(study, tmp_path)[0]
+    code = f"from stratalaw.jobs.call import *; log = {str(job.log)!r}; perform(Call({call}))"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    status = stage(study, tmp_path, "checkpoints")
+    assert [failure.cause.name for _, failure in status.failed] == [cause]
+    assert status.remaining == 38
+
+
+def test_where_nobody_can_say_whether_a_job_runs_it_has_not_failed(study, tmp_path, monkeypatch):
+    def without_locks(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    job = checkpoint_jobs(study, tmp_path)[0]
+    job.log.parent.mkdir(parents=True)
+    job.log.write_text("INFO layer 3\n")
+    assert failure_of(job).cause.name == "ended early"
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    assert failure_of(job) is None
+
+
+def test_a_log_that_may_not_be_read_is_named(study, tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    job = checkpoint_jobs(study, tmp_path)[0]
+    job.log.parent.mkdir(parents=True)
+    job.log.touch()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    failure = failure_of(job)
+    assert (failure.cause.name, failure.line) == ("permission denied", f"{job.log}: Permission denied")
 
 
 def test_a_job_runs_as_long_as_its_process_lives_whatever_came_of_it_before(study, tmp_path):

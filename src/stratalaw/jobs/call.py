@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import logging
 import os
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 STANDARD_STREAMS = (1, 2)  # output and error
+# What a log ends with; a log that ends with neither, nor with an error, is that of a job that was killed.
+FINISHED = "The job has finished."
+STOPPED = "The job was stopped"
 
 
 @dataclass(frozen=True)
@@ -31,26 +35,53 @@ def perform(call: Call) -> str | None:
     """Perform a call; returns what went wrong as one line, or None. A termination signal ends it tidily."""
     # A signal becomes an exception, so that unfinished files are cleared away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with _output_to(Path(call.log)):
-        try:
-            module, _, name = call.function.partition(":")
-            getattr(import_module(module), name)(**call.arguments)
-        except Exception as error:
-            os.write(STANDARD_STREAMS[1], traceback.format_exc().encode())
-            message = " ".join(str(error).split()) or type(error).__name__
-            return f"{message} (details: {call.log})"
+    try:
+        with _output_to(Path(call.log)):
+            return _perform(call)
+    except OSError as error:  # of the log itself
+        return f"{error.filename or call.log}: the job's log cannot be written: {error.strerror or error}"
+
+
+def _perform(call: Call) -> str | None:
+    try:
+        module, _, name = call.function.partition(":")
+        getattr(import_module(module), name)(**call.arguments)
+    except Exception as error:
+        _write(traceback.format_exc())
+        message = " ".join(str(error).split()) or type(error).__name__
+        return f"{message} (details: {call.log})"
+    except KeyboardInterrupt:
+        _write(f"{STOPPED}: interrupted.\n")
+        raise
+    except SystemExit as exit_:
+        by_signal = exit_.code == 128 + signal.SIGTERM
+        _write(f"{STOPPED}: terminated.\n" if by_signal else f"The job exited by itself: {exit_.code}\n")
+        raise
+    _write(f"{FINISHED}\n")
     return None
 
 
-def is_written(log: Path) -> bool:
-    """Whether the job of a log is running, on whichever machine; False where the file system has no locks."""
+def _write(text: str) -> None:
+    """Write to the log, after what was printed before."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.write(STANDARD_STREAMS[1], text.encode())
+
+
+def is_written(log: Path) -> bool | None:
+    """Whether the job of a log is running, on whichever machine; None where nobody can say.
+
+    That is: the file system has no locks, or the log is another user's.
+    """
     try:
         with _open_to_lock(log) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return None
     return False
 
 
@@ -66,7 +97,8 @@ def _open_to_lock(log: Path) -> TextIO:
 def _output_to(path: Path) -> Iterator[None]:
     """Send standard output and error, those of libraries written in C included, to a file.
 
-    The file is locked as long as its job lives, which is how ``is_written`` knows.
+    The file is locked as long as its job lives, which is how ``is_written`` knows. Where a crash happened is written
+    to it too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     former = {descriptor: os.dup(descriptor) for descriptor in STANDARD_STREAMS}
@@ -77,13 +109,18 @@ def _output_to(path: Path) -> Iterator[None]:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         library = logging.getLogger("stratalaw")
         library.setLevel(logging.INFO)
+        reports_crashes = not faulthandler.is_enabled()
         try:
             for descriptor in STANDARD_STREAMS:
                 os.dup2(log.fileno(), descriptor)
             library.addHandler(handler)
+            if reports_crashes:
+                faulthandler.enable(STANDARD_STREAMS[1])
             yield
         finally:
             library.removeHandler(handler)
+            if reports_crashes:
+                faulthandler.disable()
             sys.stdout.flush()
             sys.stderr.flush()
             for descriptor, saved in former.items():

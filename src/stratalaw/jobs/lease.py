@@ -1,16 +1,24 @@
 """A GPU for a job on a machine without a scheduler.
 
-Every GPU has a file for each job that it may serve at once; a job locks one and sees that GPU alone. The system takes
-the lock back when the job's process ends, however it ends, so no lease outlives a killed job.
+Every GPU has a file, which a job locks to see that GPU alone. Jobs that may share it lock it together, and each locks
+one of as many files as jobs may share it. The system takes the locks back when the job's process ends, however it ends,
+so no lease outlives a killed job.
+
+The files are where all users of the machine find them, whatever their ``TMPDIR``, and are named after what the GPU
+itself reports, whatever number it has for a process.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,10 +26,29 @@ from stratalaw.errors import StratalawError
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 SECONDS_BETWEEN_TRIES = 0.5
+SECONDS_TO_REPORT = 60
+# Folders in which every user may make files and nobody may remove those of others; the first is not cleaned up.
+FOLDERS_OF_ALL = (Path("/run/lock"), Path("/tmp"))
 
 
 class LeaseError(StratalawError):
-    """Fewer GPUs are visible than were asked for; the message is one line that says what to do."""
+    """Fewer GPUs are visible than were asked for, or none can be leased; one line that says what to do."""
+
+
+def lock_folder() -> Path:
+    """The folder of the locks, the same for all jobs of all users on the machine.
+
+    Raises:
+        LeaseError: none of the folders may be written by all.
+    """
+    for folder in FOLDERS_OF_ALL:
+        with suppress(FileNotFoundError):
+            mode = folder.stat().st_mode
+            if mode & stat.S_IWOTH and mode & stat.S_ISVTX:
+                return folder
+    raise LeaseError(
+        f"GPUs cannot be leased: neither {' nor '.join(map(str, FOLDERS_OF_ALL))} may be written by all users"
+    )
 
 
 @contextmanager
@@ -33,22 +60,26 @@ def leased_gpu(folder: Path, gpus: int, jobs_per_gpu: int = 1) -> Iterator[str]:
     Args:
         folder: where the locks are, the same for all jobs on the machine.
         gpus: number of GPUs to lease from: the first that CUDA_VISIBLE_DEVICES names, else the machine's first.
-        jobs_per_gpu: number of jobs that may share a GPU.
+        jobs_per_gpu: number of jobs that may share a GPU; 1 shares it with no job, whatever others allow.
 
     Raises:
-        LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs.
+        LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs, or a lock cannot be opened.
     """
     devices = _devices(gpus)
-    folder.mkdir(parents=True, exist_ok=True)
-    while (leased := _try_to_lease(folder, devices, jobs_per_gpu)) is None:
+    names = _names(devices)
+    leased = _try_to_lease(folder, names, jobs_per_gpu)
+    if leased is None:
+        print(f"waiting for a GPU: other jobs have {', '.join(devices)} (locks in {folder})", file=sys.stderr)
+    while leased is None:
         time.sleep(SECONDS_BETWEEN_TRIES)
-    gpu, lock = leased
+        leased = _try_to_lease(folder, names, jobs_per_gpu)
+    gpu, locks = leased
     former = os.environ.get(VISIBLE_DEVICES)
     os.environ[VISIBLE_DEVICES] = gpu
     try:
         yield gpu
     finally:
-        os.close(lock)
+        _give_back(locks)
         if former is None:
             del os.environ[VISIBLE_DEVICES]
         else:
@@ -68,16 +99,76 @@ def _devices(gpus: int) -> list[str]:
     return named[:gpus]
 
 
-def _try_to_lease(folder: Path, devices: Sequence[str], jobs_per_gpu: int) -> tuple[str, int] | None:
-    """A GPU and the descriptor of its locked file, or None if all are taken."""
+def _names(devices: Sequence[str]) -> dict[str, str]:
+    """By GPU, what all processes call it: its UUID, or what this process calls it where no driver reports one."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        reported = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS_TO_REPORT).stdout
+    except (OSError, subprocess.SubprocessError):
+        reported = ""
+    uuids = dict(line.split(", ", 1) for line in reported.splitlines() if ", " in line)
+
+    def name_of(device: str) -> str:
+        abbreviated = [uuid for uuid in uuids.values() if uuid.startswith(device)]  # CUDA takes the first digits, too
+        return uuids.get(device) or (abbreviated[0] if len(abbreviated) == 1 else device)
+
+    return {device: name_of(device) for device in devices}
+
+
+def _try_to_lease(folder: Path, names: dict[str, str], jobs_per_gpu: int) -> tuple[str, list[int]] | None:
+    """A GPU and the descriptors of its locked files, or None if all are taken."""
     for place in range(jobs_per_gpu):
-        for gpu in devices:
-            # Not inheritable (Python's default): a child that lives on must not hold the lease.
-            lock = os.open(folder / f"gpu{quote(gpu, safe='')}-{place}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-            else:
-                return gpu, lock
+        for gpu, name in names.items():
+            whole = folder / f"stratalaw-gpu-{quote(name, safe='')}.lock"
+            lock = _lock(whole, fcntl.LOCK_EX if jobs_per_gpu == 1 else fcntl.LOCK_SH)
+            if lock is None:
+                continue
+            if jobs_per_gpu == 1:
+                return gpu, [lock]
+            if (lock_of_place := _lock(whole.with_suffix(f".{place}.lock"), fcntl.LOCK_EX)) is not None:
+                return gpu, [lock, lock_of_place]
+            _give_back([lock])
     return None
+
+
+def _give_back(locks: Sequence[int]) -> None:
+    for lock in locks:
+        os.close(lock)
+
+
+def _lock(path: Path, kind: int) -> int | None:
+    """The descriptor of a file that is locked now, or None if another job has it."""
+    try:
+        lock = _open_for_all(path)
+    except OSError as error:
+        raise LeaseError(
+            f"{error.filename or path}: {error.strerror}: no GPU can be leased; have its owner remove it"
+        ) from None
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), path.stat()):
+            with suppress(OSError):
+                os.utime(lock)  # old files may be cleaned away
+            return lock
+    except (BlockingIOError, FileNotFoundError):  # another job has it, or it was cleaned away just now
+        pass
+    os.close(lock)
+    return None
+
+
+def _open_for_all(path: Path) -> int:
+    """A file opened to be locked; made, if need be, so that every user may do the same."""
+    # Not inheritable (Python's default): a child that lives on must not hold the lease. To read is enough for a lock,
+    # and where others may write, systems refuse to open their files with O_CREAT.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with suppress(FileNotFoundError):
+        return os.open(path, flags)
+    descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        os.fchmod(descriptor, 0o666)
+        with suppress(FileExistsError):
+            Path(path).hardlink_to(made)  # with its mode at once
+    finally:
+        os.close(descriptor)
+        Path(made).unlink()
+    return os.open(path, flags)

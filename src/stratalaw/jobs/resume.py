@@ -38,17 +38,22 @@ def resume(arguments: Sequence[str]) -> int:
         ResumeError: snakemake still runs in the folder, or may do so on another machine; Slurm does not answer, or does
             not end the jobs.
     """
-    if find_spec("snakemake") is None:
-        raise ModuleNotFoundError("No module named 'snakemake'", name="snakemake")
+    snakemake = snakemake_command(arguments)
     folder = working_directory(arguments)
     check_head_is_gone(folder)
     if jobs := jobs_left_in(folder):
         print(f"Cancelling {len(jobs)} jobs of the run before: {' '.join(jobs)}", flush=True)
         cancel(jobs, folder)
-    snakemake = [sys.executable, "-m", "snakemake", *arguments]
     if locked(folder):
         subprocess.run([*snakemake, "--unlock"], check=True)
     return subprocess.run(snakemake, check=False).returncode
+
+
+def snakemake_command(arguments: Sequence[str]) -> list[str]:
+    """The command that runs snakemake; raises ModuleNotFoundError where it is not installed."""
+    if find_spec("snakemake") is None:
+        raise ModuleNotFoundError("No module named 'snakemake'", name="snakemake")
+    return [sys.executable, "-m", "snakemake", *arguments]
 
 
 def working_directory(arguments: Sequence[str]) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import traceback
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,20 @@ def run(job: Any, function: str, **arguments: Any) -> None:
             error = (ask_worker if job.config["warm_worker"] else perform)(call)
     except LeaseError as refused:
         error = str(refused)
+        with suppress(OSError):  # for `stratalaw status`
+            Path(call.log).parent.mkdir(parents=True, exist_ok=True)
+            Path(call.log).write_text("".join(traceback.format_exception_only(refused)))
     if error:
         sys.exit(error)
 
 
 def _gpu_for(job: Any) -> AbstractContextManager[object]:
     """A GPU to itself for a job that asks for one, where the workflow's config says how many there are."""
-    from stratalaw.jobs.lease import leased_gpu
-    from stratalaw.jobs.worker import address
+    from stratalaw.jobs.lease import leased_gpu, lock_folder
 
     if job.config["gpus"] is None or not job.resources.get("gpu"):
         return nullcontext()
-    return leased_gpu(address().parent, job.config["gpus"], job.config["jobs_per_gpu"])
+    return leased_gpu(lock_folder(), job.config["gpus"], job.config["jobs_per_gpu"])
 
 
 def _plain(value: Any) -> Any:

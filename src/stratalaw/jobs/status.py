@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stratalaw.jobs.call import is_written
-from stratalaw.jobs.failures import Failure, classify
+from stratalaw.jobs.call import FINISHED, is_written
+from stratalaw.jobs.failures import Failure, classify, failure_with
 from stratalaw.layout import Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import weights_folder
@@ -77,15 +77,25 @@ def _status(stage: Stage, jobs: Sequence[Job], sizes: Mapping[str, int]) -> Stag
 def failure_of(job: Job) -> Failure | None:
     """Why a job failed the last time, or None if it did not; what Slurm says comes first.
 
-    A job that found its variant unquantizable is done and failed.
+    A job that found its variant unquantizable is done and failed. One whose log has neither an error nor an end, and
+    that does not run, was killed.
     """
     if reason := why_unquantizable(job.outputs[0]):
-        return classify(reason)
+        return classify(reason) or failure_with("uninvertible Hessian", reason)
     if job.is_done():
         return None
     from_slurm = sorted(job.slurm_logs.glob("*.log"), key=lambda path: path.stat().st_mtime)[-1:]
-    logs = [path for path in (*from_slurm, job.log) if path.exists()]
-    return classify("\n".join(path.read_text(errors="replace") for path in logs))
+    try:
+        of_slurm = "".join(path.read_text(errors="replace") for path in from_slurm)
+        own = job.log.read_text(errors="replace") if job.log.exists() else None
+    except OSError as error:  # another user's logs
+        return failure_with("permission denied", f"{error.filename}: {error.strerror}")
+    lines = (own or "").splitlines()
+    if FINISHED in lines:  # what it made was removed since
+        return classify(of_slurm)
+    if (failure := classify(f"{of_slurm}\n{own or ''}")) or own is None or is_written(job.log) is not False:
+        return failure
+    return failure_with("ended early", next(filter(str.strip, reversed(lines)), "its log is empty"))
 
 
 def seconds_left(done: Sequence[Job], undone: Sequence[Job], sizes: Mapping[str, int]) -> float | None:
