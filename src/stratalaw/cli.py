@@ -114,7 +114,7 @@ def verify(study: StudyFile) -> None:
 
     with _one_line_errors():
         verified = verify_study(read_study(study), Results())
-    show_verified(verified)
+    show_verified(verified, str(study))
     if any(stage.problems for stage in verified):
         raise typer.Exit(1)
 

@@ -24,11 +24,13 @@ from stratalaw.study.variants import BASELINE_NAME, Quantization
 
 @dataclass
 class StageVerified:
-    """What was found of one stage: how many of its files are whole, and a line for each that is not."""
+    """What was found of one stage: how many of its files are whole, a line for each that is not, and the names of the
+    jobs that made those."""
 
     stage: str
     whole: int = 0
     problems: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
 
 
 def verify_study(study: Study, results: Results) -> list[StageVerified]:
@@ -44,6 +46,7 @@ def verify_study(study: Study, results: Results) -> list[StageVerified]:
                 found[job.stage.name].whole += 1
             except (StratalawError, OSError) as error:
                 found[job.stage.name].problems.append(str(error))
+                found[job.stage.name].jobs.append(job.name)
     return list(found.values())
 
 

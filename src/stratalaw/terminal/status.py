@@ -33,8 +33,9 @@ def show_status(statuses: Sequence[StageStatus]) -> None:
     )
 
 
-def show_verified(stages: Sequence[StageVerified]) -> None:
-    """Print how many files of each stage are whole, and a line for each that is not."""
+def show_verified(stages: Sequence[StageVerified], study: str) -> None:
+    """Print how many files of each stage are whole, a line for each that is not, and how to make the first again, from
+    which others may follow."""
     from rich.console import Console
     from rich.table import Table
 
@@ -43,5 +44,8 @@ def show_verified(stages: Sequence[StageVerified]) -> None:
     for stage in stages:
         table.add_row(stage.stage, str(stage.whole), str(len(stage.problems)))
     console.print(table)
-    for problem in (problem for stage in stages for problem in stage.problems):
+    for problem in dict.fromkeys(problem for stage in stages for problem in stage.problems):
         console.print(problem, soft_wrap=True, markup=False)
+    if first := next((stage for stage in stages if stage.problems), None):
+        again = f"stratalaw redo {study} {first.jobs[0]} --from {first.stage}"
+        console.print(f"Begin with the first: {again}", soft_wrap=True, markup=False)
