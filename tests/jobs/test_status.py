@@ -91,6 +91,14 @@ def test_a_job_that_ended_without_its_output_has_failed_however_it_ended(study, 
     assert status.remaining == 38
 
 
+def test_a_job_that_ended_before_it_printed_anything_has_failed(study, tmp_path):
+    job = checkpoint_jobs(study, tmp_path)[0]
+    assert failure_of(job) is None
+    job.log.parent.mkdir(parents=True)
+    job.log.touch()
+    assert failure_of(job).line.startswith("its log is empty")
+
+
 def test_where_nobody_can_say_whether_a_job_runs_it_has_not_failed(study, tmp_path, monkeypatch):
     def without_locks(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")

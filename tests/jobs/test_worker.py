@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,11 @@ def own_worker(tmp_path_factory):
     before = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("worker"))
     yield
-    subprocess.run(["pkill", "--full", "--exact", f"{sys.executable} -P -m stratalaw.jobs.worker"], check=False)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile, or not ours
+            is_worker = b"stratalaw.jobs.worker" in (process / "cmdline").read_bytes()
+            if is_worker and f"TMPDIR={tempfile.tempdir}\0".encode() in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGTERM)
     tempfile.tempdir, former = before
     os.environ.pop("TMPDIR") if former is None else os.environ.update(TMPDIR=former)
 

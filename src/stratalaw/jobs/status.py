@@ -95,7 +95,9 @@ def failure_of(job: Job) -> Failure | None:
         return classify(of_slurm)
     if (failure := classify(f"{of_slurm}\n{own or ''}")) or own is None or is_written(job.log) is not False:
         return failure
-    return failure_with("ended early", next(filter(str.strip, reversed(lines)), "its log is empty"))
+    # Snakemake makes an empty log for a job that ended before it had one.
+    nothing = "its log is empty; the last log in .snakemake/log may say more"
+    return failure_with("ended early", next(filter(str.strip, reversed(lines)), nothing))
 
 
 def seconds_left(done: Sequence[Job], undone: Sequence[Job], sizes: Mapping[str, int]) -> float | None:
