@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -36,6 +38,8 @@ class HubServer:
         self.repositories: dict[str, HubRepository] = {}
         self.limited = 0
         """Answer as many requests with 429."""
+        self.status = 0
+        """Answer every request with it."""
         self.break_after: list[int] = []
         """Send only so many bytes of the next large files."""
         self.stall_after: list[int] = []
@@ -69,11 +73,16 @@ class HubServer:
             def do_HEAD(self) -> None:
                 self.do_GET()
 
+            def do_POST(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 path = unquote(urlsplit(self.path).path)
                 token = self.headers.get("Authorization")
                 hub.requests.append((self.command, path, self.headers.get("Range"), token))
-                if hub.limited:
+                if hub.status:
+                    self.answer(hub.status)
+                elif hub.limited:
                     hub.limited -= 1
                     self.answer(429, headers={"RateLimit": '"api";r=0;t=1'})
                 elif token not in (None, f"Bearer {GOOD_TOKEN}") and not path.startswith("/storage/"):
@@ -98,14 +107,27 @@ class HubServer:
                 return None
 
             def answer_api(self, path: str) -> None:
-                name, _, rest = path.partition("/tree/")
-                revision = rest or None
-                repository = self.find(name, revision)
+                name, asked, rest = re.fullmatch(r"(.+?)(?:/(tree|revision|paths-info)/(.+))?", path).groups()
+                revision, _, folder = (rest or "").partition("/")
+                repository = self.find(name, revision or None)
                 if repository is None:
                     return
-                if revision is None:
-                    return self.answer(200, json.dumps({"id": name, "sha": repository.commit}).encode())
-                entries = [{"type": "directory", "path": "original", "oid": "0" * 40, "size": 0}]
+                if asked == "paths-info":
+                    wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["paths"]
+                    return self.answer(
+                        200, json.dumps([e for e in self.entries(repository) if e["path"] in wanted]).encode()
+                    )
+                if asked != "tree":
+                    about = {"id": name.partition("/")[2], "sha": repository.commit, "tags": []}
+                    about["siblings"] = [{"rfilename": file} for file in repository.files]
+                    return self.answer(200, json.dumps(about).encode())
+                if folder:
+                    return self.refuse(404, "EntryNotFound")
+                self.answer(200, json.dumps(list(self.entries(repository))).encode())
+
+            def entries(self, repository: HubRepository) -> Iterator[dict]:
+                for folder in {file.partition("/")[0] for file in repository.files if "/" in file}:
+                    yield {"type": "directory", "path": folder, "oid": "0" * 40, "size": 0}
                 at_the_top = {file: content for file, content in repository.files.items() if "/" not in file}
                 for file, content in at_the_top.items():
                     content = repository.announced.get(file, content)
@@ -113,8 +135,7 @@ class HubServer:
                     if file.endswith(LARGE):
                         lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
                         entry |= {"oid": "0" * 40, "lfs": lfs}
-                    entries.append(entry)
-                self.answer(200, json.dumps(entries).encode())
+                    yield entry
 
             def resolve(self, path: str) -> None:
                 name, _, rest = path.strip("/").partition("/resolve/")

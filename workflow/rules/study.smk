@@ -55,6 +55,7 @@ MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
 TASKS = task_files(STUDY.evaluation)
 REQUESTS = [RESULTS.requests("{model}", stratum) for stratum in STRATA]
+DOCUMENTS = [RESULTS.documents("{model}", stratum) for stratum in STRATA]
 BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
 
 

@@ -25,7 +25,7 @@ def device() -> str:
 
 
 def use_no_network() -> None:
-    """Make the libraries fail at once rather than ask the Hub: all that a job on a GPU needs is on the disk."""
+    """Make the libraries fail at once rather than ask the Hub: all that a job needs is under ``results/``."""
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True
@@ -57,14 +57,22 @@ def fetch_corpus(dataset: str, revision: str, file: str, corpus: str) -> None:
 
 
 def record_requests(
-    model: str, evaluation: Mapping[str, Any], requests: Sequence[str], batchings: Sequence[str]
+    model: str,
+    evaluation: Mapping[str, Any],
+    requests: Sequence[str],
+    batchings: Sequence[str],
+    documents: Sequence[str],
 ) -> None:
-    """Every request that lm-eval makes, tokenized, one table for each stratum and named after it; and their batches."""
+    """Every request that lm-eval makes, tokenized, one table for each stratum and named after it.
+
+    Beside it are its batches, and the documents that the metrics need: no later stage asks the Hub or a cache.
+    """
     from transformers import AutoTokenizer
 
     from stratalaw.engine import save_batching
     from stratalaw.evaluation import harness
     from stratalaw.evaluation.answers import batch_requests, context_length
+    from stratalaw.evaluation.documents import recorded_documents
     from stratalaw.study import Tasks
 
     tokenizer, length, options = (
@@ -72,12 +80,14 @@ def record_requests(
         context_length(Path(model)),
         Tasks(**evaluation),
     )
-    for table, batched in zip(requests, batchings, strict=True):
+    for table, batched, kept in zip(requests, batchings, documents, strict=True):
         stratum = Path(table).stem
-        recorded = harness.record_requests(tokenizer, length, options, stratum)
+        with recorded_documents() as loaded:
+            recorded = harness.record_requests(tokenizer, length, options, stratum)
         batching = batch_requests(recorded, length, options.tokens_per_batch)
         LOG.info("%s: %d of %d tokens run", stratum, batching.tokens, batching.plain_tokens)
         write_parquet(recorded, Path(table))
+        write_parquet(loaded.table(), Path(kept))
         with appears_whole(Path(batched)) as unfinished:
             save_batching(batching, unfinished)
 
@@ -181,6 +191,7 @@ def answer_requests(
 def score_items(
     evaluation: Mapping[str, Any],
     requests: Sequence[str],
+    documents: Sequence[str],
     answers: Sequence[str],
     scores: Sequence[str],
     accuracies: Sequence[str],
@@ -191,16 +202,20 @@ def score_items(
     """
     import pandas as pd
 
+    from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.harness import item_scores
     from stratalaw.study import Tasks
 
-    for requested, answered, scored, averaged in zip(requests, answers, scores, accuracies, strict=True):
+    use_no_network()
+    files = zip(requests, documents, answers, scores, accuracies, strict=True)
+    for requested, kept, answered, scored, averaged in files:
         given = pd.read_parquet(answered)
         if given.empty:
             write_parquet(given, Path(scored))
             write_json({}, Path(averaged))
             continue
-        table = item_scores(pd.read_parquet(requested), given, Tasks(**evaluation), Path(scored).stem)
+        with replayed_documents(pd.read_parquet(kept)):
+            table = item_scores(pd.read_parquet(requested), given, Tasks(**evaluation), Path(scored).stem)
         write_parquet(table, Path(scored))
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), Path(averaged))
 

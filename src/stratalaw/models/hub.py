@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get
+from huggingface_hub.file_download import HfFileMetadata, http_get
 from huggingface_hub.utils import (
     are_progress_bars_disabled,
     build_hf_headers,
@@ -131,8 +131,7 @@ def download_file(repository: Repository, name: str, target: Path) -> None:
     waiting = target.with_name(f"{target.name}.download")
     try:
         with _online(repository):
-            url = _address(repository, name)
-            about = get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
+            about = _metadata(repository, name)
             check_disk(waiting, (about.size or 0) - bytes_in(waiting))
             _fetch(repository, HubFile(name, about.size or 0, about.etag or ""), waiting)
         with appears_whole(target) as unfinished:
@@ -140,6 +139,17 @@ def download_file(repository: Repository, name: str, target: Path) -> None:
     finally:
         if not bytes_in(waiting):
             shutil.rmtree(waiting, ignore_errors=True)
+
+
+def check_readable(repository: Repository, file: str = "README.md") -> None:
+    """Ask whether a repository has its commit and lets this user read it; whether it has the file does not matter.
+
+    Raises:
+        DownloadError: the Hub cannot be reached or refuses.
+    """
+    with _online(repository), suppress(RemoteEntryNotFoundError):
+        _ask(f"{repository.kind}s/{repository.name}/revision/{repository.commit}")
+        _metadata(repository, file)
 
 
 def newest_commit(repository: Repository) -> str:
@@ -194,6 +204,11 @@ def bytes_in(folder: Path) -> int:
 def endpoint() -> str:
     """The Hub's address."""
     return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+
+
+def _metadata(repository: Repository, name: str) -> HfFileMetadata:
+    url = _address(repository, name)
+    return get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
 
 
 def _ask(path: str) -> httpx.Response:
@@ -272,7 +287,32 @@ def _online(repository: Repository) -> Iterator[None]:
             enable_progress_bars()
 
 
-def describe(error: Exception, repository: Repository) -> str:
+@contextmanager
+def refusals_named(repository: Repository) -> Iterator[None]:
+    """Say in one line what the Hub refused to the library ``datasets``, which hides it behind errors of its own.
+
+    Raises:
+        DownloadError: the Hub refused or cannot be reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, (HfHubHTTPError, httpx.HTTPError)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise DownloadError(describe(cause, repository)) from error
+        if isinstance(error, (ConnectionError, FileNotFoundError)):  # the cause may be lost
+            if constants.HF_HUB_OFFLINE:
+                raise DownloadError(
+                    f"{repository.page}: commit {repository.commit} is not in the cache, and HF_HUB_OFFLINE is set; "
+                    "run again without it, where there is a network"
+                ) from error
+            check_readable(repository)
+        raise
+
+
+def describe(error: BaseException, repository: Repository) -> str:
     """What went wrong with a repository and what to do, in one line."""
     page, kind = repository.page, {"model": "model", "dataset": "data set"}[repository.kind]
     response: httpx.Response | None = getattr(error, "response", None)
