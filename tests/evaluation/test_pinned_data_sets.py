@@ -13,18 +13,28 @@ from tests.hub_server import HubRepository
 
 PINNED, NEWER, UNSEEN = ("a" * 40, "b" * 40, "c" * 40)
 NAME = "someone/questions"
+NOBODY = "http://127.0.0.1:9"  # no server listens there
 
 
 @pytest.fixture
-def online(hub, tmp_path, monkeypatch, waits):
-    """``datasets`` asks the Hub on loopback, with a cache of its own."""
-    for config in ("datasets.config", "huggingface_hub.constants"):
-        monkeypatch.setattr(f"{config}.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-                        hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}")  # fmt: skip
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "data sets")
+def ask_hub_at(monkeypatch, tmp_path, waits):
+    """Has ``datasets`` ask a Hub, with a cache of its own."""
+
+    def ask(endpoint: str) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        for config, name in (("datasets.config", "HF_ENDPOINT"), ("huggingface_hub.constants", "ENDPOINT")):
+            monkeypatch.setattr(f"{config}.HF_HUB_OFFLINE", False)
+            monkeypatch.setattr(f"{config}.{name}", endpoint)
+        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "data sets")
+
+    return ask
+
+
+@pytest.fixture
+def online(hub, ask_hub_at):
+    ask_hub_at(hub.endpoint)
     return hub
 
 
@@ -48,15 +58,23 @@ def cached(online):
     return online
 
 
-def test_the_pin_holds_when_the_hub_answers_503_or_is_down_or_has_lost_the_commit(cached):
+def test_the_pin_holds_when_the_hub_answers_503(cached):
     cached.status = 503
     assert questions(PINNED) == [f"as of {PINNED}"]
     with pytest.raises(DownloadError, match=f"^{cached.endpoint}/datasets/{NAME}: the Hub answered with status 503"):
         questions(UNSEEN)
-    cached.close()
+
+
+def test_the_pin_holds_when_the_hub_is_down(cached, ask_hub_at):
+    ask_hub_at(NOBODY)
     assert questions(PINNED) == [f"as of {PINNED}"]
-    with pytest.raises(DownloadError, match=f"^{cached.endpoint} cannot be reached"):
+    with pytest.raises(DownloadError, match=f"^{NOBODY} cannot be reached"):
         questions(UNSEEN)
+
+
+def test_a_commit_that_the_hub_has_lost_is_one_line(cached):
+    with pytest.raises(DownloadError, match=f"{NAME} has no commit {PINNED}"):
+        questions(PINNED)
 
 
 def test_offline_the_pin_holds_and_a_commit_never_fetched_is_one_line(cached, monkeypatch):
