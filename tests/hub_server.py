@@ -11,6 +11,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -38,6 +39,8 @@ class HubServer:
         self.repositories: dict[str, HubRepository] = {}
         self.limited = 0
         """Answer as many requests with 429."""
+        self.odd: dict[str, tuple[dict[str, str], bytes | Iterator[bytes]]] = {}
+        """By path, headers and body to answer with; a body of parts is sent until the other side hangs up."""
         self.status = 0
         """Answer every request with it."""
         self.break_after: list[int] = []
@@ -46,6 +49,10 @@ class HubServer:
         """Send so many bytes of the next large files, and the rest never."""
         self.requests: list[tuple[str, str, str | None, str | None]] = []
         """Method, path, range, token."""
+        self.ignores_ranges = False
+        """Send every large file from its start."""
+        self.sent = 0
+        """Bytes of odd bodies that were sent."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -80,7 +87,9 @@ class HubServer:
                 path = unquote(urlsplit(self.path).path)
                 token = self.headers.get("Authorization")
                 hub.requests.append((self.command, path, self.headers.get("Range"), token))
-                if hub.status:
+                if path in hub.odd:
+                    self.answer_oddly(*hub.odd[path])
+                elif hub.status:
                     self.answer(hub.status)
                 elif hub.limited:
                     hub.limited -= 1
@@ -163,12 +172,26 @@ class HubServer:
             def send_content(self, path: str) -> None:
                 name = next(name for name in hub.repositories if path.startswith(f"/storage/{name}/"))
                 content = hub.repositories[name].files[path.removeprefix(f"/storage/{name}/")]
-                start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+                asked = None if hub.ignores_ranges else self.headers.get("Range")
+                start = int((asked or "bytes=0-").removeprefix("bytes=").rstrip("-"))
                 headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
                 if hub.stall_after:
                     return self.stall(content[start:], hub.stall_after.pop(0))
                 stop = hub.break_after.pop(0) if hub.break_after else None
                 self.answer(206 if start else 200, content[start:], headers, stop)
+
+            def answer_oddly(self, headers: dict[str, str], body: bytes | Iterator[bytes]) -> None:
+                if isinstance(body, bytes):
+                    return self.answer(200, body, headers)
+                self.send_response(200)
+                for key, value in headers.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                self.close_connection = True
+                with suppress(OSError):
+                    for part in body if self.command != "HEAD" else ():
+                        self.wfile.write(part)
+                        hub.sent += len(part)
 
             def stall(self, content: bytes, stop: int) -> None:
                 self.send_response(200)
