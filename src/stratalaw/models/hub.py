@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,15 +152,32 @@ def download_file(repository: Repository, name: str, target: Path) -> None:
             shutil.rmtree(waiting, ignore_errors=True)
 
 
-def check_readable(repository: Repository, file: str = "README.md") -> None:
-    """Ask whether a repository has its commit and lets this user read it; whether it has the file does not matter.
+def check_readable(repository: Repository, file: str | None = None) -> None:
+    """Ask whether a repository has its commit, lets this user read it, and has a file if one is named.
 
     Raises:
         DownloadError: the Hub cannot be reached or refuses.
     """
-    with _online(repository), suppress(RemoteEntryNotFoundError):
+    with _online(repository):
         _ask(f"{repository.kind}s/{repository.name}/revision/{repository.commit}")
-        _metadata(repository, file)
+        if file is not None:
+            _metadata(repository, file)
+            return
+        with suppress(RemoteEntryNotFoundError):  # whether it is gated is said for files, also for those not there
+            _metadata(repository, "README.md")
+
+
+def unreadable(wanted: Iterable[tuple[Repository, str | None]]) -> list[str]:
+    """Why repositories, or named files of them, cannot be read: a line for each; one line if there is no Hub."""
+    problems = []
+    for repository, file in wanted:
+        try:
+            check_readable(repository, file)
+        except DownloadError as error:
+            problems.append(str(error))
+            if not isinstance(error.__cause__, HfHubHTTPError):
+                break
+    return problems
 
 
 def newest_commit(repository: Repository) -> str:
