@@ -22,6 +22,7 @@ class LadderModel:
     def __init__(self, study: Study, name: str, folder: Path) -> None:
         self.study, self.name, self.folder = study, name, folder / name
         self.requests, self.batchings = self._files("requests", ".parquet"), self._files("batching", ".safetensors")
+        self.documents = self._files("documents", ".parquet")
         self.answers, self.scores = self._files("answers", ".parquet"), self._files("scores", ".parquet")
         self.summaries = self._files("summary", ".json")
         stages.provide_model(f"ladder/models/{name}", None, "", str(self.folder))
@@ -30,7 +31,8 @@ class LadderModel:
         return [str(self.folder / kind / f"{stratum}{ending}") for stratum in self.study.evaluation.strata]
 
     def record_requests(self) -> None:
-        stages.record_requests(str(self.folder), self.study.evaluation.for_requests(), self.requests, self.batchings)
+        evaluation = self.study.evaluation.for_requests()
+        stages.record_requests(str(self.folder), evaluation, self.requests, self.batchings, self.documents)
 
     def draw_calibration(self, samples: int) -> list[Sequence[int]]:
         """Token ids of calibration samples, seed 0."""
@@ -56,7 +58,7 @@ class LadderModel:
 
     def score(self) -> None:
         evaluation = self.study.evaluation.for_scores()
-        stages.score_items(evaluation, self.requests, self.answers, self.scores, self.summaries)
+        stages.score_items(evaluation, self.requests, self.documents, self.answers, self.scores, self.summaries)
 
     def adjusted_accuracies(self) -> dict[str, float]:
         """Of what was scored last, by stratum: the mean over benchmarks of (accuracy - chance) / (1 - chance)."""

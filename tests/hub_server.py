@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -36,12 +39,20 @@ class HubServer:
         self.repositories: dict[str, HubRepository] = {}
         self.limited = 0
         """Answer as many requests with 429."""
+        self.odd: dict[str, tuple[dict[str, str], bytes | Iterator[bytes]]] = {}
+        """By path, headers and body to answer with; a body of parts is sent until the other side hangs up."""
+        self.status = 0
+        """Answer every request with it."""
         self.break_after: list[int] = []
         """Send only so many bytes of the next large files."""
         self.stall_after: list[int] = []
         """Send so many bytes of the next large files, and the rest never."""
         self.requests: list[tuple[str, str, str | None, str | None]] = []
         """Method, path, range, token."""
+        self.ignores_ranges = False
+        """Send every large file from its start."""
+        self.sent = 0
+        """Bytes of odd bodies that were sent."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -69,11 +80,18 @@ class HubServer:
             def do_HEAD(self) -> None:
                 self.do_GET()
 
+            def do_POST(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 path = unquote(urlsplit(self.path).path)
                 token = self.headers.get("Authorization")
                 hub.requests.append((self.command, path, self.headers.get("Range"), token))
-                if hub.limited:
+                if path in hub.odd:
+                    self.answer_oddly(*hub.odd[path])
+                elif hub.status:
+                    self.answer(hub.status)
+                elif hub.limited:
                     hub.limited -= 1
                     self.answer(429, headers={"RateLimit": '"api";r=0;t=1'})
                 elif token not in (None, f"Bearer {GOOD_TOKEN}") and not path.startswith("/storage/"):
@@ -98,14 +116,27 @@ class HubServer:
                 return None
 
             def answer_api(self, path: str) -> None:
-                name, _, rest = path.partition("/tree/")
-                revision = rest or None
-                repository = self.find(name, revision)
+                name, asked, rest = re.fullmatch(r"(.+?)(?:/(tree|revision|paths-info)/(.+))?", path).groups()
+                revision, _, folder = (rest or "").partition("/")
+                repository = self.find(name, revision or None)
                 if repository is None:
                     return
-                if revision is None:
-                    return self.answer(200, json.dumps({"id": name, "sha": repository.commit}).encode())
-                entries = [{"type": "directory", "path": "original", "oid": "0" * 40, "size": 0}]
+                if asked == "paths-info":
+                    wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["paths"]
+                    return self.answer(
+                        200, json.dumps([e for e in self.entries(repository) if e["path"] in wanted]).encode()
+                    )
+                if asked != "tree":
+                    about = {"id": name.partition("/")[2], "sha": repository.commit, "tags": []}
+                    about["siblings"] = [{"rfilename": file} for file in repository.files]
+                    return self.answer(200, json.dumps(about).encode())
+                if folder:
+                    return self.refuse(404, "EntryNotFound")
+                self.answer(200, json.dumps(list(self.entries(repository))).encode())
+
+            def entries(self, repository: HubRepository) -> Iterator[dict]:
+                for folder in {file.partition("/")[0] for file in repository.files if "/" in file}:
+                    yield {"type": "directory", "path": folder, "oid": "0" * 40, "size": 0}
                 at_the_top = {file: content for file, content in repository.files.items() if "/" not in file}
                 for file, content in at_the_top.items():
                     content = repository.announced.get(file, content)
@@ -113,8 +144,7 @@ class HubServer:
                     if file.endswith(LARGE):
                         lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
                         entry |= {"oid": "0" * 40, "lfs": lfs}
-                    entries.append(entry)
-                self.answer(200, json.dumps(entries).encode())
+                    yield entry
 
             def resolve(self, path: str) -> None:
                 name, _, rest = path.strip("/").partition("/resolve/")
@@ -142,12 +172,26 @@ class HubServer:
             def send_content(self, path: str) -> None:
                 name = next(name for name in hub.repositories if path.startswith(f"/storage/{name}/"))
                 content = hub.repositories[name].files[path.removeprefix(f"/storage/{name}/")]
-                start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+                asked = None if hub.ignores_ranges else self.headers.get("Range")
+                start = int((asked or "bytes=0-").removeprefix("bytes=").rstrip("-"))
                 headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
                 if hub.stall_after:
                     return self.stall(content[start:], hub.stall_after.pop(0))
                 stop = hub.break_after.pop(0) if hub.break_after else None
                 self.answer(206 if start else 200, content[start:], headers, stop)
+
+            def answer_oddly(self, headers: dict[str, str], body: bytes | Iterator[bytes]) -> None:
+                if isinstance(body, bytes):
+                    return self.answer(200, body, headers)
+                self.send_response(200)
+                for key, value in headers.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                self.close_connection = True
+                with suppress(OSError):
+                    for part in body if self.command != "HEAD" else ():
+                        self.wfile.write(part)
+                        hub.sent += len(part)
 
             def stall(self, content: bytes, stop: int) -> None:
                 self.send_response(200)

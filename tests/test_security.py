@@ -47,12 +47,15 @@ sys.addaudithook(note)
 stages.provide_model("source", None, "downloads", "model")
 stages.draw_calibration("model", sys.argv[1], [], 4, 64, None, 0, "calibration.parquet")
 stages.quantize_model("model", "calibration.parquet", {"threads": 1}, "w4-g128-c4-s0")
-stages.record_requests("model", evaluation.for_requests(), ["reasoning.parquet"], ["reasoning.batches.safetensors"])
+stages.record_requests(
+    "model", evaluation.for_requests(), ["reasoning.parquet"], ["reasoning.batches.safetensors"],
+    ["documents/reasoning.parquet"]
+)
 stages.answer_requests(
     "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.batches.safetensors"], 1024, 1, ["answers/reasoning.parquet"]
 )
 stages.score_items(
-    evaluation.for_scores(), ["reasoning.parquet"], ["answers/reasoning.parquet"],
+    evaluation.for_scores(), ["reasoning.parquet"], ["documents/reasoning.parquet"], ["answers/reasoning.parquet"],
     ["scores/reasoning.parquet"], ["reasoning.json"]
 )
 print("found:", *found, sep="\\n")

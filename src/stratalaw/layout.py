@@ -57,6 +57,7 @@ class Results:
     models/MODEL/                              weights, tokenizer, manifest.json
     corpus/DATASET@COMMIT/FILE                 calibration text from the Hub
     requests/MODEL/STRATUM.parquet             what lm-eval asks, tokenized
+    requests/MODEL/documents/STRATUM.parquet   what metrics need of the benchmarks' data sets
     requests/MODEL/STRATUM.batches.safetensors how the requests share their tokens
     calibration/MODEL/sSEED.parquet            calibration samples
     checkpoints/MODEL/VARIANT/                 packed weights, audit.json
@@ -87,6 +88,9 @@ class Results:
 
     def requests(self, model: str, stratum: str) -> Path:
         return self.root / "requests" / model / f"{stratum}.parquet"
+
+    def documents(self, model: str, stratum: str) -> Path:
+        return self.root / "requests" / model / "documents" / f"{stratum}.parquet"
 
     def batches(self, model: str, stratum: str) -> Path:
         return self.root / "requests" / model / f"{stratum}.batches.safetensors"

@@ -106,7 +106,8 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     if calibration.dataset is not None:
         add("corpus", [results.corpus(calibration)])
     for model in models:
-        recorded = [file(model, stratum) for stratum in strata for file in (results.requests, results.batches)]
+        kinds = (results.requests, results.batches, results.documents)
+        recorded = [file(model, stratum) for stratum in strata for file in kinds]
         add("requests", recorded, [("models", model)], model)
     text = [] if calibration.dataset is None else [("corpus", study.name)]
     draws = {(model, Quantization.from_name(variant).calibration_seed) for model, variant in quantized}

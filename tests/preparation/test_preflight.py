@@ -32,6 +32,7 @@ QWEN3 = {
     "qwen3-32b": (5120, 25600, 64, 64, 8, False, 32.8),
 }
 COMMIT = "a" * 40
+LADDER = Path("ladder").resolve()
 H100 = 80 * GB
 
 
@@ -57,7 +58,17 @@ def paper(tmp_path_factory):
         (folder / model.name).mkdir()
         (folder / model.name / "config.json").write_text(json.dumps(config_of(model.name)))
         models.append(model.model_copy(update={"source": str(folder / model.name)}))
-    study = study.model_copy(update={"models": models})
+    pinned = {
+        stratum: [benchmark.model_copy(update={"revision": COMMIT}) for benchmark in benchmarks]
+        for stratum, benchmarks in study.evaluation.strata.items()
+    }
+    study = study.model_copy(
+        update={
+            "models": models,
+            "calibration": study.calibration.model_copy(update={"revision": COMMIT}),
+            "evaluation": study.evaluation.model_copy(update={"strata": pinned}),
+        }
+    )
     with pytest.MonkeyPatch.context() as patch:
         plenty_of_disk(patch)
         return study, preflight(study, "config.yaml", H100)
@@ -138,8 +149,8 @@ models:
   - {{name: 4b, source: someone/4b, revision: {COMMIT}, family: f}}
 grids:
   - {{bits: [4], group_size: [128, 1024], calibration_size: [8, 32]}}
-calibration: {{corpus: text.jsonl, tokens: 2048}}
-evaluation: {{strata: {{memorization: [{{task: recall, chance: 0}}]}}}}
+calibration: {{corpus: {LADDER}/calibration.jsonl, tokens: 2048}}
+evaluation: {{tasks_folder: {LADDER}/benchmarks, strata: {{reasoning: [{{task: ladder_paths, chance: 0.25}}]}}}}
 """)
     return path
 

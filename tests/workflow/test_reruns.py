@@ -47,7 +47,8 @@ def scored_once(tmp_path_factory) -> Path:
     (results / "checkpoints" / "r1" / "w4-g128-c4-s0").mkdir(parents=True)
     for stratum in ("memorization", "application", "reasoning"):
         for name in (
-            *(f"requests/r1/{stratum}.parquet", f"requests/r1/{stratum}.batches.safetensors"),
+            *(f"requests/r1/{name}" for name in (f"{stratum}.parquet", f"{stratum}.batches.safetensors")),
+            f"requests/r1/documents/{stratum}.parquet",
             f"answers/r1/w4-g128-c4-s0/{stratum}.parquet",
             *(f"scores/r1/w4-g128-c4-s0/{stratum}.parquet", f"scores/r1/w4-g128-c4-s0/{stratum}.json"),
         ):

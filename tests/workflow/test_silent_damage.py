@@ -21,6 +21,7 @@ FILES = {
     "manifest": ("models/r1/manifest.json", "models/r3/manifest.json"),
     "requests": ("requests/r1/reasoning.parquet", "requests/r1/application.parquet"),
     "batches": ("requests/r1/reasoning.batches.safetensors", "requests/r1/application.batches.safetensors"),
+    "documents": ("requests/r1/documents/reasoning.parquet", "requests/r1/documents/application.parquet"),
     "calibration": ("calibration/r1/s0.parquet", "calibration/r3/s0.parquet"),
     "checkpoint": ("checkpoints/r1/w4-g128-c4-s0/model.safetensors", "checkpoints/r1/w8-g128-c4-s0/model.safetensors"),
     "configuration of a checkpoint": ("checkpoints/r1/w4-g128-c4-s0/config.json", None),
@@ -52,7 +53,7 @@ def test_a_whole_study_has_no_problem(finished):
     assert problems(finished) == []
     stages = {stage.stage: stage.whole for stage in verify_study(finished[0], Results(finished[1]))}
     assert stages == {
-        "models": 2, "requests": 12, "calibration": 2, "checkpoints": 4, "answers": 18, "scores": 18,
+        "models": 2, "requests": 18, "calibration": 2, "checkpoints": 4, "answers": 18, "scores": 18,
         "observations": 2, "damage": 1, "laws": 1,
     }  # fmt: skip
 

@@ -1,10 +1,15 @@
 rule requests:
-    "Every request that lm-eval makes, tokenized, and how they share their tokens: made once, answered by every variant."
+    "Every request that lm-eval makes, tokenized, how they share their tokens, and the documents: once for all variants."
     input:
         model=RESULTS.model("{model}"),
         tasks=TASKS,
     output:
-        **dict(zip([*STRATA, *(f"batches_of_{stratum}" for stratum in STRATA)], REQUESTS + BATCHES)),
+        **dict(
+            zip(
+                [f"{file}{stratum}" for file in ("", "batches_of_", "documents_of_") for stratum in STRATA],
+                REQUESTS + BATCHES + DOCUMENTS,
+            )
+        ),
     log:
         RESULTS.log("requests", "{model}"),
     cache: True

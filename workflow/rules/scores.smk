@@ -2,6 +2,7 @@ rule scores:
     "What lm-eval's own metrics say of one variant's answers: a score for each item, and the accuracy of each benchmark."
     input:
         requests=REQUESTS,
+        documents=DOCUMENTS,
         tasks=TASKS,
         answers=rules.answers.output,
     output:

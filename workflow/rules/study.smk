@@ -59,6 +59,7 @@ TASKS = task_files(STUDY.evaluation)
 # Their content, which time stamps do not tell: copied by rsync or unpacked, a changed file can be older than the results.
 CONTENT_OF_TASKS = digest_of(sha256(file) for file in TASKS)
 REQUESTS = [RESULTS.requests("{model}", stratum) for stratum in STRATA]
+DOCUMENTS = [RESULTS.documents("{model}", stratum) for stratum in STRATA]
 BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
 
 

@@ -1,10 +1,12 @@
 from stratalaw.jobs.run import run
 
+strata = len(snakemake.params.evaluation["strata"])
 run(
     snakemake,
     "stratalaw.jobs.stages:record_requests",
     model=snakemake.input.model,
     evaluation=snakemake.params.evaluation,
-    requests=[path for path in snakemake.output if path.endswith(".parquet")],
-    batchings=[path for path in snakemake.output if path.endswith(".safetensors")],
+    requests=snakemake.output[:strata],
+    batchings=snakemake.output[strata : 2 * strata],
+    documents=snakemake.output[2 * strata :],
 )

@@ -5,6 +5,7 @@ run(
     "stratalaw.jobs.stages:score_items",
     evaluation=snakemake.params.evaluation,
     requests=snakemake.input.requests,
+    documents=snakemake.input.documents,
     answers=snakemake.input.answers,
     scores=snakemake.output.scores,
     accuracies=snakemake.output.accuracies,

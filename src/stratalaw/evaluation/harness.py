@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -25,6 +26,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
 from stratalaw.evaluation.tasks import check_metrics, is_on_the_hub, task_manager
+from stratalaw.models.hub import Repository, refusals_named
 from stratalaw.study import StudyError, Task, Tasks
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
@@ -189,12 +191,22 @@ def without_environment() -> Iterator[None]:
 
 @contextmanager
 def data_sets_at(commit: str | None) -> Iterator[None]:
-    """Have lm-eval load data sets of the Hub at a commit, which few of its tasks let one choose."""
+    """Have lm-eval load data sets of the Hub at a commit, which few of its tasks let one choose.
+
+    Each commit has a cache of its own: where the Hub does not answer, ``datasets`` takes the newest commit of a cache
+    in place of the one that it is asked for.
+
+    Raises:
+        DownloadError: the Hub refuses or cannot be reached, and the commit is not in its cache.
+    """
     load = datasets.load_dataset
 
     def load_at_commit(path: str, *arguments: Any, **options: Any) -> Any:
-        pinned = {"revision": commit} if commit is not None and is_on_the_hub(path) else {}
-        return load(path, *arguments, **(options | pinned))
+        if commit is None or not is_on_the_hub(path):
+            return load(path, *arguments, **options)
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / "commits" / commit
+        with refusals_named(Repository(path, "dataset", commit)):
+            return load(path, *arguments, **(options | {"revision": commit, "cache_dir": str(cache)}))
 
     datasets.load_dataset = load_at_commit
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval.tasks
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -133,8 +134,8 @@ def data_set_path(manager: TaskManager, config: Mapping[str, Any]) -> str | None
 
 
 def is_on_the_hub(path: str) -> bool:
-    """Whether a data set is a repository (``owner/name``), and neither a format such as json nor a folder."""
-    return "/" in path and not Path(path).exists()
+    """Whether a data set is a repository (``owner/name``, old ones ``name``), and neither a format nor a folder."""
+    return path not in ("", *_PACKAGED_DATASETS_MODULES) and not Path(path).exists()
 
 
 def check_task(benchmark: Task, config: Mapping[str, Any], key: str) -> None:

@@ -28,7 +28,7 @@ def device() -> str:
 
 
 def use_no_network() -> None:
-    """Make the libraries fail at once rather than ask the Hub: all that a job on a GPU needs is on the disk."""
+    """Make the libraries fail at once rather than ask the Hub: all that a job needs is under ``results/``."""
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True
@@ -60,14 +60,22 @@ def fetch_corpus(dataset: str, revision: str, file: str, corpus: str) -> None:
 
 
 def record_requests(
-    model: str, evaluation: Mapping[str, Any], requests: Sequence[str], batchings: Sequence[str]
+    model: str,
+    evaluation: Mapping[str, Any],
+    requests: Sequence[str],
+    batchings: Sequence[str],
+    documents: Sequence[str],
 ) -> None:
-    """Every request that lm-eval makes, tokenized, one table for each stratum and named after it; and their batches."""
+    """Every request that lm-eval makes, tokenized, one table for each stratum and named after it.
+
+    Beside it are its batches, and the documents that the metrics need: no later stage asks the Hub or a cache.
+    """
     from transformers import AutoTokenizer
 
     from stratalaw.engine import save_batching
     from stratalaw.evaluation import harness
     from stratalaw.evaluation.answers import batch_requests, context_length
+    from stratalaw.evaluation.documents import recorded_documents
     from stratalaw.models.folder import manifest_seal
     from stratalaw.study import Tasks
 
@@ -77,13 +85,15 @@ def record_requests(
         context_length(Path(model)),
         Tasks(**evaluation),
     )
-    for table, batched in zip(requests, batchings, strict=True):
+    for table, batched, kept in zip(requests, batchings, documents, strict=True):
         stratum = Path(table).stem
-        recorded = harness.record_requests(tokenizer, length, options, stratum)
+        with recorded_documents() as loaded:
+            recorded = harness.record_requests(tokenizer, length, options, stratum)
         batching = batch_requests(recorded, length, options.tokens_per_batch)
         LOG.info("%s: %d of %d tokens run", stratum, batching.tokens, batching.plain_tokens)
         write_table(recorded, Path(table), Seal("requests", {"stratum": stratum}, made_from))
         asked = {"requests": seal_of(Path(table)).digest}
+        write_table(loaded.table(), Path(kept), Seal("documents", {"stratum": stratum}, asked))
         with appears_whole(Path(batched)) as unfinished:
             save_batching(batching, unfinished, {KEY: str(Seal("batches", {"stratum": stratum}, asked))})
             seal_file(unfinished)
@@ -212,6 +222,7 @@ def about(path: Path) -> dict[str, str]:
 def score_items(
     evaluation: Mapping[str, Any],
     requests: Sequence[str],
+    documents: Sequence[str],
     answers: Sequence[str],
     scores: Sequence[str],
     accuracies: Sequence[str],
@@ -220,10 +231,13 @@ def score_items(
 
     A variant that could not be quantized has no answers, and no scores.
     """
+    from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.harness import item_scores
     from stratalaw.study import Tasks
 
-    for requested, answered, scored, averaged in zip(requests, answers, scores, accuracies, strict=True):
+    use_no_network()
+    files = zip(requests, documents, answers, scores, accuracies, strict=True)
+    for requested, kept, answered, scored, averaged in files:
         what = about(Path(scored))
         made_from = {"requests": seal_of(Path(requested), "requests", {"stratum": what["stratum"]}).digest}
         given = read_table(Path(answered), "answers", what, made_from)
@@ -232,7 +246,8 @@ def score_items(
             write_table(given, Path(scored), seal)
             write_json({}, Path(averaged))
             continue
-        table = item_scores(read_table(Path(requested), "requests"), given, Tasks(**evaluation), what["stratum"])
+        with replayed_documents(read_table(Path(kept), "documents", {"stratum": what["stratum"]}, made_from)):
+            table = item_scores(read_table(Path(requested), "requests"), given, Tasks(**evaluation), what["stratum"])
         write_table(table, Path(scored), seal)
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), Path(averaged))
 

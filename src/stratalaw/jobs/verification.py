@@ -97,11 +97,12 @@ def _models(chain: _Chain, job: Job, path: Path) -> None:
 
 def _requests(chain: _Chain, job: Job, path: Path) -> None:
     about = {"stratum": path.name.partition(".")[0]}
-    if path.suffix == ".parquet":
+    table = chain.results.requests(job.model, about["stratum"])
+    if path == table:
         read_sealed(path, "requests", about, chain.of_model(job.model))
     else:
-        table = chain.results.requests(job.model, about["stratum"])
-        read_sealed(path, "batches", about, {"requests": chain.digest(table)})
+        kind = "batches" if path == chain.results.batches(job.model, about["stratum"]) else "documents"
+        read_sealed(path, kind, about, {"requests": chain.digest(table)})
 
 
 def _calibration(chain: _Chain, job: Job, path: Path) -> None:

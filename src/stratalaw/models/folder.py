@@ -25,7 +25,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight", "embed_out.weight")
 # Weights in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
-BESIDE_WEIGHTS = ("*.json", "tokenizer.model", "merges.txt", "vocab.txt")
+BESIDE_WEIGHTS = ("*.json", "chat_template.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 # What later jobs obey is written by this workflow alone, never taken from a source.
 NEVER_COPIED = frozenset({MANIFEST, AUDIT, UNQUANTIZABLE, SETTINGS, OTHER_SETTINGS})
 HEADER_LENGTH = struct.Struct("<Q")

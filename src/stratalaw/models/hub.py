@@ -8,15 +8,16 @@ that could run as code is fetched: no pickled weights and no Python.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 import httpx
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
@@ -27,14 +28,14 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get
+from huggingface_hub.file_download import HfFileMetadata, http_get
 from huggingface_hub.utils import (
     are_progress_bars_disabled,
     build_hf_headers,
     disable_progress_bars,
     enable_progress_bars,
     hf_raise_for_status,
-    http_backoff,
+    http_stream_backoff,
 )
 from huggingface_hub.utils.sha import git_hash
 
@@ -55,7 +56,12 @@ from stratalaw.units import readable_bytes
 LOG = logging.getLogger(__name__)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SAFETENSORS = ".safetensors"
 SECONDS_FOR_AN_ANSWER = 30
+MAX_ANSWER = 32 * 2**20  # bytes; a page of a thousand files takes 0.3 MB
+MAX_PAGES = 100
+MAX_RESTARTS = 5
 LIMITED, UNAUTHORIZED, FORBIDDEN = 429, 401, 403
 BAD_TOKEN = "Invalid credentials in Authorization header"
 KEPT = "what has arrived is kept"
@@ -112,7 +118,10 @@ def download_model(repository: Repository, target: Path, downloads: Path) -> Non
         if WEIGHTS not in listed:
             _fetch(repository, listed[INDEX], waiting)  # says which files hold the weights
         beside = [name for name in listed if goes_with_weights(name)]
-        names = sorted([*beside, *weight_names(listed.keys(), waiting)])
+        weights = weight_names(listed.keys(), waiting)
+        if others := [name for name in weights if not name.endswith(SAFETENSORS)]:
+            raise DownloadError(f"{repository.page}: {INDEX} names {others[0]}, no {SAFETENSORS} file: not fetched")
+        names = sorted([*beside, *weights])
         check_disk(waiting, sum(listed[name].size for name in names) - bytes_in(waiting))
         for name in names:
             _fetch(repository, listed[name], waiting)
@@ -131,15 +140,44 @@ def download_file(repository: Repository, name: str, target: Path) -> None:
     waiting = target.with_name(f"{target.name}.download")
     try:
         with _online(repository):
-            url = _address(repository, name)
-            about = get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
-            check_disk(waiting, (about.size or 0) - bytes_in(waiting))
-            _fetch(repository, HubFile(name, about.size or 0, about.etag or ""), waiting)
+            about = _metadata(repository, name)
+            if about.size is None or about.etag is None:
+                raise DownloadError(f"{repository.page}: the answer does not say the size and the hash of {name}")
+            check_disk(waiting, about.size - bytes_in(waiting))
+            _fetch(repository, HubFile(name, about.size, about.etag), waiting)
         with appears_whole(target) as unfinished:
             shutil.move(waiting / name, unfinished)
     finally:
         if not bytes_in(waiting):
             shutil.rmtree(waiting, ignore_errors=True)
+
+
+def check_readable(repository: Repository, file: str | None = None) -> None:
+    """Ask whether a repository has its commit, lets this user read it, and has a file if one is named.
+
+    Raises:
+        DownloadError: the Hub cannot be reached or refuses.
+    """
+    with _online(repository):
+        _ask(f"{repository.kind}s/{repository.name}/revision/{repository.commit}")
+        if file is not None:
+            _metadata(repository, file)
+            return
+        with suppress(RemoteEntryNotFoundError):  # whether it is gated is said for files, also for those not there
+            _metadata(repository, "README.md")
+
+
+def unreadable(wanted: Iterable[tuple[Repository, str | None]]) -> list[str]:
+    """Why repositories, or named files of them, cannot be read: a line for each; one line if there is no Hub."""
+    problems = []
+    for repository, file in wanted:
+        try:
+            check_readable(repository, file)
+        except DownloadError as error:
+            problems.append(str(error))
+            if not isinstance(error.__cause__, HfHubHTTPError):
+                break
+    return problems
 
 
 def newest_commit(repository: Repository) -> str:
@@ -149,18 +187,33 @@ def newest_commit(repository: Repository) -> str:
         DownloadError: the Hub cannot be reached, or has no such repository.
     """
     with _online(repository):
-        return str(_ask(f"{repository.kind}s/{repository.name}").json()["sha"])
+        answer, _ = _ask(f"{repository.kind}s/{repository.name}")
+        with _expected(repository, "its newest commit"):
+            commit = answer["sha"]
+            if not COMMIT.fullmatch(commit):
+                raise ValueError
+    return str(commit)
 
 
 def list_files(repository: Repository) -> list[HubFile]:
     """The files at the top of a repository, in the order of their names."""
-    page = _ask(f"{repository.kind}s/{repository.name}/tree/{repository.commit}")
-    entries = page.json()
-    while "next" in page.links:
-        page = _get(page.links["next"]["url"])
-        entries += page.json()
-    files = [entry for entry in entries if entry["type"] == "file"]
-    listed = [HubFile(file["path"], file["size"], (file.get("lfs") or file)["oid"]) for file in files]
+    entries, next_page = _ask(f"{repository.kind}s/{repository.name}/tree/{repository.commit}")
+    pages = 1
+    with _expected(repository, "its files"):
+        while next_page:
+            if _host(next_page) != _host(endpoint()):
+                raise DownloadError(f"{repository.page}: its list goes on at another host ({next_page}): not followed")
+            if pages == MAX_PAGES:
+                raise DownloadError(f"{repository.page}: its list has not ended after {pages} pages: not followed")
+            more, next_page = _get(next_page)
+            entries, pages = [*entries, *more], pages + 1
+        files = [entry for entry in entries if entry["type"] == "file"]
+        listed = [HubFile(file["path"], file["size"], (file.get("lfs") or file)["oid"]) for file in files]
+        for file in listed:
+            if not (isinstance(file.name, str) and isinstance(file.checksum, str)):
+                raise TypeError
+            if not (type(file.size) is int and file.size >= 0):
+                raise TypeError
     return sorted(listed, key=lambda file: file.name)
 
 
@@ -196,15 +249,79 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
 
 
-def _ask(path: str) -> httpx.Response:
+def _metadata(repository: Repository, name: str) -> HfFileMetadata:
+    url = _address(repository, name)
+    return get_hf_file_metadata(url, timeout=SECONDS_FOR_AN_ANSWER, retry_on_errors=True, endpoint=endpoint())
+
+
+def _host(url: str) -> tuple[str, str, int | None]:
+    address = httpx.URL(url)
+    return address.scheme, address.host, address.port
+
+
+def _ask(path: str) -> tuple[Any, str | None]:
     return _get(f"{endpoint()}/api/{path}")
 
 
-def _get(url: str) -> httpx.Response:
+def _get(url: str) -> tuple[Any, str | None]:
+    """The JSON of an answer, and the address of the next page if there is one."""
     # HfApi asks once and gives up at a 429; huggingface_hub's own back-off waits as long as the Hub says.
-    response = http_backoff("GET", url, headers=build_hf_headers(), timeout=SECONDS_FOR_AN_ANSWER)
-    hf_raise_for_status(response)
-    return response
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    with http_stream_backoff("GET", url, headers=headers, timeout=SECONDS_FOR_AN_ANSWER) as response:
+        hf_raise_for_status(response)
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > MAX_ANSWER:
+                raise DownloadError(f"{url}: an answer of more than {readable_bytes(MAX_ANSWER)}: not read further")
+        try:
+            return json.loads(content), response.links.get("next", {}).get("url")
+        except (ValueError, RecursionError):
+            raise DownloadError(
+                f"{url}: this is no answer of the Hub ({response.headers.get('Content-Type', 'of no type')}); "
+                "is there a proxy or a login page between, or is HF_ENDPOINT wrong?"
+            ) from None
+
+
+@contextmanager
+def _expected(repository: Repository, what: str) -> Iterator[None]:
+    """Say in one line that an answer is not formed as the Hub's are."""
+    try:
+        yield
+    except DownloadError:
+        raise  # a ValueError too
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, httpx.InvalidURL):
+        raise DownloadError(
+            f"{repository.page}: the answer does not say {what} as the Hub does; is HF_ENDPOINT ({endpoint()}) a Hub?"
+        ) from None
+
+
+class _Announced:
+    """A file that takes no more bytes than were announced, and does not begin again without end."""
+
+    def __init__(self, content: BinaryIO, size: int) -> None:
+        self._content, self._size, self._restarts = content, size, 0
+
+    def write(self, chunk: bytes) -> int:
+        if self._content.tell() + len(chunk) > self._size:
+            raise _NotAsAnnouncedError(f"more than the {self._size} bytes that were announced arrived")
+        return self._content.write(chunk)
+
+    def tell(self) -> int:
+        return self._content.tell()
+
+    def seek(self, place: int) -> int:
+        return self._content.seek(place)
+
+    def truncate(self) -> int:
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            raise _NotAsAnnouncedError(f"the connection broke {self._restarts} times, and each began at the start")
+        return self._content.truncate()
+
+
+class _NotAsAnnouncedError(Exception):
+    """What arrives is not what the Hub announced; the message says in what."""
 
 
 def _fetch(repository: Repository, file: HubFile, folder: Path) -> None:
@@ -229,19 +346,31 @@ def _download(repository: Repository, file: HubFile, path: Path) -> None:
     partial = path.with_name(f"{path.name}{PARTIAL}")
     partial.parent.mkdir(parents=True, exist_ok=True)
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}  # a place in a compressed answer is none in the file
+    if partial.exists() and partial.stat().st_size > file.size:
+        partial.unlink()
     try:
         with partial.open("ab") as content:
             http_get(
                 _address(repository, file.name),
-                content,
+                _Announced(content, file.size),  # type: ignore[arg-type]
                 resume_size=content.tell(),
                 headers=headers,
                 expected_size=file.size,
             )
+    except _NotAsAnnouncedError as error:
+        partial.unlink()
+        raise DownloadError(f"{repository.page}: {file.name}: {error}; it was deleted: run again") from None
+    except HfHubHTTPError:
+        raise  # an OSError too
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            raise DownloadError(f"{path}: the disk is full; make room and run again: {KEPT}") from error
+        if error.errno is not None:
             raise
-        raise DownloadError(f"{path}: the disk is full; make room and run again: {KEPT}") from error
+        arrived = partial.stat().st_size
+        raise DownloadError(
+            f"{repository.page}: {file.name}: {arrived} bytes arrived, {file.size} were announced; run again: {KEPT}"
+        ) from error
     partial.rename(path)
 
 
@@ -272,7 +401,32 @@ def _online(repository: Repository) -> Iterator[None]:
             enable_progress_bars()
 
 
-def describe(error: Exception, repository: Repository) -> str:
+@contextmanager
+def refusals_named(repository: Repository) -> Iterator[None]:
+    """Say in one line what the Hub refused to the library ``datasets``, which hides it behind errors of its own.
+
+    Raises:
+        DownloadError: the Hub refused or cannot be reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, (HfHubHTTPError, httpx.HTTPError)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise DownloadError(describe(cause, repository)) from error
+        if isinstance(error, (ConnectionError, FileNotFoundError)):  # the cause may be lost
+            if constants.HF_HUB_OFFLINE:
+                raise DownloadError(
+                    f"{repository.page}: commit {repository.commit} is not in the cache, and HF_HUB_OFFLINE is set; "
+                    "run again without it, where there is a network"
+                ) from error
+            check_readable(repository)
+        raise
+
+
+def describe(error: BaseException, repository: Repository) -> str:
     """What went wrong with a repository and what to do, in one line."""
     page, kind = repository.page, {"model": "model", "dataset": "data set"}[repository.kind]
     response: httpx.Response | None = getattr(error, "response", None)

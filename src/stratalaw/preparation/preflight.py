@@ -13,8 +13,10 @@ from stratalaw.cost.rates import rates_of
 from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
+from stratalaw.models.hub import Repository, unreadable
 from stratalaw.models.known_shapes import shapes_of_study
 from stratalaw.models.shapes import Shapes
+from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
 from stratalaw.study import Study, StudyError
 from stratalaw.study.variants import BASELINE_NAME, Quantization
@@ -91,7 +93,42 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
             f"{existing.resolve()}: models and checkpoints need {readable_bytes(disk)}, "
             f"and {readable_bytes(free)} are free"
         )
+    problems += problems_of_texts(study, study_file, results)
     return Preflight(checkpoints, disk, free, problems)
+
+
+def problems_of_texts(study: Study, study_file: str, results: Results) -> list[str]:
+    """Why the calibration text or a benchmark's data set cannot be read, as far as they are still needed.
+
+    Offline (HF_HUB_OFFLINE) the Hub is not asked: a cache may have what it needs.
+    """
+    from huggingface_hub import constants
+
+    problems = []
+    for check, asked in ((check_corpus, study.calibration), (check_data_sets, study.evaluation)):
+        try:
+            check(asked, study_file)
+        except StudyError as error:
+            problems.append(str(error))
+    if problems or constants.HF_HUB_OFFLINE:
+        return problems
+    return unreadable(dict.fromkeys(texts_on_the_hub(study, results)))
+
+
+def texts_on_the_hub(study: Study, results: Results) -> Iterator[tuple[Repository, str | None]]:
+    """The data sets that are still to be fetched, and the file of each that is needed; None for a whole data set."""
+    from stratalaw.evaluation.tasks import data_set_of, task_manager
+
+    calibration = study.calibration
+    if calibration.dataset is not None and not results.corpus(calibration).exists():
+        yield Repository(calibration.dataset, "dataset", calibration.revision), calibration.corpus
+    manager = task_manager(study.evaluation)
+    for stratum, benchmarks in study.evaluation.strata.items():
+        if all(results.documents(model.name, stratum).exists() for model in study.models):
+            continue
+        for benchmark in benchmarks:
+            if (data_set := data_set_of(manager, benchmark.task)) is not None:
+                yield Repository(data_set, "dataset", benchmark.revision), None
 
 
 def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs_run_here: bool) -> None:

@@ -1,0 +1,119 @@
+"""What metrics need of the data sets is kept with the requests: scores ask neither the Hub nor a cache."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+from lm_eval.api.task import ConfigurableTask
+
+from stratalaw.evaluation.documents import recorded_documents, replayed_documents
+from stratalaw.jobs import stages
+from stratalaw.study import Evaluation, StudyError, read_study
+
+ROWS = [{"question": f"{a} + 1 =", "answer": str(a + 1), "kind": a % 2} for a in range(5)]
+KINDS = datasets.Features(
+    {"question": datasets.Value("string"), "answer": datasets.Value("string"), "kind": datasets.ClassLabel(2)}
+)
+
+
+class Sums(ConfigurableTask):
+    """A task that has its data set handed to it."""
+
+    def __init__(self, found=None) -> None:
+        self._config = SimpleNamespace(task="sums", custom_dataset=lambda: found, metadata=None, dataset_kwargs=None)
+
+    @property
+    def config(self):
+        return self._config
+
+
+def rows() -> datasets.Dataset:
+    return datasets.Dataset.from_list(ROWS, features=KINDS)
+
+
+def record(found, *splits: str) -> pd.DataFrame:
+    """What is kept of a data set of which splits are used."""
+    with recorded_documents() as documents:
+        task = Sums(found)
+        task.download()
+        for split in splits:
+            task.dataset[split]
+    return documents.table()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("a socket was asked for")
+
+    monkeypatch.setattr(socket, "socket", forbidden)
+    monkeypatch.setattr(socket, "create_connection", forbidden)
+
+
+@pytest.mark.parametrize("kind", [dict, datasets.DatasetDict])
+def test_the_splits_that_are_used_come_back_with_the_kinds_of_their_columns(kind):
+    table = record(kind(train=rows(), test=rows()), "test")
+    assert table.split.tolist() == ["test"]
+    task = Sums()
+    with replayed_documents(table):
+        task.download()
+    assert list(task.dataset) == ["test"]
+    assert task.dataset["test"].to_list() == ROWS and task.dataset["test"].features == KINDS
+
+
+def test_of_selected_rows_these_are_kept():
+    task = Sums()
+    with replayed_documents(record({"test": rows().select([3, 1])}, "test")):
+        task.download()
+    assert task.dataset["test"].to_list() == [ROWS[3], ROWS[1]]
+
+
+def test_a_task_that_was_not_recorded_is_refused():
+    table = record({"test": rows()}, "test").assign(task="products")
+    with replayed_documents(table), pytest.raises(StudyError, match="sums: its documents were not recorded; the tasks"):
+        Sums().download()
+
+
+def test_a_streamed_data_set_is_refused():
+    with pytest.raises(StudyError, match="sums: its data set is streamed"):
+        record({"test": rows().to_iterable_dataset()})
+
+
+def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
+    small_model_folder, tmp_path, monkeypatch, no_network
+):
+    """Between the requests and the scores the tasks' items and the cache of data sets are taken away."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+    monkeypatch.chdir(tmp_path)
+    study = read_study(Path(__file__).parents[2] / "config" / "ladder.yaml")
+    shutil.copytree(Path(__file__).parents[2] / "ladder" / "benchmarks", "ladder/benchmarks")
+    given = study.evaluation.model_dump() | {"items": 5, "strata": {"reasoning": study.evaluation.strata["reasoning"]}}
+    evaluation = Evaluation(**given)
+    requests, documents, answers = "requests/reasoning.parquet", "documents/reasoning.parquet", "answers.parquet"
+    stages.record_requests(
+        str(small_model_folder), evaluation.for_requests(), [requests], ["reasoning.safetensors"], [documents]
+    )
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.write_text("no folder: nothing can be cached")
+    for items in Path("ladder/benchmarks").glob("*.jsonl"):
+        items.unlink()
+    asked = pd.read_parquet(requests)
+    likelihoods = np.random.default_rng(0).normal(size=len(asked))
+    pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": False}).to_parquet(answers)
+    stages.score_items(
+        evaluation.for_scores(), [requests], [documents], [answers], ["reasoning.parquet"], ["reasoning.json"]
+    )
+    best = asked.assign(likelihood=likelihoods).groupby(["task", "document"]).likelihood.agg(np.argmax)
+    files = {"ladder_arithmetic": "arithmetic", "ladder_paths": "paths"}
+    expected = {}
+    for task, name in files.items():
+        lines = (Path(__file__).parents[2] / "ladder" / "benchmarks" / f"{name}.jsonl").read_text().splitlines()
+        expected[task] = float(np.mean(best[task] == [json.loads(line)["label"] for line in lines[:5]]))
+    assert json.loads(Path("reasoning.json").read_text()) == pytest.approx(expected)
