@@ -30,6 +30,8 @@ def one_line(result) -> str:
         (b"[]", "no laws; make it"),
         (b"n_params,bits\n", "not JSON (Expecting value: line 1 column 1 (char 0)); make it"),
         (b"\xff\xfe\x00", "not JSON ("),
+        (b'{"format": 2, "laws": [{"stratum": "reas', "not JSON ("),
+        (b"[" * 10**6, "not JSON ("),
         (b'{"format": 99}', "laws in format 99, and this version reads format "),
     ],
 )

@@ -8,11 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stratalaw.files import appears_whole, move_whole, sha256
+from stratalaw.files import appears_whole, move_whole, sha256, write_csv
 from stratalaw.units import readable_bytes
 
 
@@ -141,3 +142,30 @@ def test_readable_bytes_are_right_to_three_digits(n_bytes):
     assert float(number) * size == pytest.approx(n_bytes, rel=0.005)
     assert float(number) < 1000 or unit == "TB"
     assert float(number) >= 1 or n_bytes == 0
+
+
+def test_a_spreadsheet_takes_no_text_of_a_table_for_a_formula(tmp_path):
+    table = pd.DataFrame(
+        {
+            "model": ["=1+1", "plain", "@SUM(A1)", "-cmd|x"],
+            "text": pd.Categorical(["+1+1", "\tx", "-0.5", "+3"]),
+            "number": [-1.5, 2.0, -3.0, 4.0],
+            "mixed": [1, None, True, "=2"],
+            "=column": ["a", "b", "c", "d"],
+        }
+    )
+    write_csv(table, tmp_path / "table.csv", "%.1f")
+    assert (tmp_path / "table.csv").read_text().splitlines() == [
+        "model,text,number,mixed,'=column",
+        "'=1+1,'+1+1,-1.5,1,a",
+        "plain,'\tx,2.0,,b",
+        "'@SUM(A1),-0.5,-3.0,True,c",
+        "'-cmd|x,+3,4.0,'=2,d",
+    ]
+
+
+def test_a_table_without_formulas_is_written_as_it_is(tmp_path):
+    table = pd.DataFrame({"model": ["r1", None], "count": [1, None], "mixed": pd.Series([1, None], dtype=object)})
+    write_csv(table, tmp_path / "table.csv")
+    table.to_csv(tmp_path / "plain.csv", index=False)
+    assert (tmp_path / "table.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()

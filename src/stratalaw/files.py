@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # pandas takes half a second to load
 
 # What the system says of a disk that cannot be written.
 FAULTS_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE)
+STARTS_OF_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 OWNER_END = "~"  # occurs in no random suffix and no name of a study: a workplace has one owner
 
 
@@ -123,7 +124,27 @@ def sha256_sums(paths: Sequence[Path]) -> dict[str, str]:
 
 def write_csv(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
     with appears_whole(path) as unfinished:
-        table.to_csv(unfinished, index=False, float_format=float_format)
+        without_formulas(table).to_csv(unfinished, index=False, float_format=float_format)
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which a spreadsheet takes no text for a formula: what would be one begins with an apostrophe."""
+    table = table.rename(columns=lambda name: f"'{name}" if _is_formula(name) else name)
+    for name, column in table.items():
+        if column.dtype.kind == "O" and (formulas := column.map(_is_formula).astype(bool)).any():
+            text = column.astype(object)
+            table = table.assign(**{str(name): text.mask(formulas, "'" + text[formulas].astype(str))})
+    return table
+
+
+def _is_formula(value: object) -> bool:
+    if not isinstance(value, str) or not value.startswith(STARTS_OF_FORMULAS):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False  # a negative number
 
 
 def write_json(content: object, path: Path) -> None:

@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -42,13 +43,13 @@ def test_too_short_a_corpus_is_refused():
 def test_a_corpus_is_read(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"text": "one", "url": "x"}\n{"text": "two"}\n')
-    assert read_corpus(path) == ["one", "two"]
+    assert list(read_corpus(path)) == ["one", "two"]
 
 
 def test_a_gzipped_corpus_is_read(tmp_path):
     path = tmp_path / "corpus.json.gz"
     path.write_bytes(gzip.compress('{"text": "eins ≠ zwei"}\n{"text": "two"}\n'.encode()))
-    assert read_corpus(path) == ["eins ≠ zwei", "two"]
+    assert list(read_corpus(path)) == ["eins ≠ zwei", "two"]
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-12], lambda content: b"text"])
@@ -59,7 +60,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path, damage):
         read_corpus(path)
 
 
-@pytest.mark.parametrize("line", ["no json", '{"words": "one"}', '["text"]'])
+@pytest.mark.parametrize("line", ["no json", '{"words": "one"}', '["text"]', '{"text": 1}', "[" * 10**5, ""])
 def test_a_line_that_is_no_text_is_named(tmp_path, line):
     path = tmp_path / "corpus.jsonl"
     path.write_text(f'{{"text": "one"}}\n{line}\n')
@@ -74,3 +75,44 @@ def test_texts_that_are_not_allowed_are_passed_over_and_the_order_of_the_others_
         TEXTS, tokenize, samples=10, tokens=8, seed=0, is_allowed=lambda t: TEXTS.index(t) not in forbidden
     )
     assert allowed.text.tolist() == everything.text[5:15].tolist()
+
+
+def test_a_corpus_is_not_held_in_memory(tmp_path):
+    for path, opened in ((tmp_path / "corpus.jsonl", open), (tmp_path / "corpus.jsonl.gz", gzip.open)):
+        with opened(path, "wt") as file:
+            for i in range(20_000):
+                file.write(f'{{"text": "{i} {str(i) * 250}"}}\n')
+        tracemalloc.start()
+        corpus = read_corpus(path)
+        drawn = sample(corpus, tokenize, samples=5, tokens=2, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(corpus) == 20_000 and [tokens[0] for tokens in drawn.tokens] == drawn.text.tolist()
+        assert peak < 6e6  # of 25 MB of text
+
+
+def test_places_are_those_of_a_list(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"text": "a"}\r\n{"text": "\u00fc"}\n{"text": "c"}', encoding="utf-8")
+    corpus = read_corpus(path)
+    assert [corpus[1], corpus[-1], corpus[0]] == ["ü", "c", "a"]
+    assert corpus[1:] == ["ü", "c"]
+    with pytest.raises(IndexError):
+        corpus[3]
+
+
+def test_a_gzip_file_that_unpacks_without_bound_is_refused(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(200):
+            file.write(bytes(2**20))
+    with pytest.raises(ValueError, match=r"bomb.jsonl.gz: unpacks to over 100 times its size, unlike text"):
+        read_corpus(path)
+
+
+def test_a_line_without_end_is_refused(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    with path.open("wb") as file:
+        file.truncate(10**9)  # holes: no bytes on the disk
+    with pytest.raises(ValueError, match=r"corpus.jsonl: line 1 is longer than 64 MiB"):
+        read_corpus(path)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stratalaw.laws import TableError, read_observations
-from stratalaw.laws.table import check_observations
+from stratalaw.laws.table import check_observations, read_items
 
 TABLE = pd.DataFrame(
     {
@@ -47,6 +47,17 @@ def test_parquet_is_the_same_as_csv(tmp_path):
         (lambda t: t.assign(group_size=["128", "l28", "64", "64"]), "row 2, column group_size: l28 is not a number"),
         (lambda t: t.assign(held_out=["True", None, "no", None]), "row 3, column held_out: no is neither True nor"),
         (lambda t: pd.concat([t, t[1:2]]), "row 5: the same model, variant and benchmark"),
+        (lambda t: t.assign(stderr=[0.1, -0.1, 0.1, 0.1]), "row 2, column stderr: -0.1 is not a number from 0 to 0.5"),
+        (lambda t: t.assign(stderr=[0.1, np.inf, 0.1, 0.1]), "row 2, column stderr: inf is not a number from 0 to 0.5"),
+        (lambda t: t.assign(bits=[3, 1e300, 3, 4]), "row 2, column bits: 1e+300 is not a number more than 1, up to 64"),
+        (lambda t: t.assign(n_params=1e300), "row 1, column n_params: 1e+300 is not a number more than 0, up to 1e+18"),
+        (lambda t: t.assign(effective_bits=1e300), "row 1, column effective_bits: 1e+300 is not a number more than 0"),
+        (lambda t: t.assign(group_size=1e300), "row 1, column group_size: 1e+300 is not a number more than 0, up to"),
+        (lambda t: t.assign(calibration_size=1e300), "row 1, column calibration_size: 1e+300 is not a number more"),
+        (lambda t: t.assign(n_items=1e300), "row 1, column n_items: 1e+300 is not a number from 1 to 1e+18"),
+        (lambda t: t.assign(accuracy="9" * 999), "row 1, column accuracy: 999"),
+        (lambda t: pd.concat([t, t[["accuracy"]]], axis=1), "the column accuracy is there twice"),
+        (lambda t: t.rename(columns={"chance": "bits"}), "the column bits is there twice"),
         (lambda t: t[:0], "there is a header, but no row below it"),
         (lambda t: t.rename(columns={"bits": " bits"}), "the column ' bits' is padded with spaces; name it 'bits'"),
         (lambda t: t.assign(accuracy=["0.4", "0,5", "0.6", "0.7"]), "row 2, column accuracy: 0,5 has a decimal comma"),
@@ -76,7 +87,7 @@ def test_parquet_is_the_same_as_csv(tmp_path):
         (lambda t: t.assign(calibration_size=[8, 8, 0, 8]), "row 3, column calibration_size: 0 is not a number more"),
         (lambda t: t.assign(stderr=[0.1, -0.1, 0.1, 0.1]), "row 2, column stderr: -0.1 is not a number from 0 to 0.5"),
         (lambda t: t.assign(stderr=[0.1, 0.1, 1.5, 0.1]), "row 3, column stderr: 1.5 is not a number from 0 to 0.5"),
-        (lambda t: t.assign(n_items=[9, 0, 9, 9]), "row 2, column n_items: 0 is not a number of 1 or more"),
+        (lambda t: t.assign(n_items=[9, 0, 9, 9]), "row 2, column n_items: 0 is not a number from 1 to 1e+18"),
         (lambda t: t.assign(bits=[3, np.inf, 3, 4]), "row 2, column bits: inf is not a number more than 1"),
         (
             lambda t: t.assign(variant=list("aabb")).assign(benchmark=list("xyxy")),
@@ -133,3 +144,53 @@ def test_files_that_are_no_tables_are_named(tmp_path):
     (tmp_path / "no.pq").write_text("nothing")
     with pytest.raises(TableError, match=r"no\.pq: not a table"):
         read_observations(tmp_path / "no.pq")
+
+
+def test_values_of_parquet_that_are_neither_numbers_nor_names_are_named(tmp_path):
+    for column, values in (("accuracy", [[0.5]] * 4), ("stratum", [[1]] * 4), ("held_out", [[True]] * 4)):
+        TABLE.assign(**{column: pd.Series(values)}).to_parquet(tmp_path / "table.pq")
+        with pytest.raises(TableError, match=rf"table\.pq: .*column {column}"):
+            read_observations(tmp_path / "table.pq")
+
+
+def test_damaged_parquet_is_refused_in_one_line_or_read(tmp_path):
+    TABLE.assign(model=list("abcd"), n_items=100).to_parquet(tmp_path / "whole.pq")
+    content = (tmp_path / "whole.pq").read_bytes()
+    generator = np.random.default_rng(0)
+    refused = 0
+    for place in generator.integers(len(content), size=150):
+        path = tmp_path / "damaged.pq"
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << generator.integers(8)
+        path.write_bytes(flipped)
+        refused += is_refused(path)
+    assert refused > 30
+    for length in generator.integers(len(content), size=20):
+        path.write_bytes(content[:length])
+        assert is_refused(path)
+
+
+def is_refused(path) -> bool:
+    try:
+        read_observations(path)
+    except TableError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (b"PAR1 nothing", "items.pq: not a table: "),
+        (pd.DataFrame({"model": ["m"]}), "items.pq: the column variant is missing; needed are model, variant, stratum"),
+        (pd.DataFrame({**dict.fromkeys(("model", "variant", "stratum", "task", "document"), "x"), "score": [7.0]}),
+         "items.pq: row 1, column score: 7.0 is not a number from 0 to 1"),
+    ],
+)  # fmt: skip
+def test_scores_of_items_that_cannot_be_used_are_named(tmp_path, items, message):
+    path = tmp_path / "items.pq"
+    path.write_bytes(items) if isinstance(items, bytes) else items.to_parquet(path)
+    with pytest.raises(TableError) as error:
+        read_items(path)
+    assert message in str(error.value) and "\n" not in str(error.value)

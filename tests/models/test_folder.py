@@ -47,7 +47,7 @@ def with_index(model: Path, content: str) -> None:
         (lambda m: (m / "config.json").unlink(), "model: no config.json"),
         (lambda m: (m / "tokenizer.json").unlink(), r"model: no tokenizer \(tokenizer.json or tokenizer.model\)"),
         (lambda m: (m / "model.safetensors").unlink(), r"model: no weights \(model.safetensors, or"),
-        (lambda m: with_index(m, "[]"), "model.safetensors.index.json: not the index of a model's weights"),
+        (lambda m: with_index(m, "{}"), "model.safetensors.index.json: not the index of a model's weights"),
         (
             lambda m: with_index(m, '{"weight_map": {"a": "../other.safetensors"}}'),
             "it names ../other.safetensors, which",
@@ -58,7 +58,7 @@ def with_index(model: Path, content: str) -> None:
         ),
         (lambda m: truncate(m / "model.safetensors"), "model.safetensors: truncated or altered: [0-9]+ bytes"),
         (lambda m: (m / "model.safetensors").write_bytes(b"abc"), "model.safetensors: not a safetensors file"),
-        (lambda m: (m / "model.safetensors").write_bytes(b"\x03" + b"\0" * 7 + b"abc"), "its header is not JSON"),
+        (lambda m: (m / "model.safetensors").write_bytes(b"\x03" + b"\0" * 7 + b"abc"), "is not a JSON object"),
     ],
 )
 def test_a_damaged_model_is_refused_and_nothing_is_copied(model, tmp_path, damage, message):

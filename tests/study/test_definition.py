@@ -113,6 +113,19 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"grids.0.bits": []}, "grids.0.bits: []: list should have at least 1 item after validation, not 0"),
         ({"grids": []}, "grids: []: list should have at least 1 item after validation, not 0"),
         ({"grids.0.bits": [3, 3]}, "grids.0.bits: duplicate value in [3, 3]"),
+        ({"grids.0.calibration_size": [10**30]}, f"grids.0.calibration_size.0: {10**30}: input should be less "
+         "than or equal to 1000000"),
+        ({"grids.0.calibration_seed": [10**30]}, f"grids.0.calibration_seed.0: {10**30}: input should be less "
+         "than 4294967296"),
+        ({"calibration.tokens": 10**30}, f"calibration.tokens: {10**30}: input should be less than"),
+        ({"evaluation.items": 10**30}, f"evaluation.items: {10**30}: input should be less than"),
+        ({"gptq": {"threads": 10**30}}, f"gptq.threads: {10**30}: input should be less than"),
+        ({"grids.0.calibration_size": list(range(1, 9999)), "grids.0.calibration_seed": list(range(9999))},
+         "grids: they name 799,760,017 variants; a study has at most 100,000"),
+        ({"calibration.corpus": "x" * 300}, "calibration.corpus: longer than file systems take"),
+        ({"calibration.corpus": "x/" * 600}, "calibration.corpus: longer than file systems take"),
+        ({"models.0.family": "x" * 9999}, "models.0.family: 'xxx"),
+        ({"evaluation.strata.memorization.0.\x1b[2J": 1}, "evaluation.strata.memorization.0.\\x1b[2J: unknown key"),
         ({"grids.0.colour": 1}, "grids.0.colour: unknown key; allowed here: bits, group_size, calibration_size, "
          "calibration_seed, models"),
         ({"colour": 1}, "colour: unknown key; allowed here: name, models, grids, gptq, calibration, evaluation"),
@@ -141,6 +154,7 @@ def test_a_bad_study_is_refused_in_one_line(write, changes, message):
         read_study(path)
     assert str(error.value).startswith(f"{path}: {message}")
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 800
 
 
 @pytest.mark.parametrize(

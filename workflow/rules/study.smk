@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
+from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
@@ -16,8 +17,8 @@ from stratalaw.models.sources import files_of, weights_folder
 from stratalaw.observations.coverage import scored_variants
 from stratalaw.preparation.checks import check_inputs, task_files
 from stratalaw.seals import digest_of
-from stratalaw.study import StudyError
 from stratalaw.study.configuration import read_configuration
+from stratalaw.study.plain_yaml import read_yaml
 from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization
 
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
@@ -30,6 +31,8 @@ if not workflow.configfiles and not config.keys() - workflow.config_settings.con
 STUDY_FILE = " and ".join(os.path.relpath(file) for file in workflow.configfiles) or "config"
 RESULTS = Results()
 try:
+    for file in workflow.configfiles:
+        read_yaml(Path(file))  # Snakemake takes a key that stands twice
     STUDY, OPTIONS = read_configuration(
         config,
         workflow.config_settings.config,
@@ -45,7 +48,7 @@ try:
     VARIANTS = STUDY.variants()
     # The study is analysed as far as it is scored only if that is asked for: nothing is left out silently.
     OBSERVED = scored_variants(STUDY, RESULTS) if OPTIONS.allow_missing else VARIANTS
-except StudyError as error:
+except StratalawError as error:
     sys.exit(str(error))
 
 export_library()
@@ -65,7 +68,6 @@ BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
 
 onstart:
     if workflow.is_main_process:
-        from stratalaw.errors import StratalawError
         from stratalaw.preparation.preflight import refuse_what_cannot_run  # jobs need not load it
 
         wanted = {job.wildcards.get("model") for job in workflow.dag.needrun_jobs()}

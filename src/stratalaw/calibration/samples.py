@@ -4,41 +4,107 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+import zlib
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, overload
 
 import numpy as np
 import pandas as pd
 
 from stratalaw.errors import StratalawError
 
+MAX_LINE_BYTES = 2**26
+MAX_EXPANSION = 100  # text unpacks to 3 to 10 times its size
+ALWAYS_UNPACKED = 10**8
+CHUNK_BYTES = 2**20
+
 
 class CorpusError(StratalawError):
     """A corpus that samples cannot be drawn from; the message is one line."""
 
 
-def read_corpus(path: Path) -> list[str]:
-    """The texts of a JSON Lines file with a ``text`` in each line; one whose name ends in .gz is unpacked.
+class Corpus(Sequence[str]):
+    """The texts of a corpus, each read from the disk when it is asked for: a corpus may be larger than memory.
+
+    Args:
+        file: JSON Lines with a ``text`` in each line, open for reading bytes; it stays open.
+        path: its name, for messages.
 
     Raises:
-        CorpusError: a line is not such an object (the message names the line), or the file is not gzip, or cut short.
+        CorpusError: a line is not such an object, or longer than ``MAX_LINE_BYTES``; the message names the line.
     """
-    texts = []
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._starts = array("Q")
+        start = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number = len(self._starts) + 1
+            if len(line) > MAX_LINE_BYTES:
+                raise CorpusError(f"{path}: line {number} is longer than {MAX_LINE_BYTES >> 20} MiB")
+            if _text_of(line) is None:
+                raise CorpusError(f'{path}: line {number} is not a JSON object with the key "text"')
+            self._starts.append(start)
+            start += len(line)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        self._file.seek(self._starts[place])
+        text = _text_of(self._file.readline())
+        assert text is not None  # every line was looked at
+        return text
+
+
+def _text_of(line: bytes) -> str | None:
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    text = json.loads(line)["text"]
-                except (json.JSONDecodeError, KeyError, TypeError):
-                    raise CorpusError(f'{path}: line {number} is not a JSON object with the key "text"') from None
-                texts.append(text)
-    except (gzip.BadGzipFile, EOFError) as error:
+        text = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return text if isinstance(text, str) else None
+
+
+def read_corpus(path: Path) -> Corpus:
+    """The texts of a JSON Lines file with a ``text`` in each line; one whose name ends in .gz is unpacked to the disk.
+
+    Raises:
+        CorpusError: a line is not such an object (the message names the line), or the file is not gzip, cut short, or
+            unpacks to many times what text does.
+    """
+    return Corpus(_unpacked(path) if path.suffix == ".gz" else path.open("rb"), path)
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """The content of a gzip file, in a file without a name that is gone when it is closed."""
+    most = max(MAX_EXPANSION * path.stat().st_size, ALWAYS_UNPACKED)
+    unpacked, size = TemporaryFile(), 0  # noqa: SIM115 (the corpus reads it)
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                size += len(chunk)
+                if size > most:
+                    raise CorpusError(f"{path}: unpacks to over {MAX_EXPANSION} times its size, unlike text")
+                unpacked.write(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{path}: not a gzip file, or cut short ({error})") from None
-    return texts
+    unpacked.seek(0)
+    return unpacked
 
 
 def sample(
-    texts: list[str],
+    texts: Sequence[str],
     tokenize: Callable[[str], list[int]],
     *,
     samples: int,
@@ -58,8 +124,8 @@ def sample(
         CorpusError: too few texts are long enough and allowed.
     """
     rows = []
-    for place, ids in _long_enough(texts, tokenize, tokens, seed):
-        if not is_allowed(texts[place]):
+    for place, text, ids in _long_enough(texts, tokenize, tokens, seed):
+        if not is_allowed(text):
             continue
         rows.append({"text": place, "tokens": ids[:tokens]})
         if len(rows) == samples:
@@ -70,10 +136,11 @@ def sample(
 
 
 def _long_enough(
-    texts: list[str], tokenize: Callable[[str], list[int]], tokens: int, seed: int
-) -> Iterator[tuple[int, list[int]]]:
-    """The place and the token ids of each text that has as many tokens as asked, in a random order."""
-    for place in np.random.default_rng(seed).permutation(len(texts)):
-        ids = tokenize(texts[place])
+    texts: Sequence[str], tokenize: Callable[[str], list[int]], tokens: int, seed: int
+) -> Iterator[tuple[int, str, list[int]]]:
+    """The place, the text and the token ids of each text that has as many tokens as asked, in a random order."""
+    for place in map(int, np.random.default_rng(seed).permutation(len(texts))):
+        text = texts[place]
+        ids = tokenize(text)
         if len(ids) >= tokens:
-            yield int(place), ids
+            yield place, text, ids

@@ -25,9 +25,9 @@ from stratalaw.laws.power import Need, needs
 from stratalaw.laws.resampling import FEW_MODELS, RESAMPLES
 from stratalaw.laws.rows import Rows, fitted_method, reasons_to_leave_out, rows_of, stratum_accuracies
 from stratalaw.laws.scatter import Scatter, scatter_of
-from stratalaw.laws.table import GENERAL, UTILIZATION, TableError, read_observations
+from stratalaw.laws.table import GENERAL, UTILIZATION, TableError, read_items, read_observations
 from stratalaw.laws.verdicts import MIN_MODELS, Verdict, judge
-from stratalaw.seals import Seal, SealError, read_parquet, seal_of, write_record
+from stratalaw.seals import Seal, SealError, seal_of, write_record
 from stratalaw.study.variants import BASELINE_BITS
 
 FORMAT = 3  # of laws.json; a change that older readers would misread raises it
@@ -83,7 +83,7 @@ class Analysis:
             content = json.loads(path.read_text())
         except OSError as error:
             raise LawsError(f"{path}: {error.strerror}") from None
-        except ValueError as error:  # neither text nor JSON
+        except (ValueError, RecursionError) as error:  # neither text nor JSON, or nested without bound
             raise LawsError(f"{path}: not JSON ({error}); {HOW_TO_FIT}") from None
         found = content.get("format") if isinstance(content, dict) else None
         if found != FORMAT:
@@ -95,7 +95,7 @@ class Analysis:
             raise LawsError(f"{path}: damaged or edited: it is not what its seal says; {HOW_TO_FIT}") from None
         try:
             return cls.from_dict(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise LawsError(f"{path}: damaged ({type(error).__name__}: {error}); {HOW_TO_FIT}") from None
 
     @classmethod
@@ -381,7 +381,7 @@ def fit_table(
     """
     chosen = [form_named(name) for name in forms] or FORMS
     observations = with_held_out(read_observations(path), held_out, path)
-    scores = None if items is None else read_parquet(items)
+    scores = None if items is None else read_items(items)
     return observations, analyse(observations, chosen, scores, resamples)
 
 

@@ -6,7 +6,7 @@ its numbers would look as good as any others. Rows are counted from 1, the heade
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stratalaw.errors import StratalawError
-from stratalaw.seals import read_parquet
+from stratalaw.seals import SealError, read_parquet
 from stratalaw.study.variants import BASELINE_BITS
 
 GENERAL = "general"
@@ -23,9 +23,13 @@ GPTQ, ORIGINAL = "GPTQ", "none"  # methods: of rows that name none, and of origi
 NEEDED = ("n_params", "bits", "stratum", "accuracy", "chance")
 NAMES = ("model", "family", "variant", "stratum", "benchmark", "method")
 IDENTITY = ("model", "variant", "benchmark", "method", "stratum")
+ITEM_COLUMNS = ("model", "variant", "stratum", "task", "document", "score")
 PARQUET = (".parquet", ".pq")
 WHOLE_ROW = -1  # the group size of a scale for each whole row
 LARGEST_STDERR = 0.5  # of a mean of values between 0 and 1
+MAX_BITS = 64
+MAX_COUNT = 1e18  # of parameters, items, samples: beyond it is no model, but a damaged number
+MAX_SHOWN = 300  # characters of what a library says of a file
 
 Test = Callable[[pd.Series], "pd.Series[bool]"]
 
@@ -41,16 +45,47 @@ def read_observations(path: Path) -> pd.DataFrame:
         TableError: the file cannot be read, or its content cannot be used.
     """
     try:
-        return check_observations(read_parquet(path) if path.suffix in PARQUET else _read_csv(path))
+        table = read_parquet(path) if path.suffix in PARQUET else _read_csv(path)
     except FileNotFoundError:
         raise TableError(f"{path}: there is no such file") from None
+    except SealError:
+        raise
     except TableError as error:
         raise TableError(f"{path}: {error}") from None
-    except (OSError, ValueError) as error:  # of pandas and pyarrow
-        raise TableError(f"{path}: not a table: {' '.join(str(error).split())}") from None
+    except Exception as error:  # pandas and pyarrow meet damage in many ways
+        raise TableError(f"{path}: not a table: {' '.join(str(error).split())[:MAX_SHOWN]}") from None
+    try:
+        return check_observations(table)
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
+
+
+def read_items(path: Path) -> pd.DataFrame:
+    """Read the scores of items from parquet.
+
+    Raises:
+        TableError: the file cannot be read, a column is missing, or a score is none.
+    """
+    try:
+        table = read_parquet(path)
+    except SealError:
+        raise
+    except Exception as error:  # pyarrow meets damage in many ways
+        raise TableError(f"{path}: not a table: {' '.join(str(error).split())[:MAX_SHOWN]}") from None
+    missing = [column for column in ITEM_COLUMNS if column not in table]
+    if missing:
+        raise TableError(f"{path}: the column {missing[0]} is missing; needed are {', '.join(ITEM_COLUMNS)}")
+    try:
+        _numbers(table.score, lambda x: (x >= 0) & (x <= 1), "from 0 to 1", needed=True)
+    except TableError as error:
+        raise TableError(f"{path}: {error}") from None
+    return table
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    # pandas renames a column that is there twice.
+    columns = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    _check_columns_are_unique(columns)
     table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), skipinitialspace=False)
     if len(table.columns) == 1:
         for separator, name in ((";", "semicolons"), ("\t", "tabs")):
@@ -91,7 +126,16 @@ def check_observations(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def _check_columns_are_unique(columns: Iterable[object]) -> None:
+    seen = set()
+    for column in columns:
+        if column in seen:
+            raise TableError(f"the column {column} is there twice")
+        seen.add(column)
+
+
 def _check_header(table: pd.DataFrame) -> None:
+    _check_columns_are_unique(table.columns)
     for column in map(str, table.columns):
         if column != column.strip() and column.strip() in (*NEEDED, *OPTIONAL):
             raise TableError(f"the column {column!r} is padded with spaces; name it {column.strip()!r}")
@@ -102,24 +146,24 @@ def _check_header(table: pd.DataFrame) -> None:
         raise TableError("there is a header, but no row below it")
 
 
-def _is_positive(values: pd.Series) -> pd.Series:
-    found: pd.Series = (values > 0) & np.isfinite(values)
+def _is_count(values: pd.Series) -> pd.Series:
+    found: pd.Series = (values > 0) & (values <= MAX_COUNT)
     return found
 
 
 def _is_group_size(values: pd.Series) -> pd.Series:
-    return _is_positive(values) | (values == WHOLE_ROW)
+    return _is_count(values) | (values == WHOLE_ROW)
 
 
 NUMBERS: tuple[tuple[str, Test, str], ...] = (
-    ("n_params", _is_positive, "more than 0"),
-    ("bits", lambda x: (x > 1) & np.isfinite(x), "more than 1"),
+    ("n_params", _is_count, f"more than 0, up to {MAX_COUNT:g}"),
+    ("bits", lambda x: (x > 1) & (x <= MAX_BITS), f"more than 1, up to {MAX_BITS}"),
     ("accuracy", lambda x: (x >= 0) & (x <= 1), "from 0 to 1"),
     ("chance", lambda x: (x >= 0) & (x < 1), "from 0 to less than 1"),
-    ("group_size", _is_group_size, "more than 0 (or -1, whole rows)"),
-    ("calibration_size", _is_positive, "more than 0"),
-    ("effective_bits", _is_positive, "more than 0"),
-    ("n_items", lambda x: (x >= 1) & np.isfinite(x), "of 1 or more"),
+    ("group_size", _is_group_size, f"more than 0, up to {MAX_COUNT:g} (or -1, whole rows)"),
+    ("calibration_size", _is_count, f"more than 0, up to {MAX_COUNT:g}"),
+    ("effective_bits", lambda x: (x > 0) & (x <= MAX_BITS), f"more than 0, up to {MAX_BITS}"),
+    ("n_items", lambda x: (x >= 1) & (x <= MAX_COUNT), f"from 1 to {MAX_COUNT:g}"),
     ("stderr", lambda x: (x >= 0) & (x <= LARGEST_STDERR), f"from 0 to {LARGEST_STDERR:g}"),
 )
 OPTIONAL = (
@@ -129,7 +173,10 @@ OPTIONAL = (
 
 
 def _numbers(column: pd.Series, valid: Test, allowed: str, needed: bool) -> pd.Series:
-    values = pd.to_numeric(column, errors="coerce").astype(float)
+    try:
+        values = pd.to_numeric(column, errors="coerce").astype(float)
+    except TypeError:
+        raise TableError(f"column {column.name}: holds no numbers") from None
     bad = ~valid(values) & (needed | column.notna())
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
@@ -143,7 +190,10 @@ def _numbers(column: pd.Series, valid: Test, allowed: str, needed: bool) -> pd.S
 
 def _names(table: pd.DataFrame, column: str) -> pd.Series:
     """A column of names as text, with none blank (but the method of an original) or padded."""
-    codes, found = pd.factorize(table[column], use_na_sentinel=True)
+    try:
+        codes, found = pd.factorize(table[column], use_na_sentinel=True)
+    except TypeError:
+        raise TableError(f"column {column}: holds no names") from None
     names = pd.Index([str(name) for name in found], dtype=object)
     padded = np.array([name != name.strip() for name in names], bool)
     blank = np.array([not name.strip() for name in names], bool)
@@ -214,7 +264,10 @@ def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
         if column not in table:
             table[column] = default
     table["method"] = table.method.where(table.bits < BASELINE_BITS, ORIGINAL)
-    held_out = table.held_out.map({True: True, False: False, "True": True, "False": False})
+    try:
+        held_out = table.held_out.map({True: True, False: False, "True": True, "False": False})
+    except TypeError:
+        raise TableError("column held_out: holds neither True nor False") from None
     wrong = held_out.isna() & table.held_out.notna()
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])

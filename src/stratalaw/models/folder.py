@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from stratalaw.errors import StratalawError
 from stratalaw.files import appears_whole, sha256_sums
@@ -29,6 +30,16 @@ BESIDE_WEIGHTS = ("*.json", "chat_template.jinja", "tokenizer.model", "merges.tx
 # What later jobs obey is written by this workflow alone, never taken from a source.
 NEVER_COPIED = frozenset({MANIFEST, AUDIT, UNQUANTIZABLE, SETTINGS, OTHER_SETTINGS})
 HEADER_LENGTH = struct.Struct("<Q")
+# Many times those of the largest models: reading them is a matter of seconds.
+MAX_JSON_BYTES = 2**25
+MAX_LAYERS = 1000
+MAX_EXPERTS = 1024
+MAX_COUNT = 10**10
+MAX_DIMENSIONS = 8
+BITS = {
+    **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16},
+    **{"BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64},
+}
 
 
 class ModelError(StratalawError):
@@ -109,24 +120,79 @@ def weight_names(present: Collection[str], folder: Path) -> list[str]:
     index = folder / INDEX
     if INDEX not in present:
         raise ModelError(f"{folder}: no weights ({WEIGHTS}, or {INDEX} and the files that it names)")
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(f"{index}: not the index of a model's weights") from None
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(n, str) for n in weight_map.values()):
+        raise ModelError(f"{index}: not the index of a model's weights")
+    names = sorted(set(weight_map.values()))
     for name in names:
         if "/" in name or name not in present:
             raise ModelError(f"{index}: it names {name}, which is not there")
+        if not name.endswith(".safetensors"):
+            raise ModelError(f"{index}: it names {name}, which is not safetensors")
     return names
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model.
+
+    Raises:
+        ModelError: there is none, it is no JSON object, or it counts what no model has so many of: building it would
+            take all memory.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise ModelError(f"{folder}: no {CONFIG}; a model's folder holds config, tokenizer and safetensors")
+    config = read_object(path)
+    for key, count in _counts(config):
+        is_of_layers, is_of_experts = key.endswith(("layer", "layers")), key.endswith("experts")
+        most = MAX_LAYERS if is_of_layers else MAX_EXPERTS if is_of_experts else MAX_COUNT
+        if abs(count) > most:
+            raise ModelError(f"{path}: {key}: {count:.3g} is more than any model has (at most {most:,})")
+    return config
+
+
+def _counts(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The whole numbers of a configuration, and of those for text, vision and the like within it, with their keys."""
+    sections = [config]
+    while sections:
+        for key, value in sections.pop().items():
+            if isinstance(value, int):
+                yield key, value
+            elif isinstance(value, dict):
+                sections.append(value)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a model's folder; raises ModelError for any other content."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+    if len(content) > MAX_JSON_BYTES:
+        raise ModelError(f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB")
+    return _parse_object(content, f"{path}: not a JSON object")
+
+
+def _parse_object(content: bytes, otherwise: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, or nested without bound
+        raise ModelError(otherwise) from None
+    if not isinstance(parsed, dict):
+        raise ModelError(otherwise)
+    return parsed
+
+
 def check_model(folder: Path) -> None:
-    """Raise ModelError unless a folder holds a configuration, a tokenizer and undamaged safetensors."""
+    """Raise ModelError unless a folder holds a configuration, a tokenizer and undamaged safetensors of its own."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: there is no such folder")
-    if not (folder / CONFIG).exists():
-        raise ModelError(f"{folder}: no {CONFIG}; a model's folder holds config, tokenizer and safetensors")
+    read_config(folder)
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise ModelError(f"{folder}: no tokenizer ({' or '.join(TOKENIZERS)})")
+    for path in model_files(folder):
+        _check_is_of_the_folder(path)
     for _ in stored_tensors(folder):
         pass
 
@@ -134,6 +200,18 @@ def check_model(folder: Path) -> None:
 def manifest_seal(folder: Path) -> Seal:
     """The seal of a copied model's manifest, which binds what is made from the model."""
     return seal_of(folder / MANIFEST, "model")
+
+
+def _check_is_of_the_folder(path: Path) -> None:
+    """Refuse what is no file, and a link out of the folder: any file of this machine would be copied as the model's."""
+    if not path.is_file():
+        raise ModelError(f"{path}: not a file")
+    folder, file = path.parent.resolve(), path.resolve()
+    places = [folder]
+    if folder.parent.name == "snapshots":  # of the Hub's cache, which keeps the files in blobs/
+        places.append(folder.parents[1] / "blobs")
+    if not any(file.is_relative_to(place) for place in places):
+        raise ModelError(f"{path}: a link to {file}, outside of the model's folder; put the file itself there")
 
 
 def verify_model(folder: Path) -> None:
@@ -165,26 +243,46 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
     """Every tensor with its name, from the headers of the safetensors files alone.
 
     Raises:
-        ModelError: a file is not safetensors, or is shorter than its header says.
+        ModelError: a file is not safetensors, or not as long as its header says.
     """
     for path in weight_files(folder):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(HEADER_LENGTH.size)
-            length = HEADER_LENGTH.unpack(start)[0] if len(start) == HEADER_LENGTH.size else size
-            if length > size - HEADER_LENGTH.size:
-                raise ModelError(f"{path}: not a safetensors file, or truncated ({size} bytes)")
-            try:
-                header = json.loads(file.read(length))
-            except ValueError:
-                raise ModelError(f"{path}: not a safetensors file (its header is not JSON)") from None
-        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-        expected = HEADER_LENGTH.size + length + max((t["data_offsets"][1] for t in tensors.values()), default=0)
+        try:
+            header, size, start_of_data = _read_header(path)
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}") from None
+        tensors = {name: _described(tensor, name, path) for name, tensor in header.items() if name != "__metadata__"}
+        expected = start_of_data + max((end for _, end in tensors.values()), default=0)
         if size != expected:
             raise ModelError(f"{path}: truncated or altered: {size} bytes, its header says {expected}")
-        for name, tensor in tensors.items():
-            start, end = tensor["data_offsets"]
-            yield name, StoredTensor(tuple(tensor["shape"]), end - start)
+        for name, (tensor, _) in tensors.items():
+            yield name, tensor
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The header of a safetensors file, the bytes of the file, and where in it the data start."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(HEADER_LENGTH.size)
+        length = HEADER_LENGTH.unpack(start)[0] if len(start) == HEADER_LENGTH.size else size
+        if length > size - HEADER_LENGTH.size:
+            raise ModelError(f"{path}: not a safetensors file, or truncated ({size} bytes)")
+        if length > MAX_JSON_BYTES:
+            raise ModelError(f"{path}: not a safetensors file of a model (a header of {length / 1e9:.1f} GB)")
+        header = _parse_object(file.read(length), f"{path}: not a safetensors file (its header is not a JSON object)")
+    return header, size, HEADER_LENGTH.size + length
+
+
+def _described(tensor: object, name: str, path: Path) -> tuple[StoredTensor, int]:
+    """A tensor as a header describes it, and where in the data it ends."""
+    match tensor:
+        case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(start), int(end)]} if (
+            len(shape) <= MAX_DIMENSIONS
+            and all(isinstance(size, int) and 0 <= size <= MAX_COUNT for size in shape)
+            and 0 <= start <= end
+            and (kind not in BITS or math.prod(shape) * BITS[kind] == 8 * (end - start))
+        ):
+            return StoredTensor(tuple(shape), end - start), end
+    raise ModelError(f"{path}: damaged: its header does not describe the tensor {name[:100]}")
 
 
 def model_size(folder: Path) -> ModelSize:
@@ -196,7 +294,7 @@ def model_size(folder: Path) -> ModelSize:
 def count_parameters(folder: Path) -> ModelSize:
     """Count the parameters of a model from its safetensors; a tied output embedding counts once."""
     shapes = tensor_shapes(folder)
-    if json.loads((folder / CONFIG).read_text()).get("tie_word_embeddings"):
+    if read_config(folder).get("tie_word_embeddings"):
         shapes = {name: shape for name, shape in shapes.items() if not name.endswith("lm_head.weight")}
     counts = {name: math.prod(shape) for name, shape in shapes.items()}
     return ModelSize(

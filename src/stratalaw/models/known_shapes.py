@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.layout import Results
-from stratalaw.models.folder import CONFIG, INDEX, WEIGHTS, ModelError
+from stratalaw.models.folder import CONFIG, INDEX, WEIGHTS, ModelError, check_model, read_config
 from stratalaw.models.shapes import Matrix, Shapes, shapes_of_weights
 from stratalaw.models.sources import check_architecture, check_is_pinned, weights_folder
 from stratalaw.study import Model, Study, StudyError
@@ -42,6 +42,8 @@ def shapes_of_model(model: Model, results: Results) -> Shapes:
     """
     folder = weights_folder(model, results)
     if folder is not None:
+        if has_weights(folder):
+            check_model(folder)
         check_architecture(folder)
         return shapes_of_folder(folder)
     from stratalaw.models.hub import Repository, download_file
@@ -63,8 +65,12 @@ def shapes_of_folder(folder: Path) -> Shapes:
         ModelError: a file is damaged, there is no configuration, or transformers does not know the architecture.
     """
     # Headers of files take milliseconds; building the model of a configuration takes seconds.
-    has_weights = any((folder / name).exists() for name in (WEIGHTS, INDEX))
-    return shapes_of_weights(folder) if has_weights else shapes_of(folder)
+    return shapes_of_weights(folder) if has_weights(folder) else shapes_of(folder)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model's folder holds more than a configuration."""
+    return any((folder / name).exists() for name in (WEIGHTS, INDEX))
 
 
 def shapes_of(config_folder: Path) -> Shapes:
@@ -76,8 +82,7 @@ def shapes_of(config_folder: Path) -> Shapes:
     Raises:
         ModelError: there is no configuration, or transformers does not know the architecture.
     """
-    if not (config_folder / CONFIG).exists():
-        raise ModelError(f"{config_folder}: no {CONFIG}")
+    read_config(config_folder)
     for talkative in ("torchao", "torch.utils._pytree"):  # of extensions that nothing here needs
         logging.getLogger(talkative).setLevel(logging.ERROR)
     import torch
@@ -87,7 +92,9 @@ def shapes_of(config_folder: Path) -> Shapes:
         config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
-    except (ValueError, KeyError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # whatever code of many authors makes of a configuration that fits no model
         raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
     outputs = model.get_output_embeddings()
     matrices = tuple(
@@ -95,6 +102,8 @@ def shapes_of(config_folder: Path) -> Shapes:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not outputs
     )
+    if not matrices:
+        raise ModelError(f"{config_folder / CONFIG}: a model without linear maps, which GPTQ quantizes")
     quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

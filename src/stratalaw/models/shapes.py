@@ -5,14 +5,13 @@ They are read from the headers of weight files within milliseconds, without torc
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, tensor_shapes
+from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, read_config, tensor_shapes
 from stratalaw.study.variants import BASELINE_BITS, Quantization
 
 BYTES_OF_16_BITS = 2
@@ -101,9 +100,10 @@ def shapes_of_weights(folder: Path) -> Shapes:
     """The shapes of a model of the Llama kind (layers of linear maps) from its folder, without torch.
 
     Raises:
-        ModelError: a file is damaged, or there are no matrices named as in a model of the Llama kind.
+        ModelError: a file is damaged, there are no matrices named as in a model of the Llama kind, or the configuration
+            lacks a number.
     """
-    config = json.loads((folder / CONFIG).read_text())
+    config = read_config(folder)
     stored = tensor_shapes(folder)
     if config.get("tie_word_embeddings"):
         stored.pop("lm_head.weight", None)
@@ -115,14 +115,26 @@ def shapes_of_weights(folder: Path) -> Shapes:
     if not matrices:
         raise ModelError(f"{folder}: no matrix is named like model.layers.0.mlp.up_proj.weight")
     quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
-    heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-    head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+    def count(key: str) -> int:
+        value = config.get(key)
+        if not isinstance(value, int) or value < 1:
+            raise ModelError(f"{folder / CONFIG}: {key} must be a number of 1 or more, not {str(value)[:100]}")
+        return value
+
+    n_layers, hidden_size, attention_heads = (
+        count("num_hidden_layers"),
+        count("hidden_size"),
+        count("num_attention_heads"),
+    )
+    heads = count("num_key_value_heads") if config.get("num_key_value_heads") else attention_heads
+    head_size = count("head_dim") if config.get("head_dim") else hidden_size // attention_heads
     return Shapes(
         matrices=matrices,
         n_other=sum(map(math.prod, stored.values())) - quantized,
         n_embedding=sum(math.prod(shape) for name, shape in stored.items() if name.endswith(EMBEDDINGS)),
-        n_layers=config["num_hidden_layers"],
-        cache_width=2 * config["num_hidden_layers"] * heads * head_size,
-        max_length=config["max_position_embeddings"],
-        hidden_size=config["hidden_size"],
+        n_layers=n_layers,
+        cache_width=2 * n_layers * heads * head_size,
+        max_length=count("max_position_embeddings"),
+        hidden_size=hidden_size,
     )

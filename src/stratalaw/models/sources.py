@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.layout import Results
-from stratalaw.models.folder import CONFIG, ModelError, model_files
+from stratalaw.models.folder import CONFIG, ModelError, model_files, read_config
 from stratalaw.study import Model, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
@@ -27,15 +26,12 @@ def check_is_pinned(model: Model, key: str, study_file: str) -> None:
 
 def check_architecture(folder: Path) -> None:
     """Raise ModelError unless gptqmodel can quantize the model of a folder, without code that comes with the model."""
-    path = folder / CONFIG
-    if not path.exists():
-        raise ModelError(f"{folder}: no {CONFIG}")
-    config = json.loads(path.read_text())
+    path, config = folder / CONFIG, read_config(folder)
     if "quantization_config" in config:
         raise ModelError(f"{path}: its weights are quantized already (quantization_config); give the original model")
     architecture = config.get("model_type")
-    if architecture not in known_architectures():
-        raise ModelError(f"{path}: gptqmodel cannot quantize models of the type {architecture}")
+    if not isinstance(architecture, str) or architecture not in known_architectures():
+        raise ModelError(f"{path}: gptqmodel cannot quantize models of the type {str(architecture)[:100]}")
     if architecture not in own_architectures_of_transformers():
         raise ModelError(
             f"{path}: transformers has no models of the type {architecture}; code that comes with a model is not run"

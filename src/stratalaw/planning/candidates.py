@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ByteSize, Field, ValidationError, field_validator
 
 from stratalaw.errors import StratalawError
@@ -17,6 +16,7 @@ from stratalaw.models.shapes import Shapes
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import predict
 from stratalaw.study import Name, Section, Study, describe
+from stratalaw.study.plain_yaml import YamlError, read_yaml
 
 MEAN_LEVEL = 0.95
 
@@ -64,9 +64,13 @@ class Demand(Section):
 def read_demand(path: Path) -> Demand:
     """Read and check a portfolio's YAML file; raises DemandError."""
     try:
-        return demand_of(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, DemandError) as error:
-        raise DemandError(f"{path}: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
+    except YamlError as error:
+        raise DemandError(str(error)) from None
+    try:
+        return demand_of(content)
+    except DemandError as error:
+        raise DemandError(f"{path}: {error}") from None
 
 
 def demand_of(content: dict[str, Any]) -> Demand:

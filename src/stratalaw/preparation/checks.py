@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stratalaw.models.folder import ModelError, check_model
+from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import check_architecture, check_is_pinned
 from stratalaw.study import Calibration, Evaluation, Model, Study, StudyError
 
@@ -32,6 +33,7 @@ def check_source(model: Model, key: str, study_file: str) -> None:
         raise StudyError(f"{key}.source: there is no folder {model.source}")
     check_model(Path(model.source))
     check_architecture(Path(model.source))
+    shapes_of_weights(Path(model.source))  # what jobs ask for rests on them
 
 
 def check_corpus(calibration: Calibration, study_file: str) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stratalaw.cost.runs import TIMED, runs_of
 from stratalaw.errors import StratalawError
-from stratalaw.files import appears_whole
+from stratalaw.files import appears_whole, without_formulas
 from stratalaw.laws.draws import draw_spread
 from stratalaw.layout import LAW_TABLES, Results
 from stratalaw.observations.coverage import coverage
@@ -42,11 +42,11 @@ def publish(study: Study, results: Results, folder: Path) -> None:
     observations = read_table(source / "observations.parquet", "observations", {"study": study.name})
     with appears_whole(folder) as unfinished:
         unfinished.mkdir()
-        observations.to_csv(unfinished / "observations.csv", index=False, float_format=SIGNIFICANT)
-        coverage(study, observations).to_csv(unfinished / "coverage.csv", index=False)
+        without_formulas(observations).to_csv(unfinished / "observations.csv", index=False, float_format=SIGNIFICANT)
+        without_formulas(coverage(study, observations)).to_csv(unfinished / "coverage.csv", index=False)
         seconds(study, observations, results).to_csv(unfinished / "seconds.csv", index=False)
         if not (spread := draw_spread(observations)).empty:
-            spread.to_csv(unfinished / "draws.csv", index=False, float_format=SIGNIFICANT)
+            without_formulas(spread).to_csv(unfinished / "draws.csv", index=False, float_format=SIGNIFICANT)
         for name in TABLES:
             shutil.copy(source / name, unfinished)
         (unfinished / "figures").mkdir()

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from stratalaw.study.definition import Section, Study, StudyError, located, validated
+from stratalaw.study.plain_yaml import YamlError, parse_yaml
 
 
 class Options(Section):
@@ -22,9 +22,9 @@ class Options(Section):
     """Analyse what was scored, and leave the rest out."""
     warm_worker: bool | None = None
     """Fork jobs from one process that has the libraries loaded; if not given, wherever jobs run on this machine."""
-    gpus: int | None = Field(default=None, ge=1)
+    gpus: int | None = Field(default=None, ge=1, le=1000)
     """GPUs of this machine that jobs lease; if not given, as many as the resource ``gpu`` of Snakemake has room for."""
-    jobs_per_gpu: int = Field(default=1, ge=1)
+    jobs_per_gpu: int = Field(default=1, ge=1, le=1000)
     """Jobs that share a GPU."""
 
     def for_jobs(self, run_here: bool, gpu_jobs: int | None) -> dict[str, Any]:
@@ -55,7 +55,10 @@ def read_configuration(
     Raises:
         StudyError: one line names the key and what is allowed.
     """
-    content = merged(config, with_types(overrides))
+    try:
+        content = merged(config, with_types(overrides))
+    except YamlError as error:
+        raise StudyError(f"{origin}: --config: {error}") from None
     options = {key: content.pop(key) for key in Options.model_fields if key in content}
     if unknown := sorted(content.keys() - Study.model_fields.keys()):
         raise StudyError(
@@ -76,9 +79,9 @@ def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def with_types(value: Any) -> Any:
-    """Text as YAML reads it (a number, a boolean, or text), however deep."""
+    """Text as YAML reads it (a number, a boolean, or text), however deep; raises YamlError where it is none."""
     if isinstance(value, str):
-        return yaml.safe_load(value)
+        return parse_yaml(value)
     if isinstance(value, Mapping):
         return {key: with_types(part) for key, part in value.items()}
     if isinstance(value, list):

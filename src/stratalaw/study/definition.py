@@ -11,17 +11,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pandas as pd
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stratalaw.errors import StratalawError
+from stratalaw.study.plain_yaml import YamlError, read_yaml
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 
+
+def _fits_file_systems(path: str) -> str:
+    if len(path.encode()) > 1000 or max(len(part.encode()) for part in path.split("/")) > 255:
+        raise ValueError("longer than file systems take")
+    return path
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$")]
+RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$", max_length=200)]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 # Paths of inputs stand in the commands that a scheduler gets: nothing in them may mean something to a shell.
-PathText = Annotated[str, Field(pattern=r"^[\w./@+=:,~ -]+$")]
+PathText = Annotated[str, Field(pattern=r"^[\w./@+=:,~ -]+$"), AfterValidator(_fits_file_systems)]
+MAX_VARIANTS = 100_000
+MAX_SHOWN = 500  # characters of a message: a value may be as long as the file
 
 
 class StudyError(StratalawError):
@@ -59,9 +68,9 @@ class Grid(Section):
     """Nominal bits of a weight."""
     group_size: list[Literal[-1, 16, 32, 64, 128, 256, 512, 1024]] = Field(min_length=1)
     """Input features that share a scale and a zero point; -1 is a whole row."""
-    calibration_size: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    calibration_size: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field(min_length=1)
     """Number of calibration samples."""
-    calibration_seed: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    calibration_seed: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[0], min_length=1)
     """Draws of the calibration set; each is a replicate of the whole grid."""
     models: Literal["all", "fitted"] | list[Name] = "all"
     """Which models: all, those that are not held out, or the ones named."""
@@ -72,6 +81,11 @@ class Grid(Section):
         if len(set(values)) < len(values):
             raise ValueError(f"duplicate value in {values}")
         return values
+
+    @property
+    def n_variants(self) -> int:
+        """Combinations of the listed values."""
+        return len(self.bits) * len(self.group_size) * len(self.calibration_size) * len(self.calibration_seed)
 
     def quantizations(self) -> Iterator[Quantization]:
         for values in product(self.bits, self.group_size, self.calibration_size, self.calibration_seed):
@@ -89,9 +103,9 @@ class Gptq(Section):
     """Quantize columns in the order of their activation's size (desc_act)."""
     sequential_within_layer: bool = True
     """Matrices of a layer are quantized one after the other, each on the outputs of the quantized ones before it."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=100_000)
     """Calibration samples in one forward pass."""
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=2, ge=1, le=1000)
     """CPU threads; another number sums in another order and gives other weights in the last digits."""
 
 
@@ -104,9 +118,9 @@ class Calibration(Section):
     """Data set of the Hugging Face Hub that holds the corpus; none for a file on this machine."""
     revision: Commit | None = None
     """Commit of the data set (40 hexadecimal digits; ``stratalaw pin`` fills it in)."""
-    tokens: int = Field(ge=16)
+    tokens: int = Field(ge=16, le=10_000_000)
     """Tokens of each sample."""
-    overlap_words: int | None = Field(default=None, ge=2)
+    overlap_words: int | None = Field(default=None, ge=2, le=1000)
     """Skip texts that share this many consecutive words with a benchmark item; omit to keep all."""
 
     @model_validator(mode="after")
@@ -138,7 +152,7 @@ class Task(Section):
     """The task's metric that is the accuracy."""
     filter: Name | None = None
     """The task's filter of answers whose metric counts; needed only where a task has several."""
-    shots: int | None = Field(default=None, ge=0)
+    shots: int | None = Field(default=None, ge=0, le=1000)
     """Examples in the prompt; the task's own number if not given."""
 
 
@@ -156,9 +170,9 @@ class Tasks(Section):
     """Tasks of each stratum of knowledge."""
     tasks_folder: PathText | None = None
     """A folder of lm-eval tasks; lm-eval's own registry if not given."""
-    items: int | None = Field(default=None, ge=1)
+    items: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Only the first items of each benchmark; all if not given."""
-    tokens_per_batch: int = Field(default=16_384, ge=256)
+    tokens_per_batch: int = Field(default=16_384, ge=256, le=100_000_000)
     """Tokens in one forward pass."""
 
     @model_validator(mode="after")
@@ -225,6 +239,13 @@ class Study(Section):
                     raise ValueError(f"grids.{i}.models: {name} is not one of {', '.join(names)}")
         return self
 
+    @model_validator(mode="after")
+    def _variants_can_be_counted(self) -> Study:
+        named = sum(len(self.models_of(grid)) * grid.n_variants for grid in self.grids)
+        if named > MAX_VARIANTS:
+            raise ValueError(f"grids: they name {named:,} variants; a study has at most {MAX_VARIANTS:,}")
+        return self
+
     def as_plain(self) -> dict[str, Any]:
         """The study as plain values, from which it can be made again."""
         return self.model_dump(mode="json")
@@ -271,16 +292,13 @@ def read_study(path: Path) -> Study:
     Relative paths of its inputs are looked for in the working directory, then beside the file and in the folders above.
 
     Raises:
-        StudyError: the file is not YAML or not a study; one line names the file, the key and what is allowed.
+        StudyError: the file is not plain YAML (see ``parse_yaml``) or not a study; one line names the file, the key and
+            what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise StudyError(f"{path}: there is no such file") from None
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = f"line {place.line + 1}: " if place else ""
-        raise StudyError(f"{path}: {where}not YAML: {getattr(error, 'problem', error)}") from None
+        content = read_yaml(path)
+    except YamlError as error:
+        raise StudyError(str(error)) from None
     if not isinstance(content, dict):
         raise StudyError(f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}")
     return located(validated(content, Study, str(path)), [Path(), *path.resolve().parents])
@@ -300,7 +318,9 @@ def validated(content: Mapping[str, Any], kind: type[SectionKind], origin: str) 
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise StudyError(f"{origin}: {' '.join(describe(error, kind).split())}") from None  # keys may hold line breaks
+        message = " ".join(describe(error, kind).split())  # keys may hold line breaks
+        shown = message if len(message) <= MAX_SHOWN else f"{message[:MAX_SHOWN]} …"
+        raise StudyError(f"{origin}: {shown}") from None
 
 
 def located(study: Study, folders: Sequence[Path]) -> Study:

@@ -22,7 +22,7 @@ from stratalaw.laws.verdicts import (
     Verdict,
     at_least,
 )
-from stratalaw.terminal.base import new_table
+from stratalaw.terminal.base import PlainConsole, new_table, styled
 
 SHOWN_FORMS = 3
 STYLES = {SUPPORTED: "green", CONTRADICTED: "red", NEGLIGIBLE: "cyan", UNDECIDED: "yellow", UNTESTABLE: "dim"}
@@ -30,7 +30,7 @@ STYLES = {SUPPORTED: "green", CONTRADICTED: "red", NEGLIGIBLE: "cyan", UNDECIDED
 
 def show_analysis(analysis: Analysis) -> None:
     """Print exponents, the best forms, verdicts and what a reader must know."""
-    console = Console()
+    console = PlainConsole()
     if analysis.laws:
         _show_laws(console, analysis)
     for note in [*analysis.notes, *dict.fromkeys(warning for law in analysis.laws for warning in law.warnings)]:
@@ -50,7 +50,7 @@ def _show_laws(console: Console, analysis: Analysis) -> None:
 
 def show_power(verdicts: Sequence[Verdict], needs: Sequence[Need]) -> None:
     """Print the verdicts, and what would decide the claims that are open."""
-    console = Console()
+    console = PlainConsole()
     show_verdicts(verdicts, console)
     if needs:
         console.print(table_of_needs(needs))
@@ -117,7 +117,7 @@ def table_of_verdicts(verdicts: Sequence[Verdict]) -> Table:
         *("claim", "models like these", "p", "estimate (95 %)", "these models", "agree"),
     )
     for verdict in verdicts:
-        told = f"[{STYLES[verdict.verdict]}]{verdict.verdict}[/]"
+        told = styled(verdict.verdict, STYLES[verdict.verdict])
         if verdict.verdict == UNTESTABLE:
             table.add_row(verdict.text, told, "", "", "", "")
             continue

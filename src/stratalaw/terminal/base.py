@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich import box
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from stratalaw.text import printable
+
+
+class PlainConsole(Console):
+    """A terminal on which text says what it says: names come from anywhere, and may hold markup and escape codes."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
+
+
+def styled(text: str, style: str) -> Text:
+    """A text in a style such as ``red``."""
+    return Text(printable(text), style=style)
 
 
 def new_table(title: str, *columns: str) -> Table:

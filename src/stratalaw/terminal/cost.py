@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
 from stratalaw.cost.estimate import Cost
 from stratalaw.cost.rates import CPU
 from stratalaw.cost.schedule import WORTHWHILE, Schedule
 from stratalaw.study.variants import BASELINE_NAME
-from stratalaw.terminal.base import new_table
+from stratalaw.terminal.base import PlainConsole, new_table
 from stratalaw.units import readable_bytes
 
 HOUR, MINUTE, GB = 3600, 60, 1e9
@@ -17,7 +16,7 @@ HOUR, MINUTE, GB = 3600, 60, 1e9
 
 def show_cost(study: str, cost: Cost, gpus: int | None = None) -> None:
     """Print what a study takes by stage and model, how long on how many GPUs, and what that rests on."""
-    console = Console()
+    console = PlainConsole()
     console.print(table_of_models(cost))
     worker = "core" if cost.device == CPU else "GPU"
     done = cost.variants.done_seconds.sum()

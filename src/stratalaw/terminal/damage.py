@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from stratalaw.damage.table import ALL, GENERAL
-from stratalaw.terminal.base import new_table
+from stratalaw.terminal.base import PlainConsole, new_table, styled
 from stratalaw.units import readable_bytes
 
 SIGNIFICANT = 0.05
@@ -17,7 +16,7 @@ SIGNIFICANT = 0.05
 
 def show_damage(damage: pd.DataFrame, metrics: Mapping[str, str]) -> None:
     """Print each pair as a table: in general, by stratum and by benchmark; and how to read it."""
-    console = Console()
+    console = PlainConsole()
     for (_, variant, original), rows in damage.groupby(["model", "variant", "original"], sort=False):
         console.print(table_of_damage(rows, str(variant), str(original)))
         if rows.bytes.notna().all() and rows.bytes_original.notna().all():
@@ -39,11 +38,11 @@ def table_of_damage(rows: pd.DataFrame, variant: str, original: str) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows.to_dict("records"):
-        name = row["benchmark"] if row["benchmark"] != ALL else f"[bold]{row['stratum']}[/]"
+        name = row["benchmark"] if row["benchmark"] != ALL else styled(row["stratum"], "bold")
         low, high = 100 * row["low"], 100 * row["high"]
-        difference = f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
-        if row["p_holm"] < SIGNIFICANT:
-            difference = f"[{'red' if row['difference'] < 0 else 'green'}]{difference}[/]"
+        is_significant = row["p_holm"] < SIGNIFICANT  # not where there is no p
+        colour = ("red" if row["difference"] < 0 else "green") if is_significant else ""
+        difference = styled(f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})", colour)
         accuracies = (f"{100 * row['accuracy_original']:.1f}", f"{100 * row['accuracy']:.1f}")
         counts, p = (str(row["lost"]), str(row["gained"])), map(readable_p, (row["p"], row["p_holm"]))
         seen = "none" if pd.isna(row["detectable_loss"]) else f"{100 * row['detectable_loss']:.1f}"

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.console import Console
 
 from stratalaw.planning.portfolio import TOLERANCE, Candidate, Plan, Workload, reason
 from stratalaw.planning.selection import Designs
 from stratalaw.planning.skeleton import LEAST_MODELS
-from stratalaw.terminal.base import new_table
+from stratalaw.terminal.base import PlainConsole, new_table, styled
 from stratalaw.units import readable_bytes
 
 
@@ -25,21 +24,21 @@ def show_predictions(predictions: pd.DataFrame, title: str, level: float) -> Non
         table.add_row(
             row["stratum"], f"{row['accuracy']:.3f}", interval, row["form"], row["outside"] or "-", style=style
         )
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 def show_plan(
     plan: Plan, workloads: Sequence[Workload], candidates: Sequence[Candidate], memory: int | None, title: str
 ) -> None:
     """Print which variant serves each workload, what it takes and reaches, and why it was chosen."""
-    console, strata = Console(), list(candidates[0].accuracy)
+    console, strata = PlainConsole(), list(candidates[0].accuracy)
     table = new_table(title, "workload", "variant", "memory", *strata)
     for workload in workloads:
         chosen = plan.choices[workload.name]
         cells = []
         for stratum in strata:
             missed = chosen.accuracy[stratum] < workload.floors.get(stratum, 0) - TOLERANCE
-            cells.append(f"[red]{chosen.accuracy[stratum]:.3f}[/]" if missed else f"{chosen.accuracy[stratum]:.3f}")
+            cells.append(styled(f"{chosen.accuracy[stratum]:.3f}", "red" if missed else ""))
         table.add_row(workload.name, chosen.name, readable_bytes(chosen.memory), *cells)
     console.print(table)
     limit = "" if memory is None else f" of {readable_bytes(memory)}"
@@ -61,7 +60,7 @@ def show_selection(
 ) -> None:
     """Print what is chosen of which model and bits, its cost, what claims can be tested on, and how wide the intervals
     will be; ``contrasts``: how many models have what claims are tested on."""
-    console = Console()
+    console = PlainConsole()
     counts = candidates[chosen].groupby(["model", "bits"], sort=False).size().unstack(fill_value=0)
     table = new_table("Variants to measure", "model", *(f"{bits:g} bits" for bits in counts))
     for model, row in counts.iterrows():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from stratalaw.cost.memory import measured_peaks
 from stratalaw.cost.rates import rates_of
 from stratalaw.preparation.pin import Pinned
 from stratalaw.preparation.preflight import ExpectedCheckpoint, Preflight
-from stratalaw.terminal.base import new_table
+from stratalaw.terminal.base import PlainConsole, new_table, styled
 from stratalaw.units import readable_bytes
 
 
@@ -23,12 +22,12 @@ def show_pinned(study: Path, pinned: list[Pinned]) -> None:
     table = new_table(f"Pinned in {study}", "key", "page", "commit")
     for repository in pinned:
         table.add_row(repository.key, repository.repository.page, repository.repository.commit)
-    Console().print(table)
+    PlainConsole().print(table)
 
 
 def show_preflight(checked: Preflight) -> None:
     """Print what a study needs, its ragged groups, and why it cannot run."""
-    console = Console()
+    console = PlainConsole()
     console.print(table_of_checkpoints(checked.checkpoints))
     models = {checkpoint.model for checkpoint in checked.checkpoints}
     console.print(f"{len(checked.checkpoints)} quantized variants of {len(models)} models.")
@@ -50,7 +49,7 @@ def show_preflight(checked: Preflight) -> None:
             "It runs, and each checkpoint's audit records it."
         )
     for problem in checked.problems:
-        console.print(f"[red]Problem:[/] {problem}.", highlight=False)
+        console.print(styled("Problem:", "red"), f"{problem}.", highlight=False)
 
 
 def table_of_checkpoints(checkpoints: list[ExpectedCheckpoint]) -> Table:

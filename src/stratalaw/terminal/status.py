@@ -11,10 +11,11 @@ from stratalaw.jobs.verification import StageVerified
 
 def show_status(statuses: Sequence[StageStatus]) -> None:
     """Print the stages as a table, the causes of failures with advice, and the time that the rest will take."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from stratalaw.terminal.base import PlainConsole
+
+    console = PlainConsole()
     table = Table("stage", "done", "running", "failed", "remaining", "left")
     for status in statuses:
         left = "?" if status.seconds_left is None else str(timedelta(seconds=round(status.seconds_left)))

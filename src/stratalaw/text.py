@@ -1,0 +1,14 @@
+"""Text from anywhere, made fit for one line of a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """A text with line breaks and tabs as spaces, and other characters that a terminal obeys or hides as escapes."""
+    return "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character in "\n\r\t" else character.encode("unicode_escape").decode()
