@@ -94,6 +94,11 @@ CAUSES = (
         r"; delete \S+ and run again",
     ),
     _cause(
+        "download",
+        "do what the line says and run again: what has arrived is kept",
+        r"\bDownloadError: \S",
+    ),
+    _cause(
         "network",
         "jobs run offline: fetch models and data sets before the run, where there is a network",
         r"Temporary failure in name resolution",
