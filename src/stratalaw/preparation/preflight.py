@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stratalaw.cost.rates import rates_of
@@ -105,9 +106,12 @@ def problems_of_texts(study: Study, study_file: str, results: Results) -> list[s
     from huggingface_hub import constants
 
     problems = []
-    for check, asked in ((check_corpus, study.calibration), (check_data_sets, study.evaluation)):
+    for check in (
+        partial(check_corpus, study.calibration, study_file),
+        partial(check_data_sets, study.evaluation, study_file),
+    ):
         try:
-            check(asked, study_file)
+            check()
         except StudyError as error:
             problems.append(str(error))
     if problems or constants.HF_HUB_OFFLINE:
