@@ -34,3 +34,14 @@ rule all:
         rules.figures.output,
         rules.explorer.output,
         rules.summary.output,
+
+
+rule prepared:
+    "All that may need a network: models, requests and calibration samples. Where nodes have none, it is run first."
+    input:
+        [
+            output
+            for job in jobs_of(STUDY, RESULTS)
+            if job.stage.name in ("models", "requests", "calibration")
+            for output in job.outputs
+        ],

@@ -8,6 +8,7 @@ import torch
 
 from stratalaw.jobs.failures import CAUSES, classify
 from stratalaw.models.folder import check_model
+from stratalaw.models.hub import DownloadError
 from stratalaw.quantization.gptq import audit_of_module
 
 # Written by Slurm 22.05 when these things happened to jobs.
@@ -124,6 +125,10 @@ def from_the_hub(folder):
     AutoTokenizer.from_pretrained("stratalaw/not-in-the-cache")
 
 
+def refused_by_the_hub(folder):
+    raise DownloadError("https://huggingface.co/datasets/someone/texts is gated: accept its terms on that page")
+
+
 @pytest.mark.parametrize(
     ("fail", "cause"),
     [
@@ -139,9 +144,10 @@ def from_the_hub(folder):
         ),
         (truncated_model, "corrupt input"),
         (from_the_hub, "network"),
+        (refused_by_the_hub, "download"),
         (lambda folder: {}["missing"], "bug"),
     ],
-    ids=["tensor", "bytes", "disk", "cholesky", "hessian", "model", "hub", "bug"],
+    ids=["tensor", "bytes", "disk", "cholesky", "hessian", "model", "hub", "refused", "bug"],
 )
 def test_errors_that_are_raised(fail, cause, tmp_path):
     try:
@@ -158,5 +164,5 @@ def test_a_job_that_only_printed_did_not_fail():
 
 
 def test_every_cause_has_advice():
-    assert len({cause.name for cause in CAUSES}) == len(CAUSES) == 17
+    assert len({cause.name for cause in CAUSES}) == len(CAUSES) == 18
     assert all(cause.advice for cause in CAUSES)

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from stratalaw.errors import StratalawError
 from stratalaw.models.folder import verify_model
 from stratalaw.models.hub import DownloadError, Repository, download_file, download_model, list_files, newest_commit
 from tests.hub_server import GOOD_TOKEN, HubRepository, HubServer
@@ -37,7 +38,7 @@ def fetch(tmp_path):
 
 
 def refused(tmp_path) -> str:
-    with pytest.raises(DownloadError) as error:
+    with pytest.raises(StratalawError) as error:
         fetch(tmp_path)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "models" / "small").exists()
@@ -85,7 +86,7 @@ def test_only_safetensors_are_fetched_whatever_an_index_names(hub, files, tmp_pa
     hub.repositories[f"models/{NAME}"] = HubRepository(
         COMMIT, files | {"model.safetensors.index.json": index, name: b"raise SystemExit"}
     )
-    assert f"model.safetensors.index.json names {name}, no .safetensors file: not fetched" in refused(tmp_path)
+    assert f"model.safetensors.index.json: it names {name}, which is not safetensors" in refused(tmp_path)
     assert name not in hub.fetched()
 
 

@@ -15,6 +15,7 @@ from stratalaw.layout import CAPTIONS, FIGURES, Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import files_of, weights_folder
 from stratalaw.observations.coverage import scored_variants
+from stratalaw.pipeline import jobs_of
 from stratalaw.preparation.checks import check_inputs, task_files
 from stratalaw.seals import digest_of
 from stratalaw.study.configuration import read_configuration

@@ -138,6 +138,11 @@ CAUSES = (
         _raised(r"CRC check", r"Parquet file", r"Parquet magic", r"decompress"),
     ),
     _cause(
+        "download",
+        "do what the line says and run again: what has arrived is kept",
+        r"\bDownloadError: \S",
+    ),
+    _cause(
         "network",
         "jobs run offline: fetch models and data sets before the run, where there is a network",
         r"Temporary failure in name resolution",

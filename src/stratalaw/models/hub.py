@@ -119,8 +119,6 @@ def download_model(repository: Repository, target: Path, downloads: Path) -> Non
             _fetch(repository, listed[INDEX], waiting)  # says which files hold the weights
         beside = [name for name in listed if goes_with_weights(name)]
         weights = weight_names(listed.keys(), waiting)
-        if others := [name for name in weights if not name.endswith(SAFETENSORS)]:
-            raise DownloadError(f"{repository.page}: {INDEX} names {others[0]}, no {SAFETENSORS} file: not fetched")
         names = sorted([*beside, *weights])
         check_disk(waiting, sum(listed[name].size for name in names) - bytes_in(waiting))
         for name in names:

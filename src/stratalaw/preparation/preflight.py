@@ -106,10 +106,12 @@ def problems_of_texts(study: Study, study_file: str, results: Results) -> list[s
     from huggingface_hub import constants
 
     problems = []
-    checks = (partial(check_corpus, study.calibration), partial(check_data_sets, study.evaluation))
-    for check in checks:
+    for check in (
+        partial(check_corpus, study.calibration, study_file),
+        partial(check_data_sets, study.evaluation, study_file),
+    ):
         try:
-            check(study_file)
+            check()
         except StudyError as error:
             problems.append(str(error))
     if problems or constants.HF_HUB_OFFLINE:
