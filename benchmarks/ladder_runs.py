@@ -23,7 +23,10 @@ class LadderModel:
         self.study, self.name, self.folder = study, name, folder / name
         self.requests, self.batchings = self._files("requests", ".parquet"), self._files("batching", ".safetensors")
         self.documents = self._files("documents", ".parquet")
-        self.answers, self.scores = self._files("answers", ".parquet"), self._files("scores", ".parquet")
+        # As in a study, whose tables of answers and scores are of MODEL/VARIANT/STRATUM.
+        self.answers, self.scores = (
+            self._files(f"{kind}/{name}/variant", ".parquet") for kind in ("answers", "scores")
+        )
         self.summaries = self._files("summary", ".json")
         stages.provide_model(f"ladder/models/{name}", None, "", str(self.folder))
 
@@ -54,7 +57,8 @@ class LadderModel:
 
     def answer(self, checkpoint: Path) -> None:
         tokens_per_batch = self.study.evaluation.tokens_per_batch
-        stages.answer_requests(str(checkpoint), self.requests, self.batchings, tokens_per_batch, 1, self.answers)
+        asked = (self.requests, self.batchings, tokens_per_batch)
+        stages.answer_requests(str(self.folder), str(checkpoint), *asked, 1, self.answers)
 
     def score(self) -> None:
         evaluation = self.study.evaluation.for_scores()

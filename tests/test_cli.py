@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
+from stratalaw.seals import Seal, write_record
 
 PREDICT = ["--n-params", "1e9", "--bits", "4"]
 
@@ -48,6 +49,8 @@ def test_a_laws_file_that_was_cut_is_named(tmp_path):
 
     path = tmp_path / "laws.json"
     path.write_text(json.dumps({"format": FORMAT, "laws": [{}]}))
+    assert one_line(run("show", path)).startswith(f"{path}: damaged or edited: it is not what its seal says; ")
+    write_record({"format": FORMAT, "laws": [{}]}, path, Seal("laws", {}, {}))
     assert one_line(run("show", path)).startswith(f"{path}: damaged (KeyError: ")
 
 

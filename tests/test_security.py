@@ -51,12 +51,12 @@ stages.record_requests(
     "model", evaluation.for_requests(), ["reasoning.parquet"], ["reasoning.batches.safetensors"],
     ["documents/reasoning.parquet"]
 )
+answers, scores = ([f"{kind}/model/w4-g128-c4-s0/reasoning.parquet"] for kind in ("answers", "scores"))
 stages.answer_requests(
-    "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.batches.safetensors"], 1024, 1, ["answers/reasoning.parquet"]
+    "model", "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.batches.safetensors"], 1024, 1, answers
 )
 stages.score_items(
-    evaluation.for_scores(), ["reasoning.parquet"], ["documents/reasoning.parquet"], ["answers/reasoning.parquet"],
-    ["scores/reasoning.parquet"], ["reasoning.json"]
+    evaluation.for_scores(), ["reasoning.parquet"], ["documents/reasoning.parquet"], answers, scores, ["reasoning.json"]
 )
 print("found:", *found, sep="\\n")
 """

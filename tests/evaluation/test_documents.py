@@ -14,6 +14,8 @@ from lm_eval.api.task import ConfigurableTask
 
 from stratalaw.evaluation.documents import recorded_documents, replayed_documents
 from stratalaw.jobs import stages
+from stratalaw.models.folder import copy_model
+from stratalaw.seals import Seal, seal_of, write_table
 from stratalaw.study import Evaluation, StudyError, read_study
 
 ROWS = [{"question": f"{a} + 1 =", "answer": str(a + 1), "kind": a % 2} for a in range(5)]
@@ -96,20 +98,20 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     shutil.copytree(Path(__file__).parents[2] / "ladder" / "benchmarks", "ladder/benchmarks")
     given = study.evaluation.model_dump() | {"items": 5, "strata": {"reasoning": study.evaluation.strata["reasoning"]}}
     evaluation = Evaluation(**given)
-    requests, documents, answers = "requests/reasoning.parquet", "documents/reasoning.parquet", "answers.parquet"
-    stages.record_requests(
-        str(small_model_folder), evaluation.for_requests(), [requests], ["reasoning.safetensors"], [documents]
-    )
+    requests, documents = "requests/reasoning.parquet", "documents/reasoning.parquet"
+    answers, scores = (f"{kind}/r2/bf16/reasoning.parquet" for kind in ("answers", "scores"))
+    copy_model(small_model_folder, Path("r2"))
+    stages.record_requests("r2", evaluation.for_requests(), [requests], ["reasoning.safetensors"], [documents])
     shutil.rmtree(cache, ignore_errors=True)
     cache.write_text("no folder: nothing can be cached")
     for items in Path("ladder/benchmarks").glob("*.jsonl"):
         items.unlink()
     asked = pd.read_parquet(requests)
     likelihoods = np.random.default_rng(0).normal(size=len(asked))
-    pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": False}).to_parquet(answers)
-    stages.score_items(
-        evaluation.for_scores(), [requests], [documents], [answers], ["reasoning.parquet"], ["reasoning.json"]
-    )
+    about = {"model": "r2", "variant": "bf16", "stratum": "reasoning"}
+    seal = Seal("answers", about, {"requests": seal_of(Path(requests)).digest})
+    write_table(pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": False}), Path(answers), seal)
+    stages.score_items(evaluation.for_scores(), [requests], [documents], [answers], [scores], ["reasoning.json"])
     best = asked.assign(likelihood=likelihoods).groupby(["task", "document"]).likelihood.agg(np.argmax)
     files = {"ladder_arithmetic": "arithmetic", "ladder_paths": "paths"}
     expected = {}

@@ -37,10 +37,11 @@ def show_status(statuses: Sequence[StageStatus]) -> None:
 def show_verified(stages: Sequence[StageVerified], study: str) -> None:
     """Print how many files of each stage are whole, a line for each that is not, and how to make the first again, from
     which others may follow."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from stratalaw.terminal.base import PlainConsole
+
+    console = PlainConsole()
     table = Table("stage", "whole", "not")
     for stage in stages:
         table.add_row(stage.stage, str(stage.whole), str(len(stage.problems)))
