@@ -21,10 +21,7 @@ from tests.test_environments import installed_with
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RUN_NOT_IMPORTED = {
-    "pyarrow",  # by pandas, for parquet
-    *("snakemake", "snakemake-executor-plugin-slurm", "snakemake-logger-plugin-rich"),
-}
+RUN_NOT_IMPORTED = {"snakemake", "snakemake-executor-plugin-slurm", "snakemake-logger-plugin-rich"}
 STUDY = ROOT / "docs" / "studies" / "ladder"
 
 

@@ -130,7 +130,8 @@ def data_set_path(manager: TaskManager, config: Mapping[str, Any]) -> str | None
         path: str | None = config.get("dataset_path")
         return path
     # Tasks written in Python name it in their code.
-    return str(load_yaml(manager.task_index[config["task"]].yaml_path, resolve_func=True)["class"].DATASET_PATH)
+    path = load_yaml(manager.task_index[config["task"]].yaml_path, resolve_func=True)["class"].DATASET_PATH
+    return path
 
 
 def is_on_the_hub(path: str) -> bool:
