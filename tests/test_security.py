@@ -103,14 +103,15 @@ def test_no_stage_reads_a_pickle_or_runs_code_of_a_model(source, marker, tmp_pat
     assert ran.stdout.rpartition("found:")[2].split() == []
     assert not marker.exists()
     assert {path.suffix for path in (tmp_path / "model").iterdir()} <= {".json", ".safetensors", ".txt", ".model"}
-    assert len(pd.read_parquet(tmp_path / "scores" / "reasoning.parquet")) > 0
+    assert len(pd.read_parquet(tmp_path / "scores" / "model" / "w4-g128-c4-s0" / "reasoning.parquet")) > 0
 
 
 def test_code_that_was_put_beside_a_copied_model_does_not_run(source, marker, tmp_path):
     copy_model(source, tmp_path / "model")
     shutil.copy(source / "modeling_own.py", tmp_path / "model")
     shutil.copy(source / "pytorch_model.bin", tmp_path / "model")
-    answer_requests(str(tmp_path / "model"), [], [], 1024, 1, [])
+    with pytest.raises(ModelError, match=r"modeling_own.py: not in manifest.json: nobody knows what it is"):
+        answer_requests(str(tmp_path / "model"), str(tmp_path / "model"), [], [], 1024, 1, [])
     assert not marker.exists()
 
 
@@ -148,7 +149,7 @@ def test_nobody_is_asked_whether_code_may_run(source, marker, tmp_path, monkeypa
     shutil.copy(source / "modeling_own.py", tmp_path / "model")
     questions = []
     monkeypatch.setattr("builtins.input", lambda question="": questions.append(question) or "y")
-    with pytest.raises(ValueError, match="custom code"):
+    with pytest.raises(ValueError, match=r"custom code|not in manifest\.json"):
         load(tmp_path / "model")
     assert questions == []
     assert not marker.exists()

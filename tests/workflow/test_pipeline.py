@@ -86,7 +86,8 @@ def test_a_cold_process_gives_the_same_weights_as_the_warm_worker(folder, whole,
     code = f"from stratalaw.jobs.stages import quantize_model; quantize_model(**{call!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     cold = json.loads((tmp_path / "w4-g128-c4-s0" / "audit.json").read_text())
-    assert cold["sha256"] == audit["sha256"]
+    # gptqmodel's log holds how long each matrix took.
+    assert cold["sha256"] | {"quant_log.csv": ""} == audit["sha256"] | {"quant_log.csv": ""}
 
 
 def test_a_bad_study_stops_with_one_line(tmp_path):
