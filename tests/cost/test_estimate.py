@@ -1,6 +1,5 @@
 """The cost of a study: of the paper's, of one that was partly run, and as a user asks for it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from stratalaw.cost.rates import CPU, rates_of
 from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_study
 from stratalaw.preparation.preflight import preflight
+from stratalaw.seals import Seal, write_record
 from stratalaw.study import read_study
 from stratalaw.study.variants import BASELINE_NAME
 from tests.hub_server import HubRepository
@@ -62,7 +62,8 @@ def pretend_to_have_run(folder: Path, seconds: pd.DataFrame, device: str, strata
         if row.variant != BASELINE_NAME:
             checkpoint = results.checkpoint(row.model, row.variant)
             checkpoint.mkdir(parents=True)
-            (checkpoint / "audit.json").write_text(json.dumps({"seconds": row.checkpoints, "device": device}))
+            audit = {"seconds": row.checkpoints, "device": device}
+            write_record(audit, checkpoint / "audit.json", Seal("checkpoint", {"variant": row.variant}, {}))
         for stage, took in (("answers", row.answers), ("scores", row.scores)):
             write(results.timing(stage, f"{row.model}/{row.variant}"), f"s\th:m:s\n{took}\t0:00:00\n")
         for stratum in strata:
