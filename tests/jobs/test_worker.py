@@ -33,6 +33,13 @@ def own_worker(tmp_path_factory):
     os.environ.pop("TMPDIR") if former is None else os.environ.update(TMPDIR=former)
 
 
+@pytest.fixture
+def tmp_path():
+    """A folder whose path is short enough for a socket, as that of a process of pytest-xdist is not."""
+    with tempfile.TemporaryDirectory(prefix="worker", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 def shell(log, command: str) -> Call:
     return Call("subprocess:run", str(log), {"args": ["bash", "-c", command], "check": True})
 
