@@ -124,7 +124,7 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
          "grids: they name 799,760,017 variants; a study has at most 100,000"),
         ({"calibration.corpus": "x" * 300}, "calibration.corpus: longer than file systems take"),
         ({"calibration.corpus": "x/" * 600}, "calibration.corpus: longer than file systems take"),
-        ({"models.0.family": "x" * 9999}, "models.0.family: 'xxx"),
+        ({"models.0.family": "a" * 9999}, "models.0.family: 'aaa"),
         ({"evaluation.strata.memorization.0.\x1b[2J": 1}, "evaluation.strata.memorization.0.\\x1b[2J: unknown key"),
         ({"grids.0.colour": 1}, "grids.0.colour: unknown key; allowed here: bits, group_size, calibration_size, "
          "calibration_seed, models"),

@@ -1,6 +1,7 @@
 """Damage that no library would notice: each file that a later stage reads, changed, swapped, emptied or edited."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +135,5 @@ def test_a_source_that_changed_after_it_was_copied_is_named_whatever_its_time(fi
     weights = source / "model.safetensors"
     times = weights.stat()
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    import os
-
     os.utime(weights, (times.st_atime, times.st_mtime))
     assert any(f"{weights}: is not what" in problem for problem in problems((moved, results)))
