@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests run side by side: more threads than one in each would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 if not shutil.which("nvidia-smi"):
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 

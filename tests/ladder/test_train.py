@@ -57,7 +57,15 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def test_training_resumed_gives_the_same_weights(tmp_path, one_thread):
+@pytest.fixture
+def no_code_generated():
+    """The loss is compiled as far as its graphs, forward and backward; machine code for them would take minutes."""
+    with torch.compiler.set_stance(force_backend="aot_eager"):
+        yield
+
+
+def test_training_resumed_gives_the_same_weights(tmp_path, monkeypatch, one_thread, no_code_generated):
+    monkeypatch.setattr("ladder.train.VALIDATION_ITEMS", 4)
     recipe = replace(RECIPE, tokens=4 * 4096)
     train("r1", recipe, 0, tmp_path / "whole", save_every=1e9)
     train("r1", recipe, 0, tmp_path / "resumed", save_every=1e9, stop_at=2)

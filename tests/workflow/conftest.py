@@ -9,23 +9,35 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.workflow.warm_snakemake import run_snakemake
+
 ROOT = Path(__file__).parents[2]
 ITEMS = 50
 RERUN_TRIGGERS = ["mtime", "params", "input"]
 PROFILE = ["--cores", "2", "--rerun-triggers", *RERUN_TRIGGERS, "--rerun-incomplete"]
 
 
-def command(folder: Path, *arguments: str, config: Sequence[str] = ()) -> list[str]:
-    start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+def arguments_of(folder: Path, *arguments: str, config: Sequence[str] = ()) -> list[str]:
+    start = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     options = ["--config", *config] if config else []
     return [*start, *arguments, *PROFILE, "--configfile", str(folder / "study.yaml"), *options]
+
+
+def command(folder: Path, *arguments: str, config: Sequence[str] = ()) -> list[str]:
+    """The command line that starts snakemake anew."""
+    return [sys.executable, "-m", "snakemake", *arguments_of(folder, *arguments, config=config)]
 
 
 def snakemake(
     folder: Path, *arguments: str, config: Sequence[str] = (), **environment: str
 ) -> subprocess.CompletedProcess:
+    return run_snakemake(arguments_of(folder, *arguments, config=config), folder, **environment)
+
+
+def snakemake_started_anew(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """As ``snakemake``, with libraries that read the environment as it is now."""
     return subprocess.run(
-        command(folder, *arguments, config=config),
+        command(folder, *arguments),
         capture_output=True,
         text=True,
         cwd=folder,

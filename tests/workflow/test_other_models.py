@@ -21,7 +21,7 @@ from transformers import (
 from stratalaw.calibration.samples import read_corpus
 from stratalaw.models.folder import verify_model
 from tests.hub_server import GOOD_TOKEN, HubRepository
-from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
+from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, snakemake_started_anew, write_study
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -110,17 +110,17 @@ TARGETS = [f"results/calibration/{name}/s0.parquet" for name in ("r1", "r2")]
 def test_models_and_text_come_from_the_hub_once_they_are_pinned(hub, hub_study):
     from stratalaw.preparation.pin import pin
 
-    refused = snakemake(hub_study, *TARGETS)
+    refused = snakemake_started_anew(hub_study, *TARGETS)
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].endswith("the revision is missing; run: stratalaw pin study.yaml")
     assert [one.key for one in pin(hub_study / "study.yaml")] == [
         *("models.0.source", "models.1.source", "calibration.dataset")
     ]
-    gated = snakemake(hub_study, *TARGETS)
+    gated = snakemake_started_anew(hub_study, *TARGETS)
     assert gated.returncode == 1
     assert f"{hub.endpoint}/someone/r1 is gated: accept its terms on that page, then set HF_TOKEN" in gated.stderr
     assert not hub.fetched()["model.safetensors"], "refused before the first job"
-    made = snakemake(hub_study, *TARGETS, HF_TOKEN=GOOD_TOKEN)
+    made = snakemake_started_anew(hub_study, *TARGETS, HF_TOKEN=GOOD_TOKEN)
     assert made.returncode == 0, made.stderr
     for name in ("r1", "r2"):
         verify_model(hub_study / "results" / "models" / name)
@@ -132,5 +132,5 @@ def test_models_and_text_come_from_the_hub_once_they_are_pinned(hub, hub_study):
     logs = "".join(path.read_text() for path in (hub_study / "results" / "logs").rglob("*.log"))
     assert COMMIT in logs and GOOD_TOKEN not in logs + made.stdout + made.stderr
     assert list((hub_study / "results" / "downloads").iterdir()) == []
-    again = snakemake(hub_study, *TARGETS)
+    again = snakemake_started_anew(hub_study, *TARGETS)
     assert "Nothing to be done" in again.stdout + again.stderr

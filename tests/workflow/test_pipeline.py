@@ -14,6 +14,7 @@ from stratalaw.observations.table import COLUMNS
 from stratalaw.report.publication import publish
 from stratalaw.study import read_study
 from tests.workflow.conftest import ITEMS, OBSERVATIONS, RERUN_TRIGGERS, ROOT, snakemake
+from tests.workflow.warm_snakemake import run_snakemake
 
 
 def test_one_variant_by_its_path_runs_only_what_it_needs(one_variant):
@@ -55,10 +56,8 @@ def test_a_comment_in_a_script_makes_nothing_anew(folder, whole, tmp_path):
     shutil.copytree(ROOT / "workflow", tmp_path / "workflow")
     script = tmp_path / "workflow" / "scripts" / "quantize_model.py"
     script.write_text("# A comment.\n" + script.read_text())
-    dry_run = [sys.executable, "-m", "snakemake", "--snakefile", tmp_path / "Snakefile", "-n", "--configfile"]
-    result = subprocess.run(
-        [*dry_run, "study.yaml", "--rerun-triggers", *RERUN_TRIGGERS], capture_output=True, text=True, cwd=folder
-    )
+    dry_run = ["--snakefile", str(tmp_path / "Snakefile"), "-n", "--rerun-triggers", *RERUN_TRIGGERS]
+    result = run_snakemake([*dry_run, "--configfile", "study.yaml"], folder)
     assert "Nothing to be done" in result.stdout + result.stderr
 
 
@@ -98,11 +97,8 @@ def test_a_bad_study_stops_with_one_line(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_the_ladder_study_has_its_293_checkpoints(tmp_path):
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--configfile", "config/ladder.yaml"]
-    result = subprocess.run(
-        [*command, "--forceall"], capture_output=True, text=True, cwd=ROOT, timeout=300, check=False
-    )
+def test_the_ladder_study_has_its_293_checkpoints():
+    result = run_snakemake(["-n", "--quiet", "rules", "--configfile", "config/ladder.yaml", "--forceall"], ROOT)
     assert result.returncode == 0, result.stderr
     counts = dict(
         line.rsplit(maxsplit=1) for line in result.stdout.splitlines() if line[:1].isalpha() and line[-1].isdigit()

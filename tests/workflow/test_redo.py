@@ -6,14 +6,18 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from stratalaw.cli import app
 from stratalaw.layout import Results
 from stratalaw.pipeline import STAGES, jobs_of
 from stratalaw.study import read_study
 from tests.workflow.conftest import PROFILE, ROOT, snakemake, write_study
+from tests.workflow.warm_snakemake import run_snakemake
 
 VARIANT = "r1/w4-g128-c4-s0"
 OF_STUDY = {stage.name for stage in STAGES if stage.of == "study"} - {"corpus"}
@@ -47,11 +51,25 @@ def jobs_in(run: subprocess.CompletedProcess) -> dict[str, int]:
     return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}
 
 
-def redo(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    code = "from stratalaw.cli import app; app()"
-    command = [sys.executable, "-c", code, "redo", str(folder / "study.yaml"), *arguments]
-    of_snakemake = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder), *PROFILE, "-n"]
-    return subprocess.run([*command, *of_snakemake], capture_output=True, text=True, cwd=folder, check=False)
+@pytest.fixture
+def redo(finished, monkeypatch) -> Callable[..., subprocess.CompletedProcess]:
+    """`stratalaw redo` with the arguments given, as a dry run; what its snakemake said."""
+    runs: list[subprocess.CompletedProcess] = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess:
+        assert command[:3] == [sys.executable, "-m", "snakemake"]
+        runs.append(run_snakemake(command[3:], finished))
+        return runs[-1]
+
+    def redo(*arguments: str) -> subprocess.CompletedProcess:
+        monkeypatch.setattr("stratalaw.jobs.redo.subprocess.run", run)
+        of_snakemake = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(finished), *PROFILE, "-n"]
+        result = CliRunner().invoke(app, ["redo", str(finished / "study.yaml"), *arguments, *of_snakemake])
+        (made,) = runs
+        assert result.exit_code == made.returncode, result.output
+        return made
+
+    return redo
 
 
 def test_a_file_that_was_deleted_is_not_made_again(finished, tmp_path):
@@ -72,5 +90,5 @@ def test_a_file_that_was_deleted_is_not_made_again(finished, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_variant_is_made_again_from_a_stage_on_with_all_that_depends_on_it(finished, arguments, made):
-    assert jobs_in(redo(finished, *arguments)) == made | dict.fromkeys(OF_STUDY, 1)
+def test_a_variant_is_made_again_from_a_stage_on_with_all_that_depends_on_it(redo, arguments, made):
+    assert jobs_in(redo(*arguments)) == made | dict.fromkeys(OF_STUDY, 1)

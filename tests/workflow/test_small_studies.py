@@ -1,8 +1,6 @@
 """Every study ends with a report, down to one model and one variant, whatever laws its rows allow."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +16,7 @@ from stratalaw.cli import app
 from stratalaw.damage.table import ALL, COLUMNS, GENERAL
 from stratalaw.laws.analysis import Analysis
 from stratalaw.layout import FIGURES, LAWS, Results
+from tests.workflow.warm_snakemake import run_snakemake
 
 ROOT = Path(__file__).parents[2]
 ITEMS, FEWER = 20, 8
@@ -97,11 +96,9 @@ def write_study(folder: Path, name: str) -> None:
 
 
 def snakemake(folder: Path, *arguments: str) -> None:
-    start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    start = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     options = ["--configfile", str(folder / "study.yaml"), "--config", "warm_worker=true"]
-    done = subprocess.run(
-        [*start, *arguments, *options], capture_output=True, text=True, cwd=folder, timeout=900, check=False
-    )
+    done = run_snakemake([*start, *arguments, *options], folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,8 +1,6 @@
 """The list of stages is the workflow: names, files, logs, order, and which of them use a GPU."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,8 @@ import yaml
 from stratalaw.layout import Results
 from stratalaw.pipeline import STAGES, Job, jobs_of
 from stratalaw.study import Study, read_study
-from tests.workflow.conftest import ROOT, command, write_study
+from tests.workflow.conftest import ROOT, snakemake, write_study
+from tests.workflow.warm_snakemake import run_snakemake
 
 NODE = re.compile(r'^\s*(\d+)\[label = "([^"]*)"', re.MULTILINE)
 EDGE = re.compile(r"^\s*(\d+) -> (\d+)$", re.MULTILINE)
@@ -36,7 +35,7 @@ def study(study_folder) -> Study:
 
 
 def snakemake_says(folder: Path, *arguments: str) -> str:
-    result = subprocess.run(command(folder, *arguments), capture_output=True, text=True, cwd=folder, check=False)
+    result = snakemake(folder, *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -126,15 +125,13 @@ def other_workflow(tmp_path) -> Path:
 
 
 def test_the_workflow_is_a_module_of_another(other_workflow):
-    start = [sys.executable, "-m", "snakemake", "--cores", "2", "-n", "--quiet", "rules"]
-    result = subprocess.run(start, capture_output=True, text=True, cwd=other_workflow, check=False)
+    result = run_snakemake(["--cores", "2", "-n", "--quiet", "rules"], other_workflow)
     assert result.returncode == 0, result.stderr
     assert re.search(r"^checkpoints\s+39$", result.stdout, re.MULTILINE)
 
 
 def test_without_a_study_it_is_the_papers_that_must_be_pinned(tmp_path):
-    start = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n", "--cores", "1"]
-    result = subprocess.run(start, capture_output=True, text=True, cwd=tmp_path, check=False)
+    result = run_snakemake(["--snakefile", str(ROOT / "Snakefile"), "-n", "--cores", "1"], tmp_path)
     assert result.returncode == 1
     assert re.search(
         r"config/config.yaml: models\.0: .* run: stratalaw pin \S*config/config.yaml$", result.stderr.strip()
