@@ -2,7 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-# Without bytecode every import of the machine-learning stack takes half a minute.
+# Without bytecode every import of the machine-learning stack takes half a minute. A module's first import writes it; to
+# compile them all, most of which are never imported, would take pip more than a minute.
 unexport PYTHONDONTWRITEBYTECODE
 # The tests and the ladder never need a network.
 export HF_HUB_OFFLINE = 1
@@ -17,7 +18,7 @@ setup: $(VENV)/.installed  ## make the environment with the locked versions
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
 	$(RUN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 

@@ -25,12 +25,10 @@ MEMORIZATION = ["ladder_biographies", "ladder_questions"]
 APPLICATION = ["ladder_inheritance", "ladder_conversion", "ladder_numeracy"]
 REASONING = ["ladder_arithmetic", "ladder_paths"]
 ALL_STRATA = {"memorization": MEMORIZATION, "application": APPLICATION, "reasoning": REASONING}
-# By name, the bits and the strata of a study of one model. Those of equal strata follow each other: they share answers.
+# By name, the bits and the strata of a study of one model: one of everything, and several of each thing.
 STUDIES: dict[str, tuple[list[int], dict[str, list[str]]]] = {
     "two-variants": ([4, 8], ALL_STRATA),
-    "one-variant": ([4], ALL_STRATA),
-    "eight-bits": ([8], ALL_STRATA),
-    "one-stratum": ([4], {"reasoning": REASONING}),
+    "one-stratum": ([8], {"reasoning": REASONING}),
     "one-benchmark": ([4], {"reasoning": ["ladder_paths"]}),
     "unequal-strata": ([4], {"memorization": [*MEMORIZATION, SHORT], "reasoning": ["ladder_paths"]}),
 }
