@@ -32,11 +32,11 @@ VARIANTS = (
 )
 
 
-def evaluate(model_folder: Path, limit: int | None = None, dtype: str = "bfloat16") -> pd.DataFrame:
+def evaluate(model_folder: Path, limit: int | None = None) -> pd.DataFrame:
     """Accuracy and standard error of a dense model on every benchmark, by lm-eval's own model and metrics.
 
     Columns: stratum, benchmark, accuracy, stderr, n_items, accuracy_first_items (the first 200). ``limit`` takes only
-    the first items of each benchmark; ``dtype``: what the model computes in.
+    the first items of each benchmark.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
@@ -47,7 +47,7 @@ def evaluate(model_folder: Path, limit: int | None = None, dtype: str = "bfloat1
     model = HFLM(
         pretrained=str(model_folder),
         device="cuda" if torch.cuda.is_available() else "cpu",
-        dtype=dtype,
+        dtype="bfloat16",
         softmax_dtype="float32",
         batch_size=128,
     )

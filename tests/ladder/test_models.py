@@ -57,8 +57,7 @@ def test_a_rung_loads_as_documented(rung, world):
 
 @rungs
 def test_a_rung_scores_as_documented(rung):
-    # The weights are bf16 all the same; a CPU that only emulates its arithmetic is many times slower at it.
-    measured = evaluate(MODELS / rung, limit=FIRST_ITEMS, dtype="float32").set_index("benchmark").accuracy
+    measured = evaluate(MODELS / rung, limit=FIRST_ITEMS).set_index("benchmark").accuracy
     table = documented()
     expected = table[table.rung == rung].set_index("benchmark").accuracy_first_items
     assert set(measured.index) == {name for names in STRATA.values() for name in names}
