@@ -31,7 +31,7 @@ demo: setup  ## a small study of the ladder, from quantization to the report (mi
 	@echo "The report is $(CURDIR)/$(DEMO)/report.html"
 
 test: setup  ## run all tests
-	$(RUN)/pytest --numprocesses 2 --dist loadgroup
+	$(RUN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 SLURM_PACKAGES := munge slurmctld slurmd slurm-client
 

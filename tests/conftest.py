@@ -20,7 +20,11 @@ LADDER = Path(__file__).parent.parent / "ladder"
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share something slow run in one process: those of a file, and all that rest on the one whole study."""
+    """Tests that share something slow run in one process: those of a file, and all that rest on the one whole study.
+
+    The slowest come first, so that at the end no process has one left while the other has nothing to do.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/workflow/", "tests/ladder/")))
     for item in items:
         rests_on_study = {"one_variant", "whole"} & {*getattr(item, "fixturenames", ())}
         group = "the whole study" if rests_on_study else item.nodeid.partition("::")[0]

@@ -93,7 +93,8 @@ def test_without_a_worker_the_call_is_performed_here(tmp_path, monkeypatch):
 
 def test_an_idle_worker_ends_and_takes_its_socket_along(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", "from stratalaw.jobs.worker import serve; serve(idle_seconds=0.1)"]
+    without_libraries = "from stratalaw.jobs import worker; worker.PRELOADED = (); worker.serve(idle_seconds=0.1)"
+    command = [sys.executable, "-c", without_libraries]
     subprocess.run(command, env=environment, check=True, timeout=120)
     assert list(tmp_path.rglob("*.socket")) == []
 
