@@ -96,16 +96,17 @@ def cost(
 @app.command()
 def status(study: StudyFile) -> None:
     """Show how far a study is in this folder: done, running, failed and why, remaining, and the time left."""
-    from stratalaw.jobs.adoption import outdated_jobs
+    from stratalaw.jobs.outdated import outdated_jobs, outdated_note
     from stratalaw.jobs.status import status_of
     from stratalaw.layout import Results
     from stratalaw.study import read_study
-    from stratalaw.terminal.status import show_outdated, show_status
+    from stratalaw.terminal.status import show_status
 
     with _one_line_errors():
         wanted = read_study(study)
         show_status(status_of(wanted))
-        show_outdated(outdated_jobs(wanted, Results()), study)
+        if outdated := outdated_jobs(wanted, Results()):
+            print(outdated_note(outdated, str(study)))
 
 
 @app.command()

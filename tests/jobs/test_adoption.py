@@ -1,6 +1,5 @@
 """Finished results that were copied are adopted by their seals; what changed, or never finished, is not."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -8,12 +7,11 @@ import pytest
 
 from stratalaw.errors import StratalawError
 from stratalaw.jobs import adoption
-from stratalaw.jobs.adoption import adopt, outdated_jobs
+from stratalaw.jobs.adoption import adopt
+from stratalaw.jobs.outdated import TIMESTAMP
 from stratalaw.jobs.resume import SnakemakeOptions
 from stratalaw.layout import Results
 from stratalaw.models.folder import copy_model
-from stratalaw.pipeline import jobs_of
-from stratalaw.study import read_study
 
 ROOT = Path(__file__).parents[2]
 STUDY = """\
@@ -43,63 +41,20 @@ def options(tmp_path, monkeypatch) -> SnakemakeOptions:
     return options
 
 
-def finish_all(study_file: Path) -> list[Path]:
-    """Make placeholders of all that the study makes, each younger than what it was made from; return them in order."""
-    outputs = [output for job in jobs_of(read_study(study_file), Results()) for output in job.outputs]
-    for i, output in enumerate(outputs):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.parent.parent.name == "checkpoints":
-            output.mkdir()
-        elif not output.exists():
-            output.touch()
-        os.utime(output, (i, i))
-    return outputs
-
-
-def outdated(study_file: Path) -> list[str]:
-    return [f"{job.stage.name} {job.name}" for job in outdated_jobs(read_study(study_file), Results())]
-
-
-def test_results_in_the_order_in_which_they_were_made_are_not_outdated(study_file):
-    assert outdated(study_file) == []
-    finish_all(study_file)
-    assert outdated(study_file) == []
-
-
-def test_what_is_older_than_what_it_was_made_from_is_outdated(study_file):
-    outputs = finish_all(study_file)
-    requests = next(path for path in outputs if path.parts[1] == "requests")
-    os.utime(requests)
-    assert outdated(study_file) == [
-        "answers r1/bf16", "answers r1/w4-g128-c4-s0", "answers r1/w8-g128-c4-s0",
-        "scores r1/bf16", "scores r1/w4-g128-c4-s0", "scores r1/w8-g128-c4-s0",
-    ]  # fmt: skip
-
-
-def test_the_time_of_a_folder_is_that_of_snakemakes_stamp_within(study_file):
-    finish_all(study_file)
-    checkpoint = Results().checkpoint("r1", "w4-g128-c4-s0")
-    (checkpoint / adoption.TIMESTAMP).touch()
-    assert outdated(study_file) == ["answers r1/w4-g128-c4-s0", "observations demo"]
-    os.utime(checkpoint / adoption.TIMESTAMP, (0, 0))
-    assert outdated(study_file) == ["checkpoints r1/w4-g128-c4-s0"]
-
-
 def test_all_finished_jobs_are_adopted_with_one_time_stamp(study_file, options):
     model = Results().model("r1")
     corpus = Path("corpus.jsonl")
     corpus.touch()
     adopted = adopt(study_file, [])
     assert [job.name for job in adopted.adopted] == ["r1"] and not adopted.has_records
-    assert (model / adoption.TIMESTAMP).stat().st_mtime >= corpus.stat().st_mtime
-    assert outdated(study_file) == []
+    assert (model / TIMESTAMP).stat().st_mtime >= corpus.stat().st_mtime
 
 
 def test_with_a_dry_run_no_time_stamp_changes(study_file, options, monkeypatch):
     dry = SnakemakeOptions(options.directory, dryrun=True)
     monkeypatch.setattr(adoption, "snakemake_options", lambda arguments: dry)
     assert len(adopt(study_file, ["-n"]).adopted) == 1
-    assert not (Results().model("r1") / adoption.TIMESTAMP).exists()
+    assert not (Results().model("r1") / TIMESTAMP).exists()
 
 
 @pytest.mark.parametrize("changed", ["source/config.json", "results/models/r1/tokenizer.json"])
@@ -109,7 +64,7 @@ def test_nothing_is_adopted_where_a_file_has_changed(study_file, options, change
     assert refused.adopted == []
     (problem,) = (problem for stage in refused.verified for problem in stage.problems)
     assert changed in problem
-    assert not (Results().model("r1") / adoption.TIMESTAMP).exists()
+    assert not (Results().model("r1") / TIMESTAMP).exists()
 
 
 def test_a_folder_without_results_is_one_line(study_file, options, tmp_path):

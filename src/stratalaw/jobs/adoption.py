@@ -13,18 +13,16 @@ import time
 from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from stratalaw.errors import StratalawError
+from stratalaw.jobs.outdated import TIMESTAMP
 from stratalaw.jobs.redo import with_study
 from stratalaw.jobs.resume import check_head_is_gone, snakemake_command, snakemake_options
 from stratalaw.jobs.verification import StageVerified, verify_study
 from stratalaw.layout import Results
 from stratalaw.pipeline import Job, jobs_of
-from stratalaw.study import Study, read_study
-
-TIMESTAMP = ".snakemake_timestamp"  # within a folder; Snakemake takes its time for the folder's
+from stratalaw.study import read_study
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,6 @@ class Adoption:
     verified: list[StageVerified]
     adopted: list[Job]
     has_records: bool
-
-
-def outdated_jobs(study: Study, results: Results) -> list[Job]:
-    """Finished jobs of which an output is older than what another job made for them, as snakemake tells the time."""
-    jobs = jobs_of(study, results)
-    done = [job.is_done() for job in jobs]
-
-    @cache
-    def newest(number: int) -> float:
-        return max(map(_changed_at, jobs[number].outputs))
-
-    return [
-        job
-        for job, is_done in zip(jobs, done, strict=True)
-        if is_done and any(newest(number) > min(map(_made_at, job.outputs)) for number in job.after if done[number])
-    ]
 
 
 def adopt(study_file: Path, arguments: Sequence[str]) -> Adoption:
@@ -89,17 +71,6 @@ def show_what_is_left(study_file: Path, arguments: Sequence[str]) -> int:
     """Let snakemake show which jobs it would run; returns its exit status."""
     command = snakemake_command([*with_study(study_file, arguments), "--dry-run"])
     return subprocess.run(command, check=False).returncode
-
-
-def _changed_at(path: Path) -> float:
-    """When a file or folder changed, for jobs that read it."""
-    stamp = path / TIMESTAMP
-    return (stamp if stamp.exists() else path).stat().st_mtime
-
-
-def _made_at(path: Path) -> float:
-    """When a file or folder was made, for the job that made it."""
-    return path.lstat().st_mtime if path.is_symlink() else _changed_at(path)
 
 
 def _touch(path: Path, now: int) -> None:

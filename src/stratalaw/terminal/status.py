@@ -9,7 +9,6 @@ from pathlib import Path
 from stratalaw.jobs.adoption import Adoption
 from stratalaw.jobs.status import StageStatus, failures_table
 from stratalaw.jobs.verification import StageVerified
-from stratalaw.pipeline import Job
 
 
 def show_status(statuses: Sequence[StageStatus]) -> None:
@@ -54,23 +53,6 @@ def show_verified(stages: Sequence[StageVerified], study: str) -> None:
     if first := next((stage for stage in stages if stage.problems), None):
         again = f"stratalaw redo {study} {first.jobs[0]} --from {first.stage}"
         console.print(f"Begin with the first: {again}", soft_wrap=True, markup=False)
-
-
-def show_outdated(jobs: Sequence[Job], study: Path) -> None:
-    """Say that finished jobs are older than what they were made from, and how to go on; nothing if there is none."""
-    from stratalaw.terminal.base import PlainConsole
-
-    if jobs:
-        PlainConsole().print(outdated(jobs, study), soft_wrap=True, markup=False, highlight=False)
-
-
-def outdated(jobs: Sequence[Job], study: Path) -> str:
-    """That finished jobs are older than what they were made from, in one line."""
-    first = jobs[0]
-    return (
-        f"{len(jobs)} finished jobs are older than what they were made from (the first: {first.stage.name} "
-        f"{first.name}): snakemake will make them again. If they were only copied: stratalaw adopt {study}"
-    )
 
 
 def show_adoption(adoption: Adoption, study: Path) -> None:
