@@ -139,7 +139,8 @@ def adopt(context: typer.Context, study: StudyFile) -> None:
     show_adoption(adoption, study)
     if not adoption.adopted:
         raise typer.Exit(1)
-    raise typer.Exit(show_what_is_left(study, context.args))
+    if not adoption.only_shown:
+        raise typer.Exit(show_what_is_left(study, context.args))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -43,17 +43,21 @@ def options(tmp_path, monkeypatch) -> SnakemakeOptions:
 
 def test_all_finished_jobs_are_adopted_with_one_time_stamp(study_file, options):
     model = Results().model("r1")
-    corpus = Path("corpus.jsonl")
+    corpus, timing = Path("corpus.jsonl"), Results().timing("models", "r1")
+    timing.parent.mkdir(parents=True)
+    timing.touch()
     corpus.touch()
     adopted = adopt(study_file, [])
     assert [job.name for job in adopted.adopted] == ["r1"] and not adopted.has_records
-    assert (model / TIMESTAMP).stat().st_mtime >= corpus.stat().st_mtime
+    for file in (model / TIMESTAMP, timing):
+        assert file.stat().st_mtime >= corpus.stat().st_mtime
 
 
 def test_with_a_dry_run_no_time_stamp_changes(study_file, options, monkeypatch):
     dry = SnakemakeOptions(options.directory, dryrun=True)
     monkeypatch.setattr(adoption, "snakemake_options", lambda arguments: dry)
-    assert len(adopt(study_file, ["-n"]).adopted) == 1
+    found = adopt(study_file, ["-n"])
+    assert found.only_shown and [job.name for job in found.adopted] == ["r1"]
     assert not (Results().model("r1") / TIMESTAMP).exists()
 
 

@@ -55,6 +55,14 @@ def test_what_is_older_than_what_it_was_made_from_is_outdated(jobs, tmp_path):
     assert outdated(tmp_path) == [f"scores {VARIANT}"]
 
 
+def test_the_file_with_a_jobs_timing_counts_as_made_by_it(jobs, tmp_path):
+    timing = Results(tmp_path).timing("answers", VARIANT)
+    write(timing)
+    assert outdated(tmp_path) == []
+    os.utime(timing, (0, 0))
+    assert outdated(tmp_path) == [f"answers {VARIANT}"]
+
+
 def test_what_is_not_finished_is_not_outdated(jobs, tmp_path):
     os.utime(output_of(jobs, "answers", VARIANT))
     output_of(jobs, "scores", VARIANT).unlink()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratalaw.errors import StratalawError
-from stratalaw.jobs.outdated import TIMESTAMP
+from stratalaw.jobs.outdated import TIMESTAMP, files_of_job
 from stratalaw.jobs.redo import with_study
 from stratalaw.jobs.resume import check_head_is_gone, snakemake_command, snakemake_options
 from stratalaw.jobs.verification import StageVerified, verify_study
@@ -31,12 +31,14 @@ class Adoption:
 
     Attributes:
         verified: what was found of each stage; nothing is adopted if there is a problem.
-        adopted: finished jobs whose results count as made now; with ``-n``, those that would.
+        adopted: finished jobs whose results count as made now, or would.
+        only_shown: whether no time stamp was changed, since ``-n`` was among the arguments.
         has_records: whether snakemake's records of earlier runs are there, which tell a setting that has changed.
     """
 
     verified: list[StageVerified]
     adopted: list[Job]
+    only_shown: bool
     has_records: bool
 
 
@@ -62,9 +64,9 @@ def adopt(study_file: Path, arguments: Sequence[str]) -> Adoption:
             finished = []
         elif not options.dryrun:
             now = time.time_ns()
-            for output in [output for job in finished for output in job.outputs]:
-                _touch(output, now)
-    return Adoption(verified, finished, _has_records(options.directory))
+            for path in [path for job in finished for path in files_of_job(job, results)]:
+                _touch(path, now)
+    return Adoption(verified, finished, options.dryrun, _has_records(options.directory))
 
 
 def show_what_is_left(study_file: Path, arguments: Sequence[str]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import stat
 from collections.abc import Sequence
-from functools import cache
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from stratalaw.layout import Results
 from stratalaw.pipeline import Job, jobs_of
@@ -14,21 +17,22 @@ TIMESTAMP = ".snakemake_timestamp"  # within a folder; snakemake takes its time 
 
 
 def outdated_jobs(study: Study, results: Results) -> list[Job]:
-    """Finished jobs of which an output is older than what another job made for them, in the order of the data."""
+    """Finished jobs that have a file which is older than what another job made for them, in the order of the data."""
     jobs = jobs_of(study, results)
-    done = [job.is_done() for job in jobs]
+    newest, oldest = [-math.inf] * len(jobs), [math.inf] * len(jobs)
+    for number, job in enumerate(jobs):
+        times = [time for output in job.outputs if (time := _times(output))]
+        if len(times) == len(job.outputs):
+            newest[number] = max(time.changed for time in times)
+            timing = _times(results.timing(job.stage.name, job.name))
+            oldest[number] = min(time.made for time in [*times, *filter(None, [timing])])
+    return [job for job, made in zip(jobs, oldest, strict=True) if any(newest[number] > made for number in job.after)]
 
-    @cache
-    def newest(number: int) -> float:
-        return max(map(_changed_at, jobs[number].outputs))
 
-    return [
-        job
-        for job, is_done in zip(jobs, done, strict=True)
-        if is_done
-        and job.after
-        and max((newest(number) for number in job.after if done[number]), default=0) > min(map(_made_at, job.outputs))
-    ]
+def files_of_job(job: Job, results: Results) -> list[Path]:
+    """The files and folders of a finished job whose time snakemake looks at: what it made, and how long it took."""
+    timing = results.timing(job.stage.name, job.name)
+    return [*job.outputs, *filter(Path.exists, [timing])]
 
 
 def outdated_note(jobs: Sequence[Job], study_file: str) -> str:
@@ -40,12 +44,21 @@ def outdated_note(jobs: Sequence[Job], study_file: str) -> str:
     )
 
 
-def _changed_at(path: Path) -> float:
-    """When a file or folder changed, for jobs that read it."""
-    stamp = path / TIMESTAMP
-    return (stamp if stamp.exists() else path).stat().st_mtime
+class _Times(NamedTuple):
+    made: float  # for the job that made it
+    changed: float  # for those that read it
 
 
-def _made_at(path: Path) -> float:
-    """When a file or folder was made, for the job that made it."""
-    return path.lstat().st_mtime if path.is_symlink() else _changed_at(path)
+def _times(path: Path) -> _Times | None:
+    """The times of a file or folder, of a link and of what it names; None if there is nothing."""
+    # A dry run asks for thousands of files: each is looked at once.
+    try:
+        own = path.lstat()
+        named = path.stat() if stat.S_ISLNK(own.st_mode) else own
+    except OSError:
+        return None
+    changed = named.st_mtime
+    if stat.S_ISDIR(named.st_mode):
+        with suppress(OSError):
+            changed = (path / TIMESTAMP).stat().st_mtime
+    return _Times(own.st_mtime if named is not own else changed, changed)

@@ -64,7 +64,8 @@ def show_adoption(adoption: Adoption, study: Path) -> None:
     if not adoption.adopted:
         console.print("Nothing was adopted: not all results are what their seals say.", markup=False)
         return
-    console.print(f"{len(adoption.adopted)} finished jobs count as up to date.", markup=False, highlight=False)
+    count = f"{len(adoption.adopted)} finished jobs {'would count' if adoption.only_shown else 'count'} as up to date."
+    console.print(count, markup=False, highlight=False)
     if not adoption.has_records:
         console.print(
             f"Taken on trust: that {study} and the tasks are those with which they were made. Snakemake's records of "
