@@ -33,7 +33,9 @@ ELSEWHERE = {
     "config/README.md": "reference/parts.md",
 }
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s]+)(?=\))")
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".smk": "python", ".csv": "text", ".toml": "toml"}
+LANGUAGES = {
+    **{".py": "python", ".yaml": "yaml", ".smk": "python", ".csv": "text", ".toml": "toml", ".json": "json"},
+}
 
 
 # ---- Hooks ----

@@ -72,9 +72,10 @@ def test_the_wheel_has_everything_that_is_no_code(wheel):
     data = {
         str(path.relative_to(ROOT / "src"))
         for path in (ROOT / "src" / "stratalaw").rglob("*")
-        if path.suffix in (".csv", ".html") or path.name == "py.typed"
+        if path.suffix in (".csv", ".html", ".json") or path.name == "py.typed"
     }
-    assert {"stratalaw/py.typed", "stratalaw/report/explorer.html", "stratalaw/cost/rates.csv"} <= data <= names
+    some = ("py.typed", "report/explorer.html", "cost/rates.csv", "models/shipped.json")
+    assert {f"stratalaw/{name}" for name in some} <= data <= names
 
 
 @pytest.fixture(scope="module")

@@ -96,12 +96,17 @@ def cost(
 @app.command()
 def status(study: StudyFile) -> None:
     """Show how far a study is in this folder: done, running, failed and why, remaining, and the time left."""
+    from stratalaw.jobs.outdated import outdated_jobs, outdated_note
     from stratalaw.jobs.status import status_of
+    from stratalaw.layout import Results
     from stratalaw.study import read_study
     from stratalaw.terminal.status import show_status
 
     with _one_line_errors():
-        show_status(status_of(read_study(study)))
+        wanted = read_study(study)
+        show_status(status_of(wanted))
+        if outdated := outdated_jobs(wanted, Results()):
+            print(outdated_note(outdated, str(study)))
 
 
 @app.command()
@@ -117,6 +122,25 @@ def verify(study: StudyFile) -> None:
     show_verified(verified, str(study))
     if any(stage.problems for stage in verified):
         raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def adopt(context: typer.Context, study: StudyFile) -> None:
+    """Let results that were copied or moved count as up to date, once all of them were found whole and unchanged.
+
+    Give the arguments that snakemake was given, e.g. --profile profiles/demo; with -n no time stamp changes. A setting
+    that has changed still makes anew what depends on it.
+    """
+    from stratalaw.jobs.adoption import adopt, show_what_is_left
+    from stratalaw.terminal.status import show_adoption
+
+    with _one_line_errors():
+        adoption = adopt(study, context.args)
+    show_adoption(adoption, study)
+    if not adoption.adopted:
+        raise typer.Exit(1)
+    if not adoption.only_shown:
+        raise typer.Exit(show_what_is_left(study, context.args))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

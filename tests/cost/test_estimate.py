@@ -88,6 +88,23 @@ def test_gpu_hours_are_the_sum_of_the_jobs_and_bound_the_wall_time(study_file, t
     assert found.schedules[-1].makespan < found.schedules[0].makespan
 
 
+def test_the_papers_study_needs_neither_a_network_nor_a_pin(hub):
+    result = CliRunner().invoke(app, ["cost", "config/config.yaml"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    (together,) = (line.split() for line in result.output.splitlines() if line.startswith(" all "))
+    assert together[1] == "293"
+    assert "Note: the shapes of qwen3-0.6b, " in result.output and "shipped with stratalaw" in result.output
+    assert hub.requests == []
+
+
+def test_models_that_are_not_pinned_are_downloaded_too(hub, tmp_path):
+    study = read_study(Path("config/smollm2.yaml"))
+    pinned = study.model_copy(update={"models": [m.model_copy(update={"revision": "a" * 40}) for m in study.models]})
+    made = [cost_of(each, "", NETWORK, results=Results(tmp_path)) for each in (study, pinned)]
+    assert made[0].schedules == made[1].schedules
+    assert made[0].shipped == ["smollm2-135m", "smollm2-360m", "smollm2-1.7b"]
+
+
 def test_more_of_anything_takes_longer(study_file, tmp_path):
     table = estimate(study_file, tmp_path).variants.set_index(["model", "variant"])
     assert table.checkpoints["large", "w4-g128-c8-s0"] > table.checkpoints["small", "w4-g128-c8-s0"]

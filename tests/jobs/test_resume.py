@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stratalaw.errors import StratalawError
 from stratalaw.jobs.resume import (
     JOB_NAME_PREFIX,
     ResumeError,
+    SnakemakeOptions,
     check_head_is_gone,
     jobs_left_in,
     resume,
-    working_directory,
+    snakemake_options,
 )
 from stratalaw.layout import Results
 
@@ -48,10 +50,44 @@ def test_the_profile_names_jobs_and_logs_as_the_library_expects():
     assert profile["slurm-logdir"] == str(Results().slurm_logs)
 
 
-def test_the_folder_is_the_one_that_snakemake_works_in(tmp_path):
-    assert working_directory(["--profile", "p", "--directory", str(tmp_path), "--configfile", "s.yaml"]) == tmp_path
-    assert working_directory(["-d", str(tmp_path)]) == tmp_path
-    assert working_directory(["--profile", "p"]) == Path.cwd()
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """Writes a profile that names a folder, beside a Snakefile in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    (tmp_path / "Snakefile").touch()
+
+    def write(name: str) -> Path:
+        folder = tmp_path / "profiles" / name
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"cores: 1\ndirectory: of-{name}\n")
+        return folder
+
+    return write
+
+
+def test_the_folder_is_the_one_that_snakemake_works_in(profile, tmp_path, monkeypatch):
+    mine, other = profile("mine"), profile("other")
+    for arguments, folder in (
+        ([], "."),
+        (["--profile", str(mine), "--configfile", "s.yaml"], "of-mine"),
+        (["--profile", str(mine), "-d", "here"], "here"),
+        (["--profile", str(mine), "--workflow-profile", str(other)], "of-other"),
+    ):
+        assert snakemake_options(arguments) == SnakemakeOptions(tmp_path / folder, dryrun=False)
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", str(mine))
+    assert snakemake_options(["-n"]) == SnakemakeOptions(tmp_path / "of-mine", dryrun=True)
+
+
+def test_the_default_profile_names_the_folder_too(profile, tmp_path):
+    profile("default")
+    assert snakemake_options(["--cores", "2"]).directory == tmp_path / "of-default"
+
+
+def test_arguments_that_snakemake_does_not_take_are_one_line(profile):
+    with pytest.raises(StratalawError, match="unrecognized arguments: --no-such-option") as refused:
+        snakemake_options(["--no-such-option"])
+    assert "\n" not in str(refused.value)
 
 
 def test_only_jobs_of_this_workflow_in_this_folder_are_found(commands, tmp_path):
@@ -85,6 +121,7 @@ def test_a_head_that_died_on_this_machine_may_be_replaced(tmp_path):
 
 
 def test_without_slurm_nothing_is_unlocked(commands, tmp_path):
+    commands("which", "exit 1")  # snakemake looks for conda with it
     lock(tmp_path, host=platform.node())
     with pytest.raises(ResumeError, match="there is no squeue here"):
         resume(["--directory", str(tmp_path)])

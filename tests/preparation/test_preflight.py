@@ -137,6 +137,27 @@ def test_checkpoints_that_are_there_need_no_disk(paper, tmp_path, monkeypatch):
     assert found.disk_bytes - preflight(study, "config.yaml", H100).disk_bytes == first.weight_bytes
 
 
+def test_without_a_network_and_a_pin_the_papers_study_has_the_same_variants(paper, hub, monkeypatch):
+    plenty_of_disk(monkeypatch)
+    found = preflight(read_study(Path("config/config.yaml")), "config.yaml", H100)
+    assert found.checkpoints == paper[1].checkpoints and found.disk_bytes == paper[1].disk_bytes
+    assert found.shipped == list(QWEN3) and paper[1].shipped == []
+    assert hub.requests == []
+    assert all(problem.endswith("run: stratalaw pin config.yaml") for problem in found.problems)
+    assert [problem.partition(":")[0] for problem in found.problems] == [
+        "models.0", "calibration", "evaluation.strata.memorization",
+    ]  # fmt: skip
+
+
+def test_shapes_that_are_shipped_are_named(hub, study_file, monkeypatch):
+    plenty_of_disk(monkeypatch)
+    study_file.write_text(study_file.read_text().replace("source: someone/4b", "source: Qwen/Qwen3-4B-Base"))
+    result = run(study_file)
+    assert result.exit_code == 0, result.output
+    assert "the shapes of 4b are shipped with stratalaw, not read from the Hub; in a run, the conf" in result.output
+    assert hub.fetched() == {}
+
+
 @pytest.fixture
 def study_file(tmp_path, hub) -> Path:
     """A study of one model on the Hub, of which nothing but the configuration is there."""
@@ -186,6 +207,14 @@ def test_a_study_that_is_not_pinned_is_one_line(study_file):
     result = run(study_file)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].endswith(f"the revision is missing; run: stratalaw pin {study_file}")
+
+
+def test_an_unknown_model_without_a_network_is_one_line(study_file, monkeypatch, waits):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    result = run(study_file)
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert line.startswith("http://127.0.0.1:9 cannot be reached") and "; run again with a network" in line
 
 
 def test_an_architecture_that_gptqmodel_does_not_know_is_one_line(hub, study_file):

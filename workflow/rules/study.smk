@@ -9,6 +9,7 @@ from pathlib import Path
 from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
+from stratalaw.jobs.outdated import outdated_jobs, outdated_note
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
 from stratalaw.layout import CAPTIONS, FIGURES, Results
@@ -46,6 +47,8 @@ try:
     )
     if workflow.is_main_process:
         check_inputs(STUDY, STUDY_FILE)
+        if outdated := outdated_jobs(STUDY, RESULTS):
+            print(outdated_note(outdated, STUDY_FILE), file=sys.stderr)
     VARIANTS = STUDY.variants()
     # The study is analysed as far as it is scored only if that is asked for: nothing is left out silently.
     OBSERVED = scored_variants(STUDY, RESULTS) if OPTIONS.allow_missing else VARIANTS

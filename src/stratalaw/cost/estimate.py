@@ -12,8 +12,9 @@ from stratalaw.cost.runs import Runs, corrections, runs_of
 from stratalaw.cost.schedule import Schedule, Work, longest_chain, most_worthwhile, simulate
 from stratalaw.cost.workload import Workload, work_of
 from stratalaw.layout import Results
-from stratalaw.models.known_shapes import shapes_of_study
+from stratalaw.models.known_shapes import has_shipped_shapes, shapes_of_study
 from stratalaw.models.shapes import Shapes
+from stratalaw.models.sources import is_unpinned
 from stratalaw.pipeline import STAGES, Job, jobs_of
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME, Quantization
@@ -31,6 +32,7 @@ class Cost:
             reference_checkpoints and reference_answers (the same by gptqmodel and lm-eval's ``hf``); checkpoint_bytes;
             done_seconds (of GPU jobs that were run).
         model_bytes: bytes of each model's dense weights.
+        shipped: names of the models whose shapes are those that are shipped, since they were not fetched yet.
         device: the device whose rates were used.
         runs: how many jobs that were run refined them.
         is_estimated: whether the requests of a model were not recorded, so that their tokens are estimated.
@@ -41,6 +43,7 @@ class Cost:
 
     variants: pd.DataFrame
     model_bytes: dict[str, int]
+    shipped: list[str]
     device: str
     runs: int
     is_estimated: bool
@@ -75,7 +78,7 @@ def cost_of(
     """Estimate what a study takes.
 
     Args:
-        study: of its models only the configurations are read, or fetched if they are on the Hub.
+        study: of its models only the configurations are read, or fetched from the Hub if they are not shipped.
         study_file: for messages.
         download_rate: bytes per second.
         device: the device whose rates to use; if not given, the one on which jobs in ``results`` were run, or an H100.
@@ -83,7 +86,7 @@ def cost_of(
         workers: numbers of GPUs to simulate.
 
     Raises:
-        StudyError: a model is not pinned, is not there, or cannot be quantized.
+        StudyError: a model whose shapes are not shipped is not pinned; or one is not there, or cannot be quantized.
         DownloadError: the configuration of a model cannot be fetched.
         RatesError: there are no rates of the device.
     """
@@ -92,12 +95,14 @@ def cost_of(
     workloads = {name: work_of(study.evaluation, name, results) for name in shapes}
     variants = estimated_variants(study, shapes, workloads, rates, runs)
     model_bytes = {name: shape.weight_bytes(None) for name, shape in shapes.items()}
-    downloads = {model.name: model_bytes[model.name] / download_rate for model in study.models if model.revision}
+    on_the_hub = [model.name for model in study.models if model.revision or is_unpinned(model)]
+    downloads = {name: model_bytes[name] / download_rate for name in on_the_hub}
     seconds = seconds_of_jobs(study, variants, workloads, rates, downloads)
     work = work_left(jobs_of(study, results), seconds, on_cpu=rates.device == CPU)
     return Cost(
         variants,
         model_bytes,
+        [model.name for model in study.models if has_shipped_shapes(model, results)],
         rates.device if runs.device is None else runs.device,
         len(runs.seconds),
         any(asked.is_estimated for asked in workloads.values()),

@@ -42,10 +42,14 @@ def redo(study: Path, name: str, first: str | None, arguments: Sequence[str]) ->
         StudyError: the study's file is not one.
     """
     job = job_to_redo(read_study(study), name, first)
-    its_study = [] if "--configfile" in arguments else ["--configfile", str(study)]
-    command = snakemake_command([*arguments, *its_study, "--forcerun", str(job.outputs[0])])
+    command = snakemake_command([*with_study(study, arguments), "--forcerun", str(job.outputs[0])])
     print(f"Making {name} again from {job.stage.name} on: {shlex.join(['snakemake', *command[3:]])}", flush=True)
     return subprocess.run(command, check=False).returncode
+
+
+def with_study(study: Path, arguments: Sequence[str]) -> list[str]:
+    """Arguments of snakemake that name a study's file, unless they name one already."""
+    return [*arguments, *([] if "--configfile" in arguments else ["--configfile", str(study)])]
 
 
 def job_to_redo(study: Study, name: str, first: str | None = None, results: Results = Results()) -> Job:

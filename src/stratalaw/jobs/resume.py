@@ -6,23 +6,45 @@ write the same files; and the folder is still locked.
 
 from __future__ import annotations
 
-import argparse
+import json
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.errors import StratalawError
 
 JOB_NAME_PREFIX = "stratalaw"  # profiles/slurm/config.yaml: slurm-jobname-prefix
+# Run apart: the library does without snakemake.
+PARSE = """
+import json, sys
+from snakemake.cli import parse_args
+
+options = parse_args(sys.argv[1:])[1]
+print(json.dumps({"directory": str(options.directory or "."), "dryrun": bool(options.dryrun)}))
+"""
 SECONDS_TO_END = 300  # a cancelled job may tidy up before Slurm kills it (KillWait)
 
 
 class ResumeError(StratalawError):
     """The run cannot be resumed now; the message is one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class SnakemakeOptions:
+    """What snakemake makes of its arguments, its profiles and the environment.
+
+    Attributes:
+        directory: the folder that it works in.
+        dryrun: whether it only shows what it would do.
+    """
+
+    directory: Path
+    dryrun: bool
 
 
 def resume(arguments: Sequence[str]) -> int:
@@ -39,7 +61,7 @@ def resume(arguments: Sequence[str]) -> int:
             not end the jobs.
     """
     snakemake = snakemake_command(arguments)
-    folder = working_directory(arguments)
+    folder = snakemake_options(arguments).directory
     check_head_is_gone(folder)
     if jobs := jobs_left_in(folder):
         print(f"Cancelling {len(jobs)} jobs of the run before: {' '.join(jobs)}", flush=True)
@@ -56,12 +78,19 @@ def snakemake_command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "snakemake", *arguments]
 
 
-def working_directory(arguments: Sequence[str]) -> Path:
-    """The folder that snakemake works in, given its arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--directory", "-d", type=Path, default=Path())
-    folder: Path = parser.parse_known_args(arguments)[0].directory
-    return folder.resolve()
+def snakemake_options(arguments: Sequence[str]) -> SnakemakeOptions:
+    """What snakemake makes of its arguments, by its own parser: a profile may set the folder, or be the default one.
+
+    Raises:
+        StratalawError: snakemake does not take the arguments.
+    """
+    command = snakemake_command(arguments)
+    parsed = subprocess.run([command[0], "-c", PARSE, *arguments], capture_output=True, text=True, check=False)
+    if parsed.returncode:
+        said = parsed.stderr.strip().splitlines() or ["snakemake does not take these arguments"]
+        raise StratalawError(said[-1])
+    options = json.loads(parsed.stdout.splitlines()[-1])
+    return SnakemakeOptions(Path(options["directory"]).resolve(), options["dryrun"])
 
 
 def locked(folder: Path) -> bool:

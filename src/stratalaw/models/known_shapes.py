@@ -1,4 +1,4 @@
-"""The shapes of a study's models: from weights, from a folder's configuration, or from the Hub.
+"""The shapes of a study's models: from weights, from a folder's configuration, from what is shipped, or from the Hub.
 
 Reading them from weights needs none of the pipeline's packages; those are imported where they are needed.
 """
@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from stratalaw.layout import Results
 from stratalaw.models.folder import CONFIG, INDEX, WEIGHTS, ModelError, check_model, read_config
 from stratalaw.models.shapes import Matrix, Shapes, shapes_of_weights
+from stratalaw.models.shipped import shipped_models
 from stratalaw.models.sources import check_architecture, check_is_pinned, weights_folder
 from stratalaw.study import Model, Study, StudyError
 
@@ -20,21 +21,29 @@ def shapes_of_study(study: Study, study_file: str, results: Results) -> dict[str
     """The shapes of every model of a study, by its name.
 
     Raises:
-        StudyError: a model is not pinned, is not there, or cannot be quantized.
+        StudyError: a model whose shapes are not shipped is not pinned; or one is not there, or cannot be quantized.
         DownloadError: the configuration of a model cannot be fetched.
     """
     shapes = {}
     for i, model in enumerate(study.models):
         try:
-            check_is_pinned(model, f"models.{i}", study_file)
+            if not has_shipped_shapes(model, results):
+                check_is_pinned(model, f"models.{i}", study_file)
             shapes[model.name] = shapes_of_model(model, results)
         except (StudyError, ModelError) as error:
             raise StudyError(f"{study_file}: {error}") from None
     return shapes
 
 
+def has_shipped_shapes(model: Model, results: Results) -> bool:
+    """Whether a model's shapes are taken from those that are shipped: it is on the Hub, and was not fetched yet."""
+    return weights_folder(model, results) is None and model.source in shipped_models()
+
+
 def shapes_of_model(model: Model, results: Results) -> Shapes:
     """The shapes of a model: from its weights if they are there, else from its configuration, which may be on the Hub.
+
+    Of a repository whose shapes are shipped, the Hub is not asked.
 
     Raises:
         ModelError: there is no configuration, or transformers or gptqmodel does not know the architecture.
@@ -46,6 +55,8 @@ def shapes_of_model(model: Model, results: Results) -> Shapes:
             check_model(folder)
         check_architecture(folder)
         return shapes_of_folder(folder)
+    if model.source in shipped_models():
+        return shipped_models()[model.source].shapes
     from stratalaw.models.hub import Repository, download_file
 
     repository = Repository(model.source, commit=model.revision)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stratalaw.layout import Results
 from stratalaw.models.folder import CONFIG, ModelError, model_files, read_config
-from stratalaw.study import Model, StudyError
+from stratalaw.study import Model, Study, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 
@@ -22,6 +22,12 @@ def check_is_pinned(model: Model, key: str, study_file: str) -> None:
             f"{key}: there is no folder {model.source}, and for a repository of the Hub the revision is missing; "
             f"run: stratalaw pin {study_file}"
         )
+
+
+def check_models_are_pinned(study: Study, study_file: str) -> None:
+    """Refuse a study of which a model is not pinned; the message names the first."""
+    for i, model in enumerate(study.models):
+        check_is_pinned(model, f"models.{i}", study_file)
 
 
 def check_architecture(folder: Path) -> None:

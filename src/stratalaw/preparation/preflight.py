@@ -15,8 +15,9 @@ from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, r
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
 from stratalaw.models.hub import Repository, unreadable
-from stratalaw.models.known_shapes import shapes_of_study
+from stratalaw.models.known_shapes import has_shipped_shapes, shapes_of_study
 from stratalaw.models.shapes import Shapes
+from stratalaw.models.sources import check_models_are_pinned
 from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
 from stratalaw.study import Study, StudyError
@@ -55,12 +56,14 @@ class Preflight:
 
     Attributes:
         checkpoints: every quantized variant.
+        shipped: names of the models whose shapes are those that are shipped, since they were not fetched yet.
         disk_bytes: bytes that the models and checkpoints still to be made will take.
         free_bytes: bytes that are free on the disk.
         problems: why it cannot run, one line each.
     """
 
     checkpoints: list[ExpectedCheckpoint]
+    shipped: list[str]
     disk_bytes: int
     free_bytes: int
     problems: list[str]
@@ -70,16 +73,17 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
     """Look at every variant of a study.
 
     Args:
-        study: a model on the Hub must be pinned; only its configuration is fetched.
+        study: of a model on the Hub whose shapes are not shipped, only the configuration is fetched.
         study_file: for messages.
         gpu_bytes: memory of one GPU.
         results: where models and checkpoints are, as far as they are made.
 
     Raises:
-        StudyError: a model is not pinned, is not there, or cannot be quantized.
+        StudyError: a model whose shapes are not shipped is not pinned; or one is not there, or cannot be quantized.
         DownloadError: the configuration of a model cannot be fetched.
     """
     shapes = shapes_of_study(study, study_file, results)
+    shipped = [model.name for model in study.models if has_shipped_shapes(model, results)]
     checkpoints = list(checkpoints_of(study, shapes))
     disk = disk_bytes(shapes, checkpoints, results)
     existing = results.root if results.root.exists() else Path()
@@ -94,12 +98,12 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
             f"{existing.resolve()}: models and checkpoints need {readable_bytes(disk)}, "
             f"and {readable_bytes(free)} are free"
         )
-    problems += problems_of_texts(study, study_file, results)
-    return Preflight(checkpoints, disk, free, problems)
+    problems += problems_of_sources(study, study_file, results)
+    return Preflight(checkpoints, shipped, disk, free, problems)
 
 
-def problems_of_texts(study: Study, study_file: str, results: Results) -> list[str]:
-    """Why the calibration text or a benchmark's data set cannot be read, as far as they are still needed.
+def problems_of_sources(study: Study, study_file: str, results: Results) -> list[str]:
+    """What is not pinned, and why the calibration text or a data set cannot be read as far as they are still needed.
 
     Offline (HF_HUB_OFFLINE) the Hub is not asked: a cache may have what it needs.
     """
@@ -107,6 +111,7 @@ def problems_of_texts(study: Study, study_file: str, results: Results) -> list[s
 
     problems = []
     for check in (
+        partial(check_models_are_pinned, study, study_file),
         partial(check_corpus, study.calibration, study_file),
         partial(check_data_sets, study.evaluation, study_file),
     ):

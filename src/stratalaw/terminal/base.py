@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -25,6 +26,14 @@ class PlainConsole(Console):
 def styled(text: str, style: str) -> Text:
     """A text in a style such as ``red``."""
     return Text(printable(text), style=style)
+
+
+def of_shipped_shapes(models: Sequence[str]) -> str:
+    """That the shapes of some models are shipped ones, and what decides in the run."""
+    return (
+        f"the shapes of {', '.join(models)} are shipped with stratalaw, not read from the Hub; "
+        "in a run, the configuration of the pinned commit decides"
+    )
 
 
 def new_table(title: str, *columns: str) -> Table:

@@ -8,7 +8,7 @@ from stratalaw.cost.estimate import Cost
 from stratalaw.cost.rates import CPU
 from stratalaw.cost.schedule import WORTHWHILE, Schedule
 from stratalaw.study.variants import BASELINE_NAME
-from stratalaw.terminal.base import PlainConsole, new_table
+from stratalaw.terminal.base import PlainConsole, new_table, of_shipped_shapes
 from stratalaw.units import readable_bytes
 
 HOUR, MINUTE, GB = 3600, 60, 1e9
@@ -88,6 +88,8 @@ def notes(cost: Cost) -> list[str]:
         lines.append(f"{cost.runs} jobs that were run here refine the measured rates")
     else:
         lines.append("nothing was run here yet; the rates were measured at true shapes (rates.csv)")
+    if cost.shipped:
+        lines.append(of_shipped_shapes(cost.shipped))
     if cost.is_estimated:
         lines.append(
             "the tokens of a benchmark are estimated from a table; once the requests are recorded "

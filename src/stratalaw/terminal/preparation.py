@@ -10,7 +10,7 @@ from stratalaw.cost.memory import measured_peaks
 from stratalaw.cost.rates import rates_of
 from stratalaw.preparation.pin import Pinned
 from stratalaw.preparation.preflight import ExpectedCheckpoint, Preflight
-from stratalaw.terminal.base import PlainConsole, new_table, styled
+from stratalaw.terminal.base import PlainConsole, new_table, of_shipped_shapes, styled
 from stratalaw.units import readable_bytes
 
 
@@ -37,6 +37,8 @@ def show_preflight(checked: Preflight) -> None:
         f"one {measured.device[0]} (shapes of {', '.join(measured['shape'].unique())}), the rest is scaled.",
         highlight=False,
     )
+    if checked.shipped:
+        console.print(f"Note: {of_shipped_shapes(checked.shipped)}.", highlight=False)
     console.print(
         f"Disk: {readable_bytes(checked.disk_bytes)} more for models and checkpoints that are not there yet; "
         f"{readable_bytes(checked.free_bytes)} are free.",

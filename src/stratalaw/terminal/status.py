@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
+from stratalaw.jobs.adoption import Adoption
 from stratalaw.jobs.status import StageStatus, failures_table
 from stratalaw.jobs.verification import StageVerified
 
@@ -51,3 +53,23 @@ def show_verified(stages: Sequence[StageVerified], study: str) -> None:
     if first := next((stage for stage in stages if stage.problems), None):
         again = f"stratalaw redo {study} {first.jobs[0]} --from {first.stage}"
         console.print(f"Begin with the first: {again}", soft_wrap=True, markup=False)
+
+
+def show_adoption(adoption: Adoption, study: Path) -> None:
+    """Print what was verified, and how many finished jobs count as up to date, or why none does."""
+    from stratalaw.terminal.base import PlainConsole
+
+    show_verified(adoption.verified, str(study))
+    console = PlainConsole()
+    if not adoption.adopted:
+        console.print("Nothing was adopted: not all results are what their seals say.", markup=False)
+        return
+    count = f"{len(adoption.adopted)} finished jobs {'would count' if adoption.only_shown else 'count'} as up to date."
+    console.print(count, markup=False, highlight=False)
+    if not adoption.has_records:
+        console.print(
+            f"Taken on trust: that {study} and the tasks are those with which they were made. Snakemake's records of "
+            "that (.snakemake) are not here.",
+            soft_wrap=True,
+            markup=False,
+        )
