@@ -132,8 +132,8 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"gptq": {"dampening": 0.1}}, "gptq.dampening: unknown key; allowed here: damping, symmetric, "
          "activation_order, sequential_within_layer, batch_size, threads"),
         ({"evaluation.strata.memorization.0.color": 1}, "evaluation.strata.memorization.0.color: unknown key; "
-         "allowed here: task, revision, metric, filter, shots, chat_template, fewshot_as_multiturn, system_instruction, "
-         "chance"),
+         "allowed here: task, revision, metric, filter, shots, chat_template, fewshot_as_multiturn, "
+         "system_instruction, chance"),
         ({"calibration": None}, "calibration: this key is missing"),
         ({"grids.0.models": ["tiny"]}, "grids.0.models: tiny is not one of small, large"),
         ({"models.1.name": "small"}, "duplicate model name: small"),
