@@ -1,6 +1,7 @@
 """Recorded and replayed, lm-eval says what it says of its own model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,12 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 from lm_eval import simple_evaluate
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratalaw.evaluation.answers import answer, batch_requests
-from stratalaw.evaluation.harness import GENERATION, ROLLING, ReplayingModel, item_scores, record_requests
+from stratalaw.evaluation.harness import GENERATION, ROLLING, item_scores, record_requests
 from stratalaw.study import Evaluation, StudyError, read_study
 
 ITEMS, MAX_LENGTH = 40, 256
@@ -119,7 +119,7 @@ def test_an_unknown_task_is_named(tokenizer):
 
 @pytest.fixture
 def other_kinds(tmp_path) -> Evaluation:
-    """A task that generates text (stratum ``sums``) and one that scores whole texts (``text``)."""
+    """A task that generates text (stratum ``sums``) and one that asks whether whole texts are likely (``text``)."""
     rows = [{"question": f"{a} + {b} =", "answer": " ".join(str(a + b))} for a, b in ((1, 2), (7, 8), (3, 3))]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     common = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/sums.jsonl}}}}\ntest_split: test\n"
@@ -130,13 +130,15 @@ def other_kinds(tmp_path) -> Evaluation:
     )
     (tmp_path / "text.yaml").write_text(
         f"task: text\n{common}output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: question\n"
-        "metric_list: [{metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}]\n"
+        "process_results: !function likely.score\n"
+        "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
     )
+    (tmp_path / "likely.py").write_text("def score(document, results):\n    return {'acc': float(results[0] > -9)}\n")
     return Evaluation(
         tasks_folder=str(tmp_path),
         strata={
             "sums": [{"task": "sums", "metric": "exact_match", "chance": 0}],
-            "text": [{"task": "text", "metric": "word_perplexity", "chance": 0}],
+            "text": [{"task": "text", "chance": 0}],
         },
     )
 
@@ -155,14 +157,13 @@ def test_generations_and_rolling_requests_are_recorded_and_replayed(tokenizer, o
     assert tokenizer.decode(np.concatenate(windows)) == "1 + 2 ="
 
 
-def test_windows_of_a_rolling_request_are_summed_over_one_document(tokenizer, other_kinds):
-    rolling = record_requests(tokenizer, 2, other_kinds, "text")
-    again = rolling[rolling.document == 0].assign(document=3)  # a fourth document with the text of the first
-    requests = pd.concat([rolling, again], ignore_index=True)
-    answers = pd.DataFrame({"log_likelihood": -1.0, "is_greedy": False}, index=requests.index)
-    instances = [Instance(ROLLING, {}, (text,), 0) for text in ("1 + 2 =", "7 + 8 =", "1 + 2 =")]
-    windows = (rolling.document == 0).sum()
-    assert ReplayingModel(requests, answers).loglikelihood_rolling(instances) == [-windows] * 3
+def test_windows_of_a_rolling_request_are_summed(tokenizer, other_kinds):
+    requests = record_requests(tokenizer, 2, other_kinds, "text")
+    windows = requests.groupby("document").size()
+    assert windows.min() > 1
+    for each, expected in ((-8.9, [1, 1, 1]), (-9.1, [0, 0, 0])):
+        answers = pd.DataFrame({"log_likelihood": each / requests.document.map(windows), "is_greedy": False})
+        assert item_scores(requests, answers, other_kinds, "text").score.tolist() == expected
 
 
 def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, tokenizer, other_kinds):
@@ -180,27 +181,61 @@ def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, token
     assert item_scores(requests, answers, other_kinds, "sums").score.tolist() == expected
 
 
+@pytest.mark.parametrize("of_the_model", [True, False], ids=["the model's end", "the tokenizer's end"])
+def test_a_generation_ends_where_lm_evals_does(small_model_folder, other_kinds, tmp_path, of_the_model):
+    """The token that ends a text may be one for the tokenizer, and another for the model."""
+    folder = tmp_path / "model"
+    shutil.copytree(small_model_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    task = Path(other_kinds.tasks_folder) / "sums.yaml"
+    task.write_text(task.read_text().replace("until: [','], max_gen_toks: 4", "until: ['no such'], max_gen_toks: 24"))
+    requests = record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
+    unbounded = answers_of(requests, folder, "float32").text
+    written = tokenizer.encode(unbounded[0], add_special_tokens=False)
+    end = tokenizer.convert_ids_to_tokens(written[2])
+    if of_the_model:
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": written[2]}))
+    else:
+        tokenizer.eos_token = end
+        tokenizer.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    requests = record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
+    texts = answers_of(requests, folder, "float32").text
+    assert len(texts[0]) < len(unbounded[0])
+    results = simple_evaluate(
+        model=HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=1),
+        tasks=["sums"],
+        task_manager=TaskManager(include_path=other_kinds.tasks_folder, include_defaults=False),
+        bootstrap_iters=0,
+    )
+    assert texts.tolist() == [sample["resps"][0][0] for sample in results["samples"]["sums"]]
+
+
 def test_a_task_that_samples_is_refused(tokenizer, other_kinds):
     task = Path(other_kinds.tasks_folder) / "sums.yaml"
     task.write_text(task.read_text().replace("max_gen_toks: 4", "max_gen_toks: 4, do_sample: true, temperature: 0.7"))
-    with pytest.raises(ValueError, match="sums: it asks for sampling"):
+    with pytest.raises(StudyError, match="sums: it asks for sampling"):
         record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
 
 
-def test_a_label_that_is_no_choice_is_refused(tokenizer, tmp_path):
-    (tmp_path / "items.jsonl").write_text(
-        "".join(json.dumps({"context": "3 + 4 =", "choices": ["7", "8"], "label": label}) + "\n" for label in (1, 2))
-    )
-    (tmp_path / "riddles.yaml").write_text(
-        f"task: riddles\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/items.jsonl}}}}\n"
-        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: context\ndoc_to_choice: choices\n"
-        "doc_to_target: label\nmetric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
-    )
-    evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"riddles": [{"task": "riddles", "chance": 0.5}]})
+@pytest.mark.parametrize("argument", ["num_beams: 4", "repetition_penalty: 1.2", "no_repeat_ngram_size: 3"])
+def test_a_generation_that_is_not_plainly_greedy_is_refused_by_name(tokenizer, other_kinds, argument):
+    task = Path(other_kinds.tasks_folder) / "sums.yaml"
+    definition = task.read_text()
+    task.write_text(definition.replace("max_gen_toks: 4", f"max_gen_toks: 4, {argument}"))
     with pytest.raises(
-        ValueError, match=r"riddles: document 1: its label is 2, and its choices are 0 to 1.*items\.jsonl"
+        StudyError, match=f"sums: it asks for {argument.replace(': ', '=')}; generation is plainly greedy"
     ):
-        record_requests(tokenizer, MAX_LENGTH, evaluation, "riddles")
+        record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
+    task.write_text(
+        definition.replace("max_gen_toks: 4", "max_gen_toks: 4, num_beams: 1, top_p: 0.9, do_sample: false")
+    )
+    assert len(record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")) == 3
+
+
+def test_a_generation_without_room_for_a_context_is_refused(tokenizer, other_kinds):
+    with pytest.raises(StudyError, match=r"sums: document 0: 4 new tokens leave no room .* the model takes 4"):
+        record_requests(tokenizer, 4, other_kinds, "sums")
 
 
 @pytest.mark.parametrize(("chosen", "scores"), [("strict-match", [1, 0, 0]), ("flexible-extract", [1, 1, 0])])
@@ -254,7 +289,7 @@ def test_a_task_written_in_python_is_recorded_and_scored(tokenizer, monkeypatch)
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: found)
     benchmark = {"task": "squad_completion", "metric": "contains", "shots": 0, "chance": 0}
     evaluation = Evaluation(strata={"memorization": [benchmark]})
-    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "memorization")
+    requests = record_requests(tokenizer, 2 * MAX_LENGTH, evaluation, "memorization")
     assert set(requests.kind) == {GENERATION} and len(requests) == 2
     answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": [" Blue, mostly", " red"]})
     assert item_scores(requests, answers, evaluation, "memorization").score.tolist() == [1, 0]
@@ -337,3 +372,88 @@ def test_data_sets_of_the_hub_are_those_of_the_commit(tokenizer, other_kinds, lo
     item_scores(requests, answers, evaluation, "sums")
     assert len(loads) == 2  # recorded, and replayed
     assert [options.get("revision") for _, options in loads] == [commit if path != "json" else None] * 2
+
+
+CHAT = (
+    "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+PROMPTINGS = [
+    {"chat_template": True},
+    {"chat_template": True, "fewshot_as_multiturn": False},
+    {"chat_template": True, "system_instruction": "Be brief."},
+    {"system_instruction": "Be brief."},
+]
+
+
+@pytest.fixture
+def conversation(tmp_path, small_model_folder) -> tuple[Path, Path]:
+    """A model whose tokenizer has a chat template, and a folder with a task of choices and one of generations."""
+    model, tasks = tmp_path / "model", tmp_path / "tasks"
+    shutil.copytree(small_model_folder, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(model)
+    tasks.mkdir()
+    rows = [{"question": f"{a} + 1 =", "answer": str(a + 1), "label": a - 1} for a in range(1, 5)]
+    (tasks / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = (
+        f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {tasks}/sums.jsonl}}}}\ntest_split: test\n"
+        "fewshot_split: test\nnum_fewshot: 1\ndoc_to_text: question\n"
+    )
+    (tasks / "choose.yaml").write_text(
+        f"task: choose\n{common}output_type: multiple_choice\ndoc_to_target: label\n"
+        "doc_to_choice: ['2', '3', '4', '5']\n"
+        "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    (tasks / "write.yaml").write_text(
+        f"task: write\n{common}output_type: generate_until\ndoc_to_target: answer\n"
+        "generation_kwargs: {until: ['['], max_gen_toks: 6}\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    return model, tasks
+
+
+@pytest.mark.parametrize("prompting", PROMPTINGS, ids=["turns", "one turn", "system", "no template"])
+def test_prompts_are_written_by_the_chat_template_as_lm_eval_writes_them(conversation, prompting):
+    folder, tasks = conversation
+    benchmarks = [
+        {"task": "choose", "chance": 0.25, **prompting},
+        {"task": "write", "metric": "exact_match", "chance": 0, **prompting},
+    ]
+    evaluation = Evaluation(tasks_folder=str(tasks), strata={"application": benchmarks})
+    requests = record_requests(AutoTokenizer.from_pretrained(folder), MAX_LENGTH, evaluation, "application")
+    answers = answers_of(requests, folder, "float32")
+    options = {("apply_chat_template" if name == "chat_template" else name): value for name, value in prompting.items()}
+    samples = simple_evaluate(
+        model=HFLM(pretrained=str(folder), device="cpu", dtype="float32", softmax_dtype="float32", batch_size=1),
+        tasks=["choose", "write"],
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        bootstrap_iters=0,
+        **options,
+    )["samples"]
+    texts = [sample["resps"][0][0] for sample in samples["write"]]
+    assert answers.text[requests.task == "write"].tolist() == texts
+    likelihoods = [likelihood for sample in samples["choose"] for likelihood, _ in sample["filtered_resps"]]
+    np.testing.assert_allclose(answers.log_likelihood[requests.task == "choose"], likelihoods, atol=1e-4)
+    items = item_scores(requests, answers, evaluation, "application")
+    assert items.score.tolist() == [s["acc"] for s in samples["choose"]] + [s["exact_match"] for s in samples["write"]]
+
+
+def test_each_benchmark_chooses_its_own_kind_of_prompts(conversation):
+    folder, tasks = conversation
+    benchmarks = [
+        {"task": "choose", "chance": 0.25, "chat_template": True},
+        {"task": "write", "metric": "exact_match", "chance": 0},
+    ]
+    evaluation = Evaluation(tasks_folder=str(tasks), strata={"application": benchmarks})
+    requests = record_requests(AutoTokenizer.from_pretrained(folder), MAX_LENGTH, evaluation, "application")
+    by_template = requests.arguments.str.contains("[user]", regex=False)
+    assert set(requests.task[by_template]) == {"choose"} and set(requests.task[~by_template]) == {"write"}
+
+
+def test_a_chat_template_that_the_tokenizer_lacks_is_named(tokenizer, conversation):
+    benchmark = {"task": "choose", "chance": 0.25, "chat_template": True}
+    evaluation = Evaluation(tasks_folder=str(conversation[1]), strata={"application": [benchmark]})
+    with pytest.raises(StudyError, match="application: choose: chat_template: the tokenizer has none"):
+        record_requests(tokenizer, MAX_LENGTH, evaluation, "application")

@@ -23,7 +23,7 @@ def test_options_are_told_apart_from_the_keys_of_the_study():
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"), [("true", True), ("false", False), ("True", True), ("no", False), ("yes", True), ("0", False)]
+    ("text", "meant"), [("true", True), ("false", False), ("True", True), ("no", False), ("yes", True), ("off", False)]
 )
 def test_a_boolean_on_the_command_line_means_what_it_says(text, meant):
     assert read(DEMO, {"allow_missing": text})[1].allow_missing is meant
@@ -32,7 +32,9 @@ def test_a_boolean_on_the_command_line_means_what_it_says(text, meant):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"allow_missing": "perhaps"}, "demo.yaml: allow_missing: 'perhaps': input should be a valid boolean"),
+        ({"allow_missing": "perhaps"}, "demo.yaml: allow_missing: 'perhaps' is neither true nor false"),
+        ({"warm_worker": "1"}, "demo.yaml: warm_worker: 1 is neither true nor false"),
+        ({"gptq": {"symmetric": "nope"}}, "demo.yaml: gptq.symmetric: 'nope' is neither true nor false"),
         ({"gpus": "0"}, "demo.yaml: gpus: 0: input should be greater than or equal to 1"),
         ({"study": "config/ladder.yaml"}, "demo.yaml: study: neither a key of a study"),
         ({"allow_mising": "true"}, "demo.yaml: allow_mising: neither a key of a study"),

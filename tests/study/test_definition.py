@@ -6,7 +6,7 @@ import yaml
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
-from stratalaw.study import StudyError, read_study
+from stratalaw.study import Study, StudyError, read_study
 from stratalaw.study.variants import BASELINE_NAME
 
 STUDY = {
@@ -132,7 +132,8 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"gptq": {"dampening": 0.1}}, "gptq.dampening: unknown key; allowed here: damping, symmetric, "
          "activation_order, sequential_within_layer, batch_size, threads"),
         ({"evaluation.strata.memorization.0.color": 1}, "evaluation.strata.memorization.0.color: unknown key; "
-         "allowed here: task, revision, metric, filter, shots, chance"),
+         "allowed here: task, revision, metric, filter, shots, chat_template, fewshot_as_multiturn, "
+         "system_instruction, chance"),
         ({"calibration": None}, "calibration: this key is missing"),
         ({"grids.0.models": ["tiny"]}, "grids.0.models: tiny is not one of small, large"),
         ({"models.1.name": "small"}, "duplicate model name: small"),
@@ -142,6 +143,14 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"calibration.dataset": "c4"}, "calibration.dataset: 'c4': string should match pattern "),
         ({"evaluation.strata.memorization.0.chance": 1}, "evaluation.strata.memorization.0.chance: 1: input should be "
          "less than 1"),
+        ({"evaluation.strata.memorization.0.chance": "1/0"}, "evaluation.strata.memorization.0.chance: 1/0: the "
+         "denominator is 0"),
+        ({"evaluation.strata.memorization.0.chance": "4/3"}, "evaluation.strata.memorization.0.chance: 1.333"),
+        ({"evaluation.strata.memorization.0.chat_template": "yes please"}, "evaluation.strata.memorization.0."
+         "chat_template: 'yes please' is neither true nor false"),
+        ({"evaluation.strata.memorization.0.fewshot_as_multiturn": True}, "evaluation.strata.memorization.0: "
+         "`fewshot_as_multiturn` is set without `chat_template: true`"),
+        ({"models.0.held_out": 1}, "models.0.held_out: 1 is neither true nor false"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},
          "evaluation: task recall occurs twice"),
         ({"evaluation.strata": {"general": STUDY["evaluation"]["strata"]["memorization"]}},
@@ -171,6 +180,12 @@ def test_a_file_that_is_no_study_is_refused(tmp_path, text, message):
     with pytest.raises(StudyError) as error:
         read_study(path)
     assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_chance_may_be_a_fraction(write):
+    study = read_study(write({"evaluation.strata.memorization.0.chance": "1/3"}))
+    assert study.evaluation.strata["memorization"][0].chance == 1 / 3
+    assert Study(**study.as_plain()) == study
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -15,7 +15,7 @@ TOKENS_PER_CHARACTER = 4  # the maximum, where a tokenizer falls back to the byt
 
 
 class StopStrings(StoppingCriteria):
-    """Stop a row when its new text contains a stop string.
+    """Stop a row when its new text contains a stop string, special tokens written out: one may be a stop string.
 
     That of transformers takes the vocabulary apart, and fails where a tokenizer has no word for its test string.
     """
@@ -26,7 +26,7 @@ class StopStrings(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
         newest = input_ids[:, max(self.context_length, input_ids.shape[1] - self.looked_at) :]
-        texts = self.tokenizer.batch_decode(newest, skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(newest, skip_special_tokens=False)
         stopped = [any(term in text for term in self.stop) for text in texts]
         return torch.tensor(stopped, device=input_ids.device)
 

@@ -25,16 +25,29 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
+from stratalaw.errors import StratalawError
+from stratalaw.evaluation.admission import check_labels, check_scores, tasks_of
 from stratalaw.evaluation.tasks import check_metrics, is_on_the_hub, task_manager
 from stratalaw.models.hub import Repository, refusals_named
 from stratalaw.study import StudyError, Task, Tasks
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
 DEFAULT_MAX_NEW_TOKENS = 256  # as lm-eval's hf model
+# Arguments of a generation that do not change what is chosen greedily, and the values of others that do not.
+WITHOUT_EFFECT = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "use_cache")
+NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1, "length_penalty": 1}
+PLACE = ["kind", "task", "document", "choice"]
 
 
 class RecordingModel(TemplateLM):
-    """Answers nothing and takes down every request, tokenized as lm-eval's ``hf`` model does."""
+    """Answers nothing and takes down every request, tokenized as lm-eval's ``hf`` model does.
+
+    Raises:
+        StudyError: a request cannot be answered (nothing is to be scored, it is too long, it wants sampling); the task
+            and the document are named.
+    """
+
+    chat_template_args: Mapping[str, Any] = {}
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         super().__init__()
@@ -59,7 +72,20 @@ class RecordingModel(TemplateLM):
             special = {"add_special_tokens": add_special_tokens}
         return list(self.tokenizer.encode(string, **special))
 
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        from lm_eval.models.huggingface import HFLM
+
+        written: str = HFLM.apply_chat_template(self, chat_history, add_generation_prompt)
+        return written
+
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        for instance in requests:
+            if not instance.args[1]:
+                raise StudyError(f"{_about(instance)}: the continuation is empty, so there is nothing to score")
         self._instances = requests
         answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
         return answers
@@ -68,6 +94,16 @@ class RecordingModel(TemplateLM):
         self, requests: Sequence[tuple[object, list[int], list[int]]], **options: object
     ) -> list[tuple[float, bool]]:
         for instance, (_, context, continuation) in zip(self._instances, requests, strict=True):
+            if not continuation:
+                raise StudyError(
+                    f"{_about(instance)}: no token of the continuation {instance.args[1]!r} is its own: the tokenizer "
+                    "makes one token of its text and the end of the context"
+                )
+            if len(continuation) > self.max_length:
+                raise StudyError(
+                    f"{_about(instance)}: the continuation has {len(continuation)} tokens, and the model takes "
+                    f"{self.max_length}"
+                )
             self._record(LOGLIKELIHOOD, instance, context, continuation)
         return [(0.0, False)] * len(requests)
 
@@ -87,10 +123,20 @@ class RecordingModel(TemplateLM):
         return [""] * len(requests)
 
     def _greedy_options(self, instance: Instance, options: dict[str, Any]) -> dict[str, Any]:
-        """``stop`` and ``max_new_tokens``, by lm-eval's rules; raises ValueError if the task wants sampling."""
-        normalized = normalize_gen_kwargs(options, DEFAULT_MAX_NEW_TOKENS)
+        """``stop`` and ``max_new_tokens``, by lm-eval's rules."""
+        normalized: dict[str, Any] = dict(normalize_gen_kwargs(options, DEFAULT_MAX_NEW_TOKENS))
         if normalized["do_sample"]:
-            raise ValueError(f"{instance.task_name}: it asks for sampling; only greedy generation can be repeated")
+            raise StudyError(f"{instance.task_name}: it asks for sampling; only greedy generation can be repeated")
+        for name in normalized.keys() - {"until", "max_gen_toks", *WITHOUT_EFFECT}:
+            if normalized[name] != NEUTRAL.get(name):
+                raise StudyError(
+                    f"{instance.task_name}: it asks for {name}={normalized[name]!r}; generation is plainly greedy"
+                )
+        if normalized["max_gen_toks"] >= self.max_length:
+            raise StudyError(
+                f"{_about(instance)}: {normalized['max_gen_toks']} new tokens leave no room for a context; the model "
+                f"takes {self.max_length}"
+            )
         end = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
         return {
             "stop": handle_stop_sequences(normalized["until"], eos=end),
@@ -122,31 +168,36 @@ class RecordingModel(TemplateLM):
 class ReplayingModel(LM):
     """Answers recorded requests with what was computed for them.
 
-    ``answers``: one row for each recorded request, in their order, with ``log_likelihood`` and ``is_greedy``, and
-    ``text`` for generations.
+    Args:
+        requests: see ``record_requests``.
+        answers: one row for each recorded request, by its index, with ``log_likelihood`` and ``is_greedy``, and
+            ``text`` for generations.
+        by_template: prompts are written by a chat template, which is the tokenizer's, and so only the recording knows
+            them; all others are compared with what was recorded.
     """
 
-    def __init__(self, requests: pd.DataFrame, answers: pd.DataFrame) -> None:
+    tokenizer_name = ""
+
+    def __init__(self, requests: pd.DataFrame, answers: pd.DataFrame, by_template: bool) -> None:
         super().__init__()
-        # Documents may ask the same; the windows of a rolling request are summed over one of them.
-        about = ["task", "document", "choice"]
-        first = requests.groupby(["kind", "arguments"], sort=False)[about].transform("first")
-        asked = requests[(requests[about] == first).all(axis=1)]
-        self._answers = {
-            kind: answers.loc[rows.index].groupby(rows.arguments, sort=False) for kind, rows in asked.groupby("kind")
-        }
+        places = [requests[name] for name in PLACE]
+        self._asked = requests.groupby(places, sort=False).arguments.first().to_dict()
+        self._answers = answers.groupby(places, sort=False)
+        self._compares = not by_template
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return json.dumps(chat_history)
 
     def _lookup(self, kind: str, requests: Sequence[Instance], combine: Mapping[str, str]) -> pd.DataFrame:
-        table = self._answers[kind].agg(combine) if kind in self._answers else pd.DataFrame()
-        keys = [arguments_key(instance) for instance in requests]
-        unknown = [i for i, key in enumerate(keys) if key not in table.index]
-        if unknown:
-            instance = requests[unknown[0]]
-            raise StudyError(
-                f"{instance.task_name}: document {instance.doc_id}, request {instance.idx} has no answer; "
-                "the tasks have changed since the requests were recorded"
-            )
-        return table.loc[keys]
+        places = [(kind, instance.task_name, instance.doc_id, instance.idx) for instance in requests]
+        for place, instance in zip(places, requests, strict=True):
+            asked = self._asked.get(place)
+            if asked is None or (self._compares and asked != arguments_key(instance)):
+                raise StudyError(
+                    f"{_about(instance)}, request {instance.idx} has no answer; "
+                    "the tasks have changed since the requests were recorded"
+                )
+        return self._answers.agg(combine).loc[places]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         answers = self._lookup(LOGLIKELIHOOD, requests, {"log_likelihood": "first", "is_greedy": "first"})
@@ -159,24 +210,49 @@ class ReplayingModel(LM):
         return self._lookup(GENERATION, requests, {"text": "first"}).text.tolist()
 
 
+def describe(error: Exception) -> str:
+    """An error that another library raised, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def _about(instance: Instance) -> str:
+    return f"{instance.task_name}: document {instance.doc_id}"
+
+
 def arguments_key(instance: Instance) -> str:
-    """A request as text: equal requests have equal answers."""
+    """What a request asks, as text."""
     return json.dumps(instance.args, sort_keys=True, default=str)
 
 
-def run_tasks(model: LM, evaluation: Tasks, stratum: str) -> dict[str, Any]:
-    """Have lm-eval run the tasks of a stratum on a model.
+Samples = dict[str, list[dict[str, Any]]]
 
-    Raises:
-        StudyError: a task is unknown to lm-eval.
-    """
-    manager = task_manager(evaluation)
-    tasks = [load_task(manager, benchmark) for benchmark in evaluation.strata[stratum]]
+
+def run_task(
+    model: LM, loaded: LoadedTask | Group, manager: TaskManager, benchmark: Task, items: int | None
+) -> Samples:
+    """Have lm-eval run a benchmark, or its first ``items``, on a model; its samples, by the names of its tasks."""
     with without_environment():
-        results: dict[str, Any] = simple_evaluate(
-            model=model, tasks=tasks, task_manager=manager, limit=evaluation.items, bootstrap_iters=0, log_samples=True
+        results = simple_evaluate(
+            model=model,
+            tasks=[loaded],
+            task_manager=manager,
+            limit=items,
+            bootstrap_iters=0,
+            log_samples=True,
+            **prompting(benchmark),
         )
-    return results
+    samples: Samples = results["samples"]
+    return samples
+
+
+def prompting(benchmark: Task) -> dict[str, Any]:
+    """How prompts are written, as arguments of ``simple_evaluate``; what is not given keeps lm-eval's default."""
+    options = {
+        "apply_chat_template": benchmark.chat_template or None,
+        "fewshot_as_multiturn": benchmark.fewshot_as_multiturn,
+        "system_instruction": benchmark.system_instruction,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @contextmanager
@@ -236,28 +312,24 @@ def record_requests(
     for each window.
 
     Raises:
-        StudyError: a task is unknown to lm-eval.
-        ValueError: an item's label is none of its choices.
+        StudyError: a task is unknown to lm-eval, asks what cannot be answered, or its scores are no accuracy; or the
+            tokenizer lacks the chat template that a task wants.
     """
+    manager = task_manager(evaluation)
     model = RecordingModel(tokenizer, max_length)
-    check_labels(run_tasks(model, evaluation, stratum))
+    for benchmark in evaluation.strata[stratum]:
+        if benchmark.chat_template and not tokenizer.chat_template:
+            raise StudyError(f"{stratum}: {benchmark.task}: chat_template: the tokenizer has none")
+        loaded = load_task(manager, benchmark)
+        check_labels(loaded, evaluation.items)
+        try:
+            samples = run_task(model, loaded, manager, benchmark, evaluation.items)
+        except StratalawError:
+            raise
+        except Exception as error:  # a task may hold code, which fails in any way
+            raise StudyError(f"{stratum}: {benchmark.task}: lm-eval cannot run it: {describe(error)}") from error
+        check_scores(benchmark, loaded, samples)
     return pd.DataFrame(model.rows)
-
-
-def check_labels(results: dict[str, Any]) -> None:
-    """Refuse items whose label is none of their choices: lm-eval would call every answer to them wrong."""
-    for task, samples in results["samples"].items():
-        config = results["configs"][task]
-        if config["output_type"] != "multiple_choice":
-            continue
-        for sample in samples:
-            label, choices = sample["target"], len(sample["arguments"])
-            if isinstance(label, int) and not 0 <= label < choices:
-                files = (config.get("dataset_kwargs") or {}).get("data_files", "")
-                raise ValueError(
-                    f"{task}: document {sample['doc_id']}: its label is {label}, and its choices are 0 to {choices - 1}"
-                    + (f" ({files})" if files else "")
-                )
 
 
 def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks, stratum: str) -> pd.DataFrame:
@@ -269,21 +341,26 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
         ValueError: an answer is missing or not a number, or an item's score is.
         StudyError: the tasks ask what was not recorded, or have no such metric or filter.
     """
-    check_metrics(task_manager(evaluation), evaluation)
+    manager = task_manager(evaluation)
+    check_metrics(manager, evaluation)
     if len(answers) != len(requests):
         raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
     computed = requests.kind != GENERATION
     if not np.isfinite(answers.log_likelihood[computed]).all():
         bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]
         raise ValueError(f"{bad.task}: document {bad.document}: the log-likelihood is not a number")
-    results = run_tasks(ReplayingModel(requests, answers), evaluation, stratum)
     tables = []
     for benchmark in evaluation.strata[stratum]:
+        loaded = load_task(manager, benchmark)
+        names = sorted(task.task_name for task in tasks_of(loaded))
+        asked = requests[requests.task.isin(names)]
+        model = ReplayingModel(asked, answers.loc[asked.index], by_template=benchmark.chat_template)
+        found = run_task(model, loaded, manager, benchmark, evaluation.items)
         before = 0  # items of the group's earlier tasks; each task counts from 0
-        for task in sorted(tasks_within(results, benchmark.task)):
+        for task in names:
             samples = [
                 sample
-                for sample in results["samples"][task]
+                for sample in found[task]
                 if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
             ]
             document = np.array([sample["doc_id"] for sample in samples], dtype=int)
@@ -295,10 +372,3 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
         bad = table[~np.isfinite(table.score)].iloc[0]
         raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
     return table
-
-
-def tasks_within(results: dict[str, Any], name: str) -> list[str]:
-    """The tasks that have samples within a task or a group of lm-eval."""
-    if name in results["samples"]:
-        return [name]
-    return [task for child in results["group_subtasks"][name] for task in tasks_within(results, child)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 
 import lm_eval.tasks
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
+from lm_eval.api.registry import AGGREGATION_REGISTRY, DEFAULT_METRIC_REGISTRY, METRIC_AGGREGATION_REGISTRY
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from stratalaw.evaluation.admission import is_mean, no_accuracy
 from stratalaw.study import StudyError, Task, Tasks
 
 MAX_LISTED = 12
@@ -148,6 +149,9 @@ def check_task(benchmark: Task, config: Mapping[str, Any], key: str) -> None:
         raise StudyError(
             f"{key}: the task {config['task']} has no metric {benchmark.metric}; allowed: {', '.join(metrics)}"
         )
+    aggregation = aggregation_of(config, benchmark.metric)
+    if aggregation is not None and not is_mean(aggregation):
+        raise StudyError(f"{key}: {config['task']}: {no_accuracy(benchmark.metric)}")
     filters = [entry["name"] for entry in config.get("filter_list") or ()]
     if benchmark.filter is None and len(filters) > 1:
         raise StudyError(f"{key}: the task {config['task']} needs a filter; allowed: {', '.join(filters)}")
@@ -162,3 +166,13 @@ def metrics_of(config: Mapping[str, Any]) -> list[str]:
         return list(DEFAULT_METRIC_REGISTRY[config.get("output_type", "generate_until")])
     # A metric that is a function goes by the function's name.
     return [str(entry["metric"]).rpartition(".")[2] for entry in config["metric_list"]]
+
+
+def aggregation_of(config: Mapping[str, Any], metric: str) -> Callable[[Sequence[float]], float] | None:
+    """What a task makes of the items' scores of a metric; None where only its code says."""
+    entries = {str(entry["metric"]).rpartition(".")[2]: entry for entry in config.get("metric_list", ())}
+    name = entries.get(metric, {}).get("aggregation")
+    found: Callable[[Sequence[float]], float] | None = (
+        METRIC_AGGREGATION_REGISTRY.get(metric) if name is None else AGGREGATION_REGISTRY.get(str(name))
+    )
+    return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from stratalaw.study.definition import Section, Study, StudyError, located, validated
 from stratalaw.study.plain_yaml import YamlError, parse_yaml
@@ -18,9 +18,9 @@ from stratalaw.study.plain_yaml import YamlError, parse_yaml
 class Options(Section):
     """Options of the workflow: how it runs, which changes nothing of what a study measures."""
 
-    allow_missing: bool = False
+    allow_missing: StrictBool = False
     """Analyse what was scored, and leave the rest out."""
-    warm_worker: bool | None = None
+    warm_worker: StrictBool | None = None
     """Fork jobs from one process that has the libraries loaded; if not given, wherever jobs run on this machine."""
     gpus: int | None = Field(default=None, ge=1, le=1000)
     """GPUs of this machine that jobs lease; if not given, as many as the resource ``gpu`` of Snakemake has room for."""

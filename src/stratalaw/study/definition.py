@@ -5,13 +5,26 @@ The YAML files in ``config/`` are read into :class:`Study`, which refuses unknow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from stratalaw.errors import StratalawError
 from stratalaw.study.plain_yaml import YamlError, read_yaml
@@ -24,11 +37,33 @@ def _fits_file_systems(path: str) -> str:
     return path
 
 
+def _number_of_fraction(value: object) -> object:
+    """The number that a fraction such as ``1/3`` stands for; anything else as it is."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}/[0-9]{1,9}", value):
+        return value
+    if Fraction(value.partition("/")[2]) == 0:
+        raise ValueError(f"{value}: the denominator is 0")
+    return float(Fraction(value))
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$", max_length=200)]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 # Paths of inputs stand in the commands that a scheduler gets: nothing in them may mean something to a shell.
 PathText = Annotated[str, Field(pattern=r"^[\w./@+=:,~ -]+$"), AfterValidator(_fits_file_systems)]
+Share = Annotated[
+    float,
+    Field(ge=0, lt=1),
+    BeforeValidator(_number_of_fraction),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+                {"type": "string", "pattern": "^[0-9]{1,9}/[0-9]{1,9}$"},
+            ]
+        }
+    ),
+]
 MAX_VARIANTS = 100_000
 MAX_SHOWN = 500  # characters of a message: a value may be as long as the file
 
@@ -57,7 +92,7 @@ class Model(Section):
     """Commit of the Hub repository (40 hexadecimal digits; ``stratalaw pin`` fills it in); none for a folder."""
     family: Name
     """Models of one family differ in size only; laws give each family an intercept of its own."""
-    held_out: bool = False
+    held_out: StrictBool = False
     """Left out of the fit, to test what the law predicts for it."""
 
 
@@ -97,11 +132,11 @@ class Gptq(Section):
 
     damping: float = Field(default=0.01, gt=0, lt=1)
     """Share of the mean diagonal of the Hessian that is added to the diagonal."""
-    symmetric: bool = True
+    symmetric: StrictBool = True
     """Quantization levels lie symmetrically around zero."""
-    activation_order: bool = False
+    activation_order: StrictBool = False
     """Quantize columns in the order of their activation's size (desc_act)."""
-    sequential_within_layer: bool = True
+    sequential_within_layer: StrictBool = True
     """Matrices of a layer are quantized one after the other, each on the outputs of the quantized ones before it."""
     batch_size: int = Field(default=8, ge=1, le=100_000)
     """Calibration samples in one forward pass."""
@@ -154,13 +189,26 @@ class Task(Section):
     """The task's filter of answers whose metric counts; needed only where a task has several."""
     shots: int | None = Field(default=None, ge=0, le=1000)
     """Examples in the prompt; the task's own number if not given."""
+    chat_template: StrictBool = False
+    """Write prompts by the tokenizer's chat template, as lm-eval's ``--apply_chat_template`` does: for models that were
+    trained to chat, where what they can do in a conversation is the question."""
+    fewshot_as_multiturn: StrictBool | None = None
+    """Each example in the prompt is a turn of the conversation; lm-eval's default, which is true, if not given."""
+    system_instruction: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    """What the prompt starts with; in the chat template, the message of the system."""
+
+    @model_validator(mode="after")
+    def _turns_are_of_a_conversation(self) -> Task:
+        if self.fewshot_as_multiturn is not None and not self.chat_template:
+            raise ValueError("`fewshot_as_multiturn` is set without `chat_template: true`")
+        return self
 
 
 class Benchmark(Task):
     """A task of lm-eval whose accuracy is observed."""
 
-    chance: float = Field(ge=0, lt=1)
-    """Accuracy of guessing."""
+    chance: Share
+    """Accuracy of guessing, as a number or a fraction such as 1/3."""
 
 
 class Tasks(Section):
@@ -351,6 +399,8 @@ def describe(error: ValidationError, root: type[Section] = Study) -> str:
         return f"{key}: unknown key; allowed here: {', '.join(allowed_keys(first['loc'][:-1], root))}"
     if first["type"] == "missing":
         return f"{key}: this key is missing"
+    if first["type"] == "bool_type":
+        return f"{key}: {first['input']!r} is neither true nor false"
     if first["type"] == "literal_error":
         allowed = first["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
         reason = " (gptqmodel's kernels)" if "group_size" in key else ""
