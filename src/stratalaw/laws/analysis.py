@@ -26,7 +26,7 @@ from stratalaw.laws.power import Need, needs
 from stratalaw.laws.resampling import FEW_MODELS, RESAMPLES
 from stratalaw.laws.rows import Rows, fitted_method, mean_over_strata, reasons_to_leave_out, rows_of, stratum_accuracies
 from stratalaw.laws.scatter import Scatter, scatter_of
-from stratalaw.laws.table import GENERAL, UTILIZATION, TableError, read_items, read_observations
+from stratalaw.laws.table import UTILIZATION, TableError, read_items, read_observations
 from stratalaw.laws.verdicts import MIN_MODELS, Verdict, judge
 from stratalaw.seals import Seal, SealError, seal_of, write_record
 from stratalaw.study.variants import BASELINE_BITS
