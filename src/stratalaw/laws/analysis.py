@@ -198,7 +198,7 @@ def analyse(
     """
     forms = [PAPER_LAW, *(form for form in forms if form.name != PAPER_LAW.name)]
     every = with_utilization(observations)
-    averaged = []
+    averaged: list[str] = []
     if (rows := every.stratum.value_counts().max()) > MANY_ROWS:
         every, names = mean_over_draws(every)
         if (settings := every.stratum.value_counts().max()) < rows:
