@@ -90,12 +90,13 @@ def test_a_file_about_something_else_is_named(tmp_path, kind):
 def test_a_table_comes_back_with_its_types_and_notes(tmp_path):
     table = TABLE.assign(task=TABLE.task.astype("category"), bits=pd.array([4] * 100, dtype="Int64"))
     table.attrs["overlapping_texts"] = 3
-    write_table(table, tmp_path / "table.parquet", Seal("items", {}, {}))
-    found = read_table(tmp_path / "table.parquet", "items")
+    digest = write_table(table, tmp_path / "table.parquet", Seal("items", {}, {}))
+    found, seal = read_table(tmp_path / "table.parquet", "items")
+    assert seal == seal_of(tmp_path / "table.parquet") and seal.digest == digest
     pd.testing.assert_frame_equal(found.drop(columns="tokens"), table.drop(columns="tokens"))
     assert [list(row) for row in found.tokens] == table.tokens.tolist()
     assert found.attrs == table.attrs
-    assert list(read_table(tmp_path / "table.parquet", "items", columns=["task"])) == ["task"]
+    assert list(read_table(tmp_path / "table.parquet", "items", columns=["task"])[0]) == ["task"]
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), found)
 
 

@@ -99,9 +99,14 @@ def read_sealed(
     return content, seal
 
 
-def seal_of(path: Path, kind: str | None = None, about: Mapping[str, str] | None = None) -> Seal:
+def seal_of(
+    path: Path,
+    kind: str | None = None,
+    about: Mapping[str, str] | None = None,
+    made_from: Mapping[str, str] | None = None,
+) -> Seal:
     """The seal of a whole file; raises as ``read_sealed`` does."""
-    return read_sealed(path, kind, about)[1]
+    return read_sealed(path, kind, about, made_from)[1]
 
 
 def _seal_of(content: bytes, path: Path) -> Seal:
@@ -128,18 +133,19 @@ def _digest(content: bytes, start: int) -> str:
     return found.hexdigest()
 
 
-def seal_file(path: Path) -> None:
-    """Fill in the digest of a file that was written with a blank seal (a ``Seal`` without a digest)."""
+def seal_file(path: Path) -> str:
+    """Fill in the digest of a file that was written with a blank seal (a ``Seal`` without a digest); returns it."""
     content = path.read_bytes()
     start = content.rfind(MARK.encode()) + len(MARK)
     digest = _digest(content, start)
     with path.open("r+b") as file:
         file.seek(start)
         file.write(digest.encode())
+    return digest
 
 
-def write_table(table: pd.DataFrame, path: Path, seal: Seal) -> None:
-    """Write a table as a sealed parquet file."""
+def write_table(table: pd.DataFrame, path: Path, seal: Seal) -> str:
+    """Write a table as a sealed parquet file; returns its digest."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -147,7 +153,8 @@ def write_table(table: pd.DataFrame, path: Path, seal: Seal) -> None:
     metadata = {**(arrow.schema.metadata or {}), b"PANDAS_ATTRS": json.dumps(table.attrs), KEY: str(seal)}
     with appears_whole(path) as unfinished:
         parquet.write_table(arrow.replace_schema_metadata(metadata), unfinished)
-        seal_file(unfinished)
+        digest = seal_file(unfinished)
+    return digest
 
 
 def read_table(
@@ -156,12 +163,12 @@ def read_table(
     about: Mapping[str, str] | None = None,
     made_from: Mapping[str, str] | None = None,
     columns: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """A table as ``write_table`` wrote it; raises as ``read_sealed`` does."""
+) -> tuple[pd.DataFrame, Seal]:
+    """A table as ``write_table`` wrote it, and its seal, from one read; raises as ``read_sealed`` does."""
     import pandas as pd
 
-    content, _ = read_sealed(path, kind, about, made_from)
-    return pd.read_parquet(io.BytesIO(content), columns=None if columns is None else list(columns))
+    content, seal = read_sealed(path, kind, about, made_from)
+    return pd.read_parquet(io.BytesIO(content), columns=None if columns is None else list(columns)), seal
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,7 +112,10 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     about = {"model": "r2", "variant": "bf16", "stratum": "reasoning"}
     seal = Seal("answers", about, {"requests": seal_of(Path(requests)).digest})
     write_table(pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": False}), Path(answers), seal)
+    read, reads = Path.read_bytes, Counter()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.update([str(path)]) or read(path))
     stages.score_items(evaluation.for_scores(), [requests], [documents], [answers], [scores], ["reasoning.json"])
+    assert [reads[path] for path in (requests, documents, answers)] == [1, 1, 1]  # for the rows and the digest
     best = asked.assign(likelihood=likelihoods).groupby(["task", "document"]).likelihood.agg(np.argmax)
     files = {"ladder_arithmetic": "arithmetic", "ladder_paths": "paths"}
     expected = {}

@@ -141,3 +141,14 @@ def test_the_command_names_what_it_does_not_know(observations, tmp_path, argumen
     result = CliRunner().invoke(app, ["fit", str(tmp_path / "observations.csv"), *arguments])
     assert result.exit_code == 1
     assert message in result.output and "Traceback" not in result.output
+
+
+def test_a_table_of_many_draws_has_the_laws_of_their_means(observations):
+    """The same draw many times over is the draw itself, and a note says that draws were averaged."""
+    few = observations[observations.stratum == "reasoning"]
+    repeated = pd.concat([few.assign(calibration_seed=s, variant=few.variant + f"-{s}") for s in range(9)])
+    found = analyse(repeated, FEW_FORMS[:1], resamples=100)
+    assert found.notes[0].startswith("2,160 variants of 240 settings") and "averaged" in found.notes[0]
+    once = analyse(few, FEW_FORMS[:1], resamples=100)
+    np.testing.assert_allclose(found.laws[0].params, once.laws[0].params, rtol=1e-12)
+    np.testing.assert_allclose(found.laws[0].covariance, once.laws[0].covariance, rtol=1e-9)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.laws.draws import draw_spread
+from stratalaw.laws.draws import draw_spread, mean_over_draws
+from stratalaw.laws.rows import stratum_accuracies
 
 SPREAD = 0.03
 
@@ -40,3 +41,26 @@ def test_the_spread_of_draws_is_that_within_configurations():
 
 def test_where_nothing_was_drawn_twice_there_is_nothing_to_say():
     assert draw_spread(replicates(1)).empty
+
+
+def test_one_draw_of_each_setting_is_its_own_mean():
+    accuracies = stratum_accuracies(replicates(1, 10).assign(n_items=100))
+    averaged, names = mean_over_draws(accuracies)
+    pd.testing.assert_frame_equal(averaged[accuracies.columns], accuracies, check_dtype=False, rtol=1e-12)
+    assert names[("m3", "w3-g64-c8-s0")] == "w3-g64-c8-s0"
+
+
+def test_draws_of_a_setting_are_averaged_with_the_error_of_their_mean():
+    accuracies = stratum_accuracies(replicates(4, 3).assign(n_items=100))
+    averaged, names = mean_over_draws(accuracies)
+    assert list(averaged.model) == ["m0", "m1", "m2"] and set(averaged.variant) == {"w3-g64-c8-s0"}
+    for model, part in accuracies.groupby("model"):
+        row = averaged[averaged.model == model].iloc[0]
+        assert row.accuracy_adjusted == pytest.approx(part.accuracy_adjusted.mean(), rel=1e-12)
+        assert row.stderr_adjusted == pytest.approx(np.sqrt((part.stderr_adjusted**2).sum()) / 4, rel=1e-12)
+    assert names[("m2", "w3-g64-c8-s3")] == "w3-g64-c8-s0"
+
+
+def test_a_mean_over_draws_has_no_error_where_one_of_them_has_none():
+    table = replicates(2, 1).assign(stderr=[0.01, np.nan])
+    assert mean_over_draws(stratum_accuracies(table))[0].stderr_adjusted.isna().all()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratalaw.files import appears_whole, sha256, write_csv, write_json, write_text
-from stratalaw.seals import KEY, Seal, digest_of, read_sealed, read_table, seal_file, seal_of, write_table
+from stratalaw.seals import KEY, Seal, digest_of, read_table, seal_file, seal_of, write_table
 
 if TYPE_CHECKING:  # pandas takes half a second to load
     import pandas as pd
@@ -91,8 +91,7 @@ def record_requests(
             recorded = harness.record_requests(tokenizer, length, options, stratum)
         batching = batch_requests(recorded, length, options.tokens_per_batch)
         LOG.info("%s: %d of %d tokens run", stratum, batching.tokens, batching.plain_tokens)
-        write_table(recorded, Path(table), Seal("requests", {"stratum": stratum}, made_from))
-        asked = {"requests": seal_of(Path(table)).digest}
+        asked = {"requests": write_table(recorded, Path(table), Seal("requests", {"stratum": stratum}, made_from))}
         write_table(loaded.table(), Path(kept), Seal("documents", {"stratum": stratum}, asked))
         with appears_whole(Path(batched)) as unfinished:
             save_batching(batching, unfinished, {KEY: str(Seal("batches", {"stratum": stratum}, asked))})
@@ -124,7 +123,7 @@ def draw_calibration(
         asked = (
             argument
             for path in map(Path, requests)
-            for argument in read_table(path, "requests", {"stratum": path.stem}, columns=["arguments"]).arguments
+            for argument in read_table(path, "requests", {"stratum": path.stem}, columns=["arguments"])[0].arguments
         )
         overlap = Overlap(item_texts(asked), overlap_words)
     try:
@@ -160,9 +159,9 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
     quantization = Quantization.from_name(Path(checkpoint).name)
     of_model = {"model": manifest_seal(Path(model)).digest}
     seed = str(quantization.calibration_seed)
-    drawn = read_table(Path(calibration), "calibration", {"seed": seed}, of_model)
+    drawn, seal = read_table(Path(calibration), "calibration", {"seed": seed}, of_model)
     samples = drawn.tokens[: quantization.calibration_size].tolist()
-    made_from = of_model | {"calibration": seal_of(Path(calibration)).digest}
+    made_from = of_model | {"calibration": seal.digest}
     try:
         quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device(), made_from)
     except (RuntimeError, ValueError) as error:
@@ -194,24 +193,24 @@ def answer_requests(
     of_model = {"model": manifest_seal(Path(model)).digest}
     is_original = Path(weights) == Path(model)
     used = manifest_seal(Path(model)) if is_original else checkpoint_seal(Path(weights), of_model)
-    seals = [
-        Seal("answers", about(Path(answered)), {"weights": used.digest, "requests": seal_of(Path(requested)).digest})
-        for requested, answered in zip(requests, answers, strict=True)
-    ]
+
+    def seal_made_from(asked: Seal, answered: str) -> Seal:
+        return Seal("answers", about(Path(answered)), {"weights": used.digest, "requests": asked.digest})
+
     if not is_original and (reason := why_unquantizable(Path(weights))):
         LOG.warning("%s: no answers, since it could not be quantized: %s", weights, reason)
-        for answered, seal in zip(answers, seals, strict=True):
-            write_table(pd.DataFrame(), Path(answered), seal)
+        for requested, answered in zip(requests, answers, strict=True):
+            write_table(pd.DataFrame(), Path(answered), seal_made_from(seal_of(Path(requested)), answered))
         return
     use_no_network()
     torch.set_num_threads(threads)
     dense, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
-    for requested, batched, answered, seal in zip(requests, batchings, answers, seals, strict=True):
-        what = {"stratum": seal.about["stratum"]}
-        asked = read_table(Path(requested), "requests", what, of_model)
-        read_sealed(Path(batched), "batches", what, {"requests": seal.made_from["requests"]})
+    for requested, batched, answered in zip(requests, batchings, answers, strict=True):
+        what = {"stratum": Path(answered).stem}
+        asked, seal = read_table(Path(requested), "requests", what, of_model)
+        seal_of(Path(batched), "batches", what, {"requests": seal.digest})
         table = answer(dense, tokenizer, asked, load_batching(Path(batched)), tokens_per_batch)
-        write_table(table, Path(answered), seal)
+        write_table(table, Path(answered), seal_made_from(seal, answered))
 
 
 def about(path: Path) -> dict[str, str]:
@@ -239,21 +238,23 @@ def score_items(
     files = zip(requests, documents, answers, scores, accuracies, strict=True)
     for requested, kept, answered, scored, averaged in files:
         what = about(Path(scored))
-        made_from = {"requests": seal_of(Path(requested), "requests", {"stratum": what["stratum"]}).digest}
-        given = read_table(Path(answered), "answers", what, made_from)
-        seal = Seal("scores", what, made_from | {"answers": seal_of(Path(answered)).digest})
+        of_stratum = {"stratum": what["stratum"]}
+        asked, seal_of_requests = read_table(Path(requested), "requests", of_stratum)
+        made_from = {"requests": seal_of_requests.digest}
+        given, seal_of_answers = read_table(Path(answered), "answers", what, made_from)
+        seal = Seal("scores", what, made_from | {"answers": seal_of_answers.digest})
         if given.empty:
             write_table(given, Path(scored), seal)
             write_json({}, Path(averaged))
             continue
-        with replayed_documents(read_table(Path(kept), "documents", {"stratum": what["stratum"]}, made_from)):
-            table = item_scores(read_table(Path(requested), "requests"), given, Tasks(**evaluation), what["stratum"])
+        with replayed_documents(read_table(Path(kept), "documents", of_stratum, made_from)[0]):
+            table = item_scores(asked, given, Tasks(**evaluation), what["stratum"])
         write_table(table, Path(scored), seal)
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), Path(averaged))
 
 
-def table_of_study(path: str) -> pd.DataFrame:
-    """A table of a study by its path, ``STUDY/KIND.parquet``."""
+def table_of_study(path: str) -> tuple[pd.DataFrame, Seal]:
+    """A table of a study by its path, ``STUDY/KIND.parquet``, and its seal."""
     return read_table(Path(path), Path(path).stem, {"study": Path(path).parent.name})
 
 
@@ -283,11 +284,12 @@ def build_observations(
         for folder in map(Path, checkpoints)
         if not why_unquantizable(folder)
     }
-    tables = (read_table(path, "scores", about(path)).assign(**about(path)) for path in map(Path, scores))
-    scored = pd.concat((table for table in tables if not table.empty), ignore_index=True)
+    tables, seals = zip(*(read_table(path, "scores", about(path)) for path in map(Path, scores)), strict=True)
+    named = (table.assign(**about(Path(path))) for path, table in zip(scores, tables, strict=True))
+    scored = pd.concat((table for table in named if not table.empty), ignore_index=True)
     table = observe(Study(**study), sizes, audits, scored)
     what = {"study": Study(**study).name}
-    made_from = {"scores": digest_of(seal_of(Path(path)).digest for path in scores)}
+    made_from = {"scores": digest_of(seal.digest for seal in seals)}
     categories = scored.astype(dict.fromkeys(("model", "variant", "stratum", "task"), "category"))
     write_table(categories, Path(items), Seal("items", what, made_from))
     write_table(table, Path(parquet), Seal("observations", what, made_from))
@@ -305,7 +307,7 @@ def report_coverage(
 
     named = Study(**study)
     write_csv(status.failures_table(status.status_of(named)), Path(failures))
-    write_csv(observed.coverage(named, table_of_study(observations)), Path(coverage))
+    write_csv(observed.coverage(named, table_of_study(observations)[0]), Path(coverage))
     write_captions({"coverage": observed.CAPTION, "failures": status.CAPTION}, captions)
 
 
@@ -314,12 +316,12 @@ def measure_damage(models: Sequence[str], items: str, csv: str, parquet: str, ca
     from stratalaw.damage.memory import weight_bytes
     from stratalaw.damage.table import CAPTION, DIGITS, damage_of_study
 
-    scored = table_of_study(items)
+    scored, seal_of_items = table_of_study(items)
     folders = {Path(folder).name: Path(folder) for folder in models}
     variants = scored[["model", "variant"]].drop_duplicates().itertuples(index=False)
     sizes = {(model, variant): weight_bytes(folders[model], variant) for model, variant in variants}
     table = damage_of_study(scored, sizes)
-    seal = Seal("damage", {"study": Path(parquet).parent.name}, {"items": seal_of(Path(items)).digest})
+    seal = Seal("damage", {"study": Path(parquet).parent.name}, {"items": seal_of_items.digest})
     write_table(table, Path(parquet), seal)
     write_csv(table, Path(csv), DIGITS)
     write_captions({"damage": CAPTION}, captions)
@@ -347,14 +349,14 @@ def fit_laws(
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
-    named, table = Study(**study), table_of_study(observations)
+    named, (table, seal) = Study(**study), table_of_study(observations)
     try:
-        analysis = analyse(table, items=table_of_study(items))
+        analysis = analyse(table, items=table_of_study(items)[0])
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
     analysis = replace(analysis, notes=[*missing_variants(coverage(named, table)), *analysis.notes])
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
-    analysis.write(Path(laws), {"observations": seal_of(Path(observations)).digest})
+    analysis.write(Path(laws), {"observations": seal.digest})
     write_captions(captions_of(analysis, describe_study(named)), captions)
 
 
@@ -368,7 +370,7 @@ def plot_figures(
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
-    table, analysis = table_of_study(observations), Analysis.read(Path(laws))
+    (table, _), analysis = table_of_study(observations), Analysis.read(Path(laws))
     plotted = plot_observations(table) | plot_laws(table, analysis)
     for path in map(Path, figures):
         save(plotted[path.stem], path)
@@ -384,7 +386,7 @@ def write_explorer(
     from stratalaw.report.explorer import CAPTION, explorer_page
     from stratalaw.study import Study
 
-    page = explorer_page(Study(**study).name, table_of_study(observations), Analysis.read(Path(laws)))
+    page = explorer_page(Study(**study).name, table_of_study(observations)[0], Analysis.read(Path(laws)))
     write_text(page, Path(explorer))
     write_captions({"explorer": CAPTION}, captions)
 
@@ -396,6 +398,6 @@ def write_summary(study: Mapping[str, Any], observations: str, damage: str, laws
     from stratalaw.report.summary import summarize
     from stratalaw.study import Study
 
-    table = table_of_study(observations)
-    text = summarize(Study(**study), table, table_of_study(damage), Analysis.read(Path(laws)))
+    table, _ = table_of_study(observations)
+    text = summarize(Study(**study), table, table_of_study(damage)[0], Analysis.read(Path(laws)))
     write_text(text, Path(summary))

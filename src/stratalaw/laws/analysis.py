@@ -15,6 +15,7 @@ import pandas as pd
 from stratalaw.errors import StratalawError
 from stratalaw.laws.claims import APPLICATION, REASONING
 from stratalaw.laws.comparison import EACH_SIZE, Comparison, of_stratum
+from stratalaw.laws.draws import mean_over_draws
 from stratalaw.laws.exponents import Panel
 from stratalaw.laws.fit import Estimator, FitError, LawFit, families_of, fit_law
 from stratalaw.laws.forms import FORMS, PAPER_LAW, Form, form_named
@@ -23,9 +24,9 @@ from stratalaw.laws.intervals import intervals_of, model_exponents, profile_curv
 from stratalaw.laws.noise import NoiseDraws
 from stratalaw.laws.power import Need, needs
 from stratalaw.laws.resampling import FEW_MODELS, RESAMPLES
-from stratalaw.laws.rows import Rows, fitted_method, reasons_to_leave_out, rows_of, stratum_accuracies
+from stratalaw.laws.rows import Rows, fitted_method, mean_over_strata, reasons_to_leave_out, rows_of, stratum_accuracies
 from stratalaw.laws.scatter import Scatter, scatter_of
-from stratalaw.laws.table import GENERAL, UTILIZATION, TableError, read_items, read_observations
+from stratalaw.laws.table import UTILIZATION, TableError, read_items, read_observations
 from stratalaw.laws.verdicts import MIN_MODELS, Verdict, judge
 from stratalaw.seals import Seal, SealError, seal_of, write_record
 from stratalaw.study.variants import BASELINE_BITS
@@ -34,6 +35,7 @@ FORMAT = 3  # of laws.json; a change that older readers would misread raises it
 NO_LAWS = "no law was fitted"
 HOW_TO_FIT = "make it with the workflow or with `stratalaw fit TABLE --out FOLDER`"
 WORKERS = 2
+MANY_ROWS = 1000  # of a stratum: beyond it, draws of the calibration set are averaged
 MEASURED_COLUMNS = (
     *("model", "family", "n_params", "variant", "bits", "effective_bits", "group_size", "calibration_size"),
     *("stratum", "accuracy_adjusted", "stderr_adjusted", "baseline_loss", "is_fitted"),
@@ -196,6 +198,12 @@ def analyse(
     """
     forms = [PAPER_LAW, *(form for form in forms if form.name != PAPER_LAW.name)]
     every = with_utilization(observations)
+    averaged: list[str] = []
+    if (rows := every.stratum.value_counts().max()) > MANY_ROWS:
+        every, names = mean_over_draws(every)
+        if (settings := every.stratum.value_counts().max()) < rows:
+            averaged = [f"{rows:,} variants of {settings:,} settings: draws of the calibration set are averaged"]
+        items = None if items is None else _items_over_draws(items, names)
     accuracies, unfitted = fittable_strata(every)
     strata = [name for name in accuracies.stratum.unique() if name != UTILIZATION]
     laws = [fit_law(accuracies, PAPER_LAW, stratum) for stratum in strata]
@@ -230,8 +238,16 @@ def analyse(
         held_out=_predict_held_out(accuracies, compared, forms),
         scatters=[scatter for stratum in strata for scatter in predicting(accuracies, stratum, fits, compared)],
         measured=measured_rows(accuracies),
-        notes=[*unfitted, *_notes(accuracies, items, laws)],
+        notes=[*averaged, *unfitted, *_notes(accuracies, items, laws)],
     )
+
+
+def _items_over_draws(items: pd.DataFrame, names: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """Scores of items as the mean over draws; ``names``: see ``draws.mean_over_draws``."""
+    pairs = zip(items.model.astype(str), items.variant.astype(str), strict=True)
+    named = items.assign(variant=[names.get(pair, pair[1]) for pair in pairs])
+    of_item = ["model", "variant", "stratum", "task", "document"]
+    return named.groupby(of_item, sort=False, observed=True).score.mean().reset_index()
 
 
 def _chance_of(observations: pd.DataFrame) -> dict[str, float]:
@@ -247,11 +263,10 @@ def likelihoods(fits: Sequence[LawFit]) -> list[LawFit]:
 def with_utilization(observations: pd.DataFrame) -> pd.DataFrame:
     """Rows of each stratum and in general, and of application and reasoning pooled (the paper's first version)."""
     accuracies = stratum_accuracies(observations)
-    pooled = observations[observations.stratum.isin([APPLICATION, REASONING])]
+    pooled = accuracies[accuracies.stratum.isin([APPLICATION, REASONING])]
     if pooled.stratum.nunique() < 2:
         return accuracies
-    both = stratum_accuracies(pooled)
-    return pd.concat([accuracies, both[both.stratum == GENERAL].assign(stratum=UTILIZATION)], ignore_index=True)
+    return pd.concat([accuracies, mean_over_strata(pooled, UTILIZATION)], ignore_index=True)
 
 
 def fittable_strata(accuracies: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

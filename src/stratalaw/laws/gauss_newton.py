@@ -18,14 +18,16 @@ DAMPING = 1e-3
 LARGEST_STEP = 3.0  # of a fitted parameter; a logarithm that moves further has left the data behind
 RELATIVE_GRADIENT = 1e-6
 PRIOR_ERROR = 0.02  # of adjusted accuracy: a prior counts as much as a row with this error
+TOGETHER = 100_000  # rows of all problems that are evaluated at a time, which bounds the memory
 NEGLIGIBLE = 1e-7  # residuals of adjusted accuracy; smaller ones are a perfect fit
 
 
 @dataclass(frozen=True)
 class Solutions:
     """``fitted`` (problems, p): parameters as they are fitted; ``cost`` (problems,): weighted sum of squares (or of the
-    robust loss); ``gradient`` (problems,): largest cosine between the residuals and a column of the Jacobian, 0 at a
-    minimum; ``converged`` (problems,): whether it is small enough."""
+    robust loss); ``gradient`` (problems,): the largest slope along a parameter relative to the residuals and to the
+    loss's curvature along it, 0 at a minimum (of plain squares: the largest cosine between the residuals and a column
+    of the Jacobian); ``converged`` (problems,): whether it is small enough."""
 
     fitted: NDArray[np.float64]
     cost: NDArray[np.float64]
@@ -55,9 +57,27 @@ def solve(
         starts: fitted parameters, shape (problems, p).
         robust_scale: shape (rows,); residuals beyond it count linearly (soft L1). None: plain squares.
     """
-    fitted = np.array(starts, dtype=float)
-    shape = (len(fitted), accuracy.shape[-1])
+    shape = (len(starts), accuracy.shape[-1])
     weights, accuracy = np.broadcast_to(weights, shape), np.broadcast_to(accuracy, shape)
+    size = max(TOGETHER // shape[1], 1)
+    blocks = [slice(first, first + size) for first in range(0, max(len(starts), 1), size)]
+    found = [_solve(form, factors, accuracy[part], weights[part], starts[part], robust_scale) for part in blocks]
+    return Solutions(
+        np.concatenate([part.fitted for part in found]),
+        np.concatenate([part.cost for part in found]),
+        np.concatenate([part.gradient for part in found]),
+    )
+
+
+def _solve(
+    form: Form,
+    factors: dict[str, NDArray[np.float64]],
+    accuracy: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    starts: NDArray[np.float64],
+    robust_scale: NDArray[np.float64] | None,
+) -> Solutions:
+    fitted = np.array(starts, dtype=float)
     damping = np.full(len(fitted), DAMPING)
     priors = [parameter.prior or (0.0, np.inf) for parameter in form.parameters]
     centre = np.array([mean for mean, _ in priors])
@@ -68,11 +88,13 @@ def solve(
     for _ in range(STEPS):
         prediction, jacobian = form.evaluate(fitted[active], factors)
         residual = accuracy[active] - prediction
-        effective = weights[active] * _robust_weight(residual, robust_scale)
-        weighted = jacobian * effective[..., None]
-        transposed = np.swapaxes(weighted, -1, -2)
-        normal = transposed @ jacobian + np.diag(precision)
-        slope = (transposed @ residual[..., None])[..., 0] - precision * (fitted[active] - centre)
+        robust = _robust_weight(residual, robust_scale)
+        effective = weights[active] * robust
+        transposed = np.swapaxes(jacobian, -1, -2)
+        # Where residuals are large the robust loss curves less than its weight says, with the third power of it: with
+        # the curvature, a few steps reach what takes dozens of reweighted ones.
+        normal = transposed @ (jacobian * (effective * robust**2)[..., None]) + np.diag(precision)
+        slope = (transposed @ (effective * residual)[..., None])[..., 0] - precision * (fitted[active] - centre)
         diagonal = np.einsum("...pp->...p", normal)
         length = (effective * (residual**2 + NEGLIGIBLE**2)).sum(-1)
         scale = np.sqrt(np.maximum(diagonal * length[..., None], 1e-300))

@@ -36,13 +36,20 @@ def stratum_accuracies(observations: pd.DataFrame) -> pd.DataFrame:
     table["accuracy_adjusted"] = (table.accuracy - table.chance) / (1 - table.chance)
     table["variance"] = (table.stderr / (1 - table.chance)) ** 2
     strata = _means(table, [*ABOUT, "stratum"])
-    both = strata
-    if strata.stratum.nunique() > 1:
-        # Means over different strata cannot be compared: a variant that lacks one has none in general.
-        has_all = strata.groupby(list(ABOUT), dropna=False).stratum.transform("size") == strata.stratum.nunique()
-        general = _means(strata[has_all], list(ABOUT)).assign(stratum=GENERAL)
-        both = pd.concat([strata, general], ignore_index=True)
-    return with_baselines(both.assign(stderr_adjusted=np.sqrt(both.variance)).drop(columns="variance"))
+    strata = with_baselines(strata.assign(stderr_adjusted=np.sqrt(strata.variance)).drop(columns="variance"))
+    if strata.stratum.nunique() < 2:
+        return strata
+    return pd.concat([strata, mean_over_strata(strata, GENERAL)], ignore_index=True)
+
+
+def mean_over_strata(strata: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rows as ``stratum_accuracies`` gives them, as the mean over their strata, which gets a name.
+
+    Means over different strata cannot be compared: a variant that lacks one has none.
+    """
+    has_all = strata.groupby(list(ABOUT), dropna=False).stratum.transform("size") == strata.stratum.nunique()
+    means = _means(strata[has_all].assign(variance=strata.stderr_adjusted**2), list(ABOUT)).assign(stratum=name)
+    return with_baselines(means.assign(stderr_adjusted=np.sqrt(means.variance)).drop(columns="variance"))
 
 
 def _means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

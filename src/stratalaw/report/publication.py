@@ -39,7 +39,7 @@ def publish(study: Study, results: Results, folder: Path) -> None:
     source = results.of_study(study.name)
     if not (source / "observations.parquet").exists():
         raise PublicationError(f"{source}: no observations; run the study first (snakemake --configfile …)")
-    observations = read_table(source / "observations.parquet", "observations", {"study": study.name})
+    observations, _ = read_table(source / "observations.parquet", "observations", {"study": study.name})
     with appears_whole(folder) as unfinished:
         unfinished.mkdir()
         without_formulas(observations).to_csv(unfinished / "observations.csv", index=False, float_format=SIGNIFICANT)
