@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import evaluate.loading
 import numpy as np
 import pandas as pd
 from lm_eval import evaluator, simple_evaluate
@@ -25,8 +26,8 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
-from stratalaw.evaluation.tasks import check_metrics, is_on_the_hub, task_manager
-from stratalaw.models.hub import Repository, refusals_named
+from stratalaw.evaluation.tasks import check_is_not_here, check_metrics, is_on_the_hub, task_manager, why_no_metric
+from stratalaw.models.hub import Repository, name_with_owner, refusals_named
 from stratalaw.study import StudyError, Task, Tasks
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
@@ -168,11 +169,12 @@ def run_tasks(model: LM, evaluation: Tasks, stratum: str) -> dict[str, Any]:
     """Have lm-eval run the tasks of a stratum on a model.
 
     Raises:
-        StudyError: a task is unknown to lm-eval.
+        StudyError: a task is unknown to lm-eval, or its code asks the Hub for a metric.
     """
     manager = task_manager(evaluation)
-    tasks = [load_task(manager, benchmark) for benchmark in evaluation.strata[stratum]]
-    with without_environment():
+    benchmarks = evaluation.strata[stratum]
+    with without_environment(), without_metrics_of_the_hub([benchmark.task for benchmark in benchmarks]):
+        tasks = [load_task(manager, benchmark) for benchmark in benchmarks]
         results: dict[str, Any] = simple_evaluate(
             model=model, tasks=tasks, task_manager=manager, limit=evaluation.items, bootstrap_iters=0, log_samples=True
         )
@@ -190,6 +192,29 @@ def without_environment() -> Iterator[None]:
 
 
 @contextmanager
+def without_metrics_of_the_hub(tasks: Sequence[str]) -> Iterator[None]:
+    """Refuse what the code of tasks asks of the library ``evaluate``: it would fetch code from the Hub, and run it.
+
+    Requests are recorded by having lm-eval score empty answers, so this is known before any answer is computed.
+
+    Raises:
+        StudyError: names the tasks and the metric.
+    """
+    find = evaluate.loading.evaluation_module_factory
+
+    def find_here(path: str, *arguments: Any, **options: Any) -> Any:
+        if not Path(path).exists():
+            raise StudyError(why_no_metric(" or ".join(tasks), path))
+        return find(path, *arguments, **options)
+
+    evaluate.loading.evaluation_module_factory = find_here
+    try:
+        yield
+    finally:
+        evaluate.loading.evaluation_module_factory = find
+
+
+@contextmanager
 def data_sets_at(commit: str | None) -> Iterator[None]:
     """Have lm-eval load data sets of the Hub at a commit, which few of its tasks let one choose.
 
@@ -198,21 +223,33 @@ def data_sets_at(commit: str | None) -> Iterator[None]:
 
     Raises:
         DownloadError: the Hub refuses or cannot be reached, and the commit is not in its cache.
+        StudyError: a file or folder here has the name of the data set, and would be read in its place.
     """
     load = datasets.load_dataset
 
     def load_at_commit(path: str, *arguments: Any, **options: Any) -> Any:
+        if commit is not None:
+            check_is_not_here(path)
         if commit is None or not is_on_the_hub(path):
             return load(path, *arguments, **options)
         cache = Path(datasets.config.HF_DATASETS_CACHE) / "commits" / commit
-        with refusals_named(Repository(path, "dataset", commit)):
-            return load(path, *arguments, **(options | {"revision": commit, "cache_dir": str(cache)}))
+        repository = Repository(path, "dataset", commit)
+        name = path if "/" in path else _owned_name(repository, cache)
+        with refusals_named(repository):
+            return load(name, *arguments, **(options | {"revision": commit, "cache_dir": str(cache)}))
 
     datasets.load_dataset = load_at_commit
     try:
         yield
     finally:
         datasets.load_dataset = load
+
+
+def _owned_name(repository: Repository, cache: Path) -> str:
+    """The name with its owner of a data set that lm-eval knows without, which the Hub redirects and ``datasets``
+    refuses; ``cache``: of its commit."""
+    cached = next(cache.glob(f"*___{repository.name}"), None)
+    return name_with_owner(repository) if cached is None else cached.name.replace("___", "/")
 
 
 def load_task(manager: TaskManager, benchmark: Task) -> LoadedTask | Group:
