@@ -37,6 +37,8 @@ class HubServer:
 
     def __init__(self) -> None:
         self.repositories: dict[str, HubRepository] = {}
+        self.renamed: dict[str, str] = {}
+        """Kinds and names by former ones, which are redirected."""
         self.limited = 0
         """Answer as many requests with 429."""
         self.odd: dict[str, tuple[dict[str, str], bytes | Iterator[bytes]]] = {}
@@ -115,8 +117,14 @@ class HubServer:
                     return repository
                 return None
 
+            def redirect(self, name: str) -> None:
+                """Of a former name to the one that it has now."""
+                self.answer(307, headers={"Location": self.path.replace(name, hub.renamed[name], 1)})
+
             def answer_api(self, path: str) -> None:
                 name, asked, rest = re.fullmatch(r"(.+?)(?:/(tree|revision|paths-info)/(.+))?", path).groups()
+                if name in hub.renamed:
+                    return self.redirect(name)
                 revision, _, folder = (rest or "").partition("/")
                 repository = self.find(name, revision or None)
                 if repository is None:
@@ -150,6 +158,8 @@ class HubServer:
                 name, _, rest = path.strip("/").partition("/resolve/")
                 revision, _, file = rest.partition("/")
                 kind = "" if name.startswith("datasets/") else "models/"
+                if kind + name in hub.renamed:
+                    return self.redirect(name)
                 repository = self.find(kind + name, revision)
                 if repository is None:
                     return

@@ -117,9 +117,14 @@ def sha256(path: Path) -> str:
 
 
 def sha256_sums(paths: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of files by their names, computed in parallel: one core takes half a minute for a large model's files."""
+    """SHA-256 of files by their names."""
+    return {path.name: digits for path, digits in sha256_of(paths).items()}
+
+
+def sha256_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """SHA-256 of files, computed in parallel: one core takes half a minute for a large model's files."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return dict(zip((path.name for path in paths), pool.map(sha256, paths), strict=True))
+        return dict(zip(paths, pool.map(sha256, paths), strict=True))
 
 
 def write_csv(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:

@@ -66,6 +66,7 @@ class Results:
     scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
     studies/STUDY/                             tables, laws, figures, pages
     logs/STAGE/…, timings/STAGE/…              what each job printed, and how long it took
+    hashes.json                                those of local models and of the corpus, as they were last seen
     ```
     """
 
@@ -79,12 +80,22 @@ class Results:
         """Files of models whose download has not finished."""
         return self.root / "downloads"
 
+    @property
+    def hashes(self) -> Path:
+        """Hashes of files outside of this folder (see ``contents``)."""
+        return self.root / "hashes.json"
+
     def corpus(self, calibration: Calibration) -> Path:
         """Where the calibration text is, or will be once it is fetched; on this machine it stays where it is."""
         if calibration.dataset is None:
             return Path(calibration.corpus)
         repository = f"{calibration.dataset.replace('/', '--')}@{calibration.revision}"
         return self.root / "corpus" / repository / calibration.corpus
+
+    def corpus_record(self, calibration: Calibration) -> Path:
+        """The hash of a fetched corpus, which has no room for a seal."""
+        corpus = self.corpus(calibration)
+        return corpus.with_name(f"{corpus.name}.sha256.json")
 
     def requests(self, model: str, stratum: str) -> Path:
         return self.root / "requests" / model / f"{stratum}.parquet"

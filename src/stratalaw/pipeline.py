@@ -104,7 +104,7 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     for model in models:
         add("models", [results.model(model)], model=model)
     if calibration.dataset is not None:
-        add("corpus", [results.corpus(calibration)])
+        add("corpus", [results.corpus(calibration), results.corpus_record(calibration)])
     for model in models:
         kinds = (results.requests, results.batches, results.documents)
         recorded = [file(model, stratum) for stratum in strata for file in kinds]

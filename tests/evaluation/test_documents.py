@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,15 +49,6 @@ def record(found, *splits: str) -> pd.DataFrame:
     return documents.table()
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    def forbidden(*_, **__):
-        raise AssertionError("a socket was asked for")
-
-    monkeypatch.setattr(socket, "socket", forbidden)
-    monkeypatch.setattr(socket, "create_connection", forbidden)
-
-
 @pytest.mark.parametrize("kind", [dict, datasets.DatasetDict])
 def test_the_splits_that_are_used_come_back_with_the_kinds_of_their_columns(kind):
     table = record(kind(train=rows(), test=rows()), "test")
@@ -92,6 +82,7 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     small_model_folder, tmp_path, monkeypatch, no_network
 ):
     """Between the requests and the scores the tasks' items and the cache of data sets are taken away."""
+    no_network()
     cache = tmp_path / "cache"
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
     monkeypatch.chdir(tmp_path)

@@ -9,33 +9,12 @@ import pytest
 from stratalaw.evaluation.harness import data_sets_at
 from stratalaw.evaluation.tasks import is_on_the_hub
 from stratalaw.models.hub import DownloadError
+from stratalaw.study import StudyError
 from tests.hub_server import HubRepository
 
 PINNED, NEWER, UNSEEN = ("a" * 40, "b" * 40, "c" * 40)
 NAME = "someone/questions"
 NOBODY = "http://127.0.0.1:9"  # no server listens there
-
-
-@pytest.fixture
-def ask_hub_at(monkeypatch, tmp_path, waits):
-    """Has ``datasets`` ask a Hub, with a cache of its own."""
-
-    def ask(endpoint: str) -> None:
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        for config, name in (("datasets.config", "HF_ENDPOINT"), ("huggingface_hub.constants", "ENDPOINT")):
-            monkeypatch.setattr(f"{config}.HF_HUB_OFFLINE", False)
-            monkeypatch.setattr(f"{config}.{name}", endpoint)
-        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "data sets")
-
-    return ask
-
-
-@pytest.fixture
-def online(hub, ask_hub_at):
-    ask_hub_at(hub.endpoint)
-    return hub
 
 
 def repository(commit: str) -> HubRepository:
@@ -119,3 +98,37 @@ def test_a_folder_is_not_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("xnli").mkdir()
     assert not is_on_the_hub("xnli")
+
+
+@pytest.fixture
+def without_owner(online):
+    """A data set that is known by its former name, too, as are those from before there were owners."""
+    online.repositories["datasets/facebook/xnli"] = repository(PINNED)
+    online.renamed["datasets/xnli"] = "datasets/facebook/xnli"
+    return online
+
+
+def of_xnli() -> list[str]:
+    with data_sets_at(PINNED):
+        return datasets.load_dataset("xnli")["test"]["question"][:]
+
+
+def test_a_data_set_without_owner_is_that_of_its_commit(without_owner, ask_hub_at):
+    assert of_xnli() == [f"as of {PINNED}"]
+    without_owner.repositories["datasets/facebook/xnli"] = repository(NEWER)
+    ask_hub_at(NOBODY)
+    assert of_xnli() == [f"as of {PINNED}"]
+
+
+def test_a_data_set_without_owner_that_lacks_the_commit_is_one_line(without_owner):
+    without_owner.repositories["datasets/facebook/xnli"] = repository(NEWER)
+    with pytest.raises(DownloadError, match=f"^{without_owner.endpoint}/datasets/xnli has no commit {PINNED}"):
+        of_xnli()
+
+
+def test_a_pinned_data_set_is_never_taken_for_a_folder(without_owner, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("xnli").mkdir()
+    (Path("xnli") / "test.jsonl").write_text('{"question": "of this machine"}\n')
+    with pytest.raises(StudyError, match="xnli would be read in place of the Hub's data set xnli; rename it"):
+        of_xnli()

@@ -181,3 +181,12 @@ def test_a_gpu_is_the_same_by_its_number_and_its_uuid(tmp_path, monkeypatch, hol
     with leased_gpu(tmp_path, 2) as gpu:
         assert gpu == visible.split(",")[0], "a job sees it by the name that the user gave it"
         assert hold(**{VISIBLE_DEVICES: "0,1"}).stdout.readline().strip() == "1"
+
+
+def test_a_driver_that_hangs_leases_no_gpu_by_another_name(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("stratalaw.jobs.lease.SECONDS_TO_REPORT", 0.2)
+    with pytest.raises(LeaseError, match=r"nvidia-smi has not answered within 0\.2 s"), leased_gpu(tmp_path, 1):
+        pass

@@ -7,7 +7,8 @@ import yaml
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
-from stratalaw.study import read_study
+from stratalaw.preparation.checks import check_data_sets
+from stratalaw.study import StudyError, read_study
 from tests.hub_server import HubRepository
 
 STUDY = """\
@@ -99,6 +100,29 @@ def test_commits_are_filled_in_and_shown_and_all_else_stays(hub, study_file):
     ):
         assert shown in result.output
     assert FIRST not in result.output
+
+
+@pytest.fixture
+def xnli(hub, study_file, tmp_path) -> Path:
+    """The study with a data set that has no owner in its name; the Hub redirects it."""
+    hub.renamed["datasets/xnli"] = "datasets/facebook/xnli"
+    hub.repositories["datasets/facebook/xnli"] = HubRepository(QUESTIONS, {})
+    task = tmp_path / "tasks" / "recall.yaml"
+    task.write_text(task.read_text().replace("someone/questions", "xnli"))
+    return study_file
+
+
+def test_a_data_set_without_owner_in_its_name_is_pinned(xnli):
+    assert run(xnli).exit_code == 0
+    assert [benchmark.revision for benchmark in read_study(xnli).evaluation.strata["memorization"]] == [QUESTIONS, None]
+
+
+def test_a_pinned_data_set_is_not_taken_for_a_folder_of_its_name(xnli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(xnli).exit_code == 0
+    Path("xnli").mkdir()
+    with pytest.raises(StudyError, match=r"memorization: recall: .*/xnli would be read in place of the Hub's data set"):
+        check_data_sets(read_study(xnli).evaluation, "study.yaml")
 
 
 def test_what_is_pinned_stays_as_it_is(hub, study_file):

@@ -54,6 +54,14 @@ def test_texts_that_can_be_read_are_no_problem(study_file, tmp_path):
     assert problems(study_file(), tmp_path) == []
 
 
+def test_a_data_set_without_owner_in_its_name_can_be_read_at_its_commit_alone(hub, study_file, tmp_path):
+    path, task = study_file(), tmp_path / "tasks" / "recall.yaml"
+    task.write_text(task.read_text().replace("someone/questions", "xnli"))
+    hub.renamed["datasets/xnli"] = "datasets/someone/questions"
+    assert problems(path, tmp_path) == []
+    assert problems(study_file(revision=OTHER), tmp_path)[0].startswith(f"{hub.endpoint}/datasets/xnli has no commit")
+
+
 def test_a_wrong_commit_a_missing_file_and_a_gated_data_set_are_one_line_each(hub, study_file, tmp_path):
     found = problems(study_file(corpus="en/absent.jsonl", revision=OTHER), tmp_path)
     assert found == [

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,10 @@ from transformers import (
 )
 
 from stratalaw.calibration.samples import read_corpus
+from stratalaw.jobs.verification import verify_study
+from stratalaw.layout import Results
 from stratalaw.models.folder import verify_model
+from stratalaw.study import read_study
 from tests.hub_server import GOOD_TOKEN, HubRepository
 from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, snakemake_started_anew, write_study
 
@@ -134,3 +138,13 @@ def test_models_and_text_come_from_the_hub_once_they_are_pinned(hub, hub_study):
     assert list((hub_study / "results" / "downloads").iterdir()) == []
     again = snakemake_started_anew(hub_study, *TARGETS)
     assert "Nothing to be done" in again.stdout + again.stderr
+    corpus = next(hub_study.glob("results/corpus/*/en/text.json.gz"))
+    before, content = corpus.stat(), corpus.read_bytes()
+    corpus.write_bytes(content[:4] + b"\1" + content[5:])  # gzip's own time, which gunzip does not look at
+    os.utime(corpus, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (hub_study / TARGETS[0]).unlink()
+    line = f"{corpus.relative_to(hub_study)}: changed since it was fetched; delete it and run again"
+    refused = snakemake(hub_study, TARGETS[0])
+    assert refused.returncode == 1 and line in refused.stderr
+    found = verify_study(read_study(hub_study / "study.yaml"), Results(hub_study / "results"))
+    assert any("changed since it was fetched" in line for stage in found for line in stage.problems)

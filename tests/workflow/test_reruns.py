@@ -28,9 +28,24 @@ def made_anew(folder: Path) -> set[str]:
     return set(JOB.findall(result.stdout + result.stderr))
 
 
+def with_old_time(path: Path, content: bytes) -> None:
+    """Change a file as rsync and tar do: it keeps its former time of modification."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def changed_byte(path: Path) -> bytes:
+    content = path.read_bytes()
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
 @pytest.fixture
 def scored(scored_once, tmp_path) -> Path:
-    """A folder in which a variant has been scored, as far as snakemake knows; its tasks are in ``tasks``."""
+    """A folder in which a variant has been scored, as far as snakemake knows.
+
+    Its model, corpus and tasks are ``source``, ``corpus.jsonl`` and ``tasks``.
+    """
     return Path(shutil.copytree(scored_once, tmp_path / "scored"))
 
 
@@ -39,7 +54,11 @@ def scored_once(tmp_path_factory) -> Path:
     tmp_path = tmp_path_factory.mktemp("scored")
     write_study(tmp_path)
     shutil.copytree(ROOT / "ladder" / "benchmarks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "ladder" / "models" / "r1", tmp_path / "source")
+    shutil.copyfile(ROOT / "ladder" / "calibration.jsonl", tmp_path / "corpus.jsonl")
     change_study(tmp_path, lambda study: study["evaluation"].update(tasks_folder="tasks"))
+    change_study(tmp_path, lambda study: study["models"][0].update(source="source"))
+    change_study(tmp_path, lambda study: study["calibration"].update(corpus="corpus.jsonl"))
     task = tmp_path / "tasks" / "arithmetic.yaml"
     task.write_text(task.read_text().replace("  - metric: acc\n", "  - metric: acc_norm\n  - metric: acc\n"))
     results = tmp_path / "results"
@@ -66,10 +85,8 @@ def scored_once(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["paths.jsonl", "paths.yaml"])
 def test_an_edited_task_is_asked_and_scored_anew(scored, name, is_old):
     task = scored / "tasks" / name
-    before = task.stat()
-    task.write_text(task.read_text() + "\n")
-    if is_old:  # as rsync and tar leave it
-        os.utime(task, (before.st_atime, before.st_mtime))
+    edited = task.read_bytes() + b"\n"
+    with_old_time(task, edited) if is_old else task.write_bytes(edited)
     assert made_anew(scored) == {"requests", "answers", "scores"}
 
 
@@ -90,4 +107,28 @@ def test_a_corrected_benchmark_makes_anew_what_rests_on_it(scored, correction, r
 def test_what_python_leaves_beside_the_tasks_is_none_of_them(scored):
     (scored / "tasks" / "__pycache__").mkdir()
     (scored / "tasks" / "__pycache__" / "items.cpython-311.pyc").write_bytes(b"compiled")
+    assert made_anew(scored) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("source/model.safetensors", {"models", "requests", "calibration", "checkpoints", "answers", "scores"}),
+        ("source/tokenizer.json", {"models", "requests", "calibration", "checkpoints", "answers", "scores"}),
+        ("corpus.jsonl", {"calibration", "checkpoints", "answers", "scores"}),
+    ],
+)
+def test_an_edited_source_makes_anew_what_rests_on_it_whatever_its_time(scored, name, rules):
+    with_old_time(scored / name, changed_byte(scored / name))
+    assert made_anew(scored) == rules
+
+
+def test_what_is_written_again_without_a_change_makes_nothing_anew(scored):
+    for name in ("source", "tasks", "corpus.jsonl"):
+        (scored / name).rename(scored / "former")
+        copy = shutil.copytree if (scored / "former").is_dir() else shutil.copyfile
+        copy(scored / "former", scored / name)
+        shutil.rmtree(scored / "former") if (scored / "former").is_dir() else (scored / "former").unlink()
+    for path in [scored / "corpus.jsonl", *scored.glob("source/*"), *scored.glob("tasks/*")]:
+        os.utime(path)
     assert made_anew(scored) == set()

@@ -5,7 +5,8 @@ if STUDY.calibration.dataset:
     rule corpus:
         "The text that calibration samples are drawn from, fetched from the Hub once."
         output:
-            CORPUS,
+            corpus=CORPUS,
+            record=RESULTS.corpus_record(STUDY.calibration),
         log:
             RESULTS.log("corpus", STUDY.name),
         conda:
@@ -25,7 +26,8 @@ rule calibration:
     "A draw of calibration samples as token ids; smaller sets are its first rows."
     input:
         model=RESULTS.model("{model}"),
-        corpus=CORPUS,
+        corpus=CORPUS if STUDY.calibration.dataset else ancient(CORPUS),
+        record=RESULTS.corpus_record(STUDY.calibration) if STUDY.calibration.dataset else [],
         requests=REQUESTS if STUDY.calibration.overlap_words else [],
     output:
         RESULTS.calibration("{model}", "{seed}"),
@@ -38,6 +40,7 @@ rule calibration:
     resources:
         mem_mb=4000,
     params:
+        content=lambda wildcards: content_of(*([] if STUDY.calibration.dataset else [CORPUS])),
         tokens=STUDY.calibration.tokens,
         overlap_words=STUDY.calibration.overlap_words,
         samples=int(VARIANTS.calibration_size.max()),

@@ -1,7 +1,7 @@
 rule models:
     "A model's folder, whole and checked, with the hashes of its files: copied, or fetched from the Hub once for all jobs."
     input:
-        lambda wildcards: files_of(MODELS[wildcards.model]),
+        lambda wildcards: [ancient(file) for file in files_of(MODELS[wildcards.model])],
     output:
         directory(RESULTS.model("{model}")),
     log:
@@ -15,6 +15,7 @@ rule models:
     params:
         source=lambda wildcards: MODELS[wildcards.model].source,
         revision=lambda wildcards: MODELS[wildcards.model].revision,
+        content=lambda wildcards: content_of(*files_of(MODELS[wildcards.model])),
         downloads=str(RESULTS.downloads),
         made_by=made_by(),
     script:

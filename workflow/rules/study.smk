@@ -6,6 +6,7 @@ from errno import ENOENT
 from functools import cache
 from pathlib import Path
 
+from stratalaw.contents import Contents
 from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
@@ -62,9 +63,11 @@ config |= OPTIONS.for_jobs(workflow.is_main_process and workflow.local_exec, GPU
 
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)
-TASKS = task_files(STUDY.evaluation)
-# Their content, which time stamps do not tell: copied by rsync or unpacked, a changed file can be older than the results.
-CONTENT_OF_TASKS = digest_of(sha256(file) for file in TASKS)
+# Jobs depend on the content of local inputs, not on their time stamps: copied by rsync or unpacked, a changed file can be
+# older than the results, and an unchanged one newer. So inputs are ``ancient``, and digests of them are params.
+TASKS = [ancient(file) for file in task_files(STUDY.evaluation)]
+CONTENT_OF_TASKS = digest_of(sha256(Path(file)) for file in TASKS)
+CONTENTS = Contents(RESULTS.hashes)
 REQUESTS = [RESULTS.requests("{model}", stratum) for stratum in STRATA]
 DOCUMENTS = [RESULTS.documents("{model}", stratum) for stratum in STRATA]
 BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
@@ -95,6 +98,12 @@ def of_study(file):
 def captions(stage):
     """What the report says of the files of a stage."""
     return RESULTS.captions(STUDY.name, stage)
+
+
+@cache
+def content_of(*files):
+    """A digest of files of this machine, which is another once one of them has changed, whatever its time stamp."""
+    return CONTENTS.digest(files)
 
 
 def made_by(*packages):

@@ -5,6 +5,7 @@ run(
     "stratalaw.jobs.stages:draw_calibration",
     model=snakemake.input.model,
     corpus=snakemake.input.corpus,
+    record=snakemake.input.get("record") or None,
     requests=snakemake.input.requests,
     samples=snakemake.params.samples,
     tokens=snakemake.params.tokens,

@@ -6,5 +6,6 @@ run(
     dataset=snakemake.params.dataset,
     revision=snakemake.params.revision,
     file=snakemake.params.file,
-    corpus=snakemake.output[0],
+    corpus=snakemake.output.corpus,
+    record=snakemake.output.record,
 )

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 
 from stratalaw.errors import StratalawError
+from stratalaw.files import sha256
+from stratalaw.seals import Seal, read_record, write_record
 
 MAX_LINE_BYTES = 2**26
 MAX_EXPANSION = 100  # text unpacks to 3 to 10 times its size
@@ -144,3 +146,14 @@ def _long_enough(
         ids = tokenize(text)
         if len(ids) >= tokens:
             yield place, text, ids
+
+
+def record_corpus(corpus: Path, record: Path) -> None:
+    """Write down the hash of a corpus that was fetched."""
+    write_record({"sha256": sha256(corpus)}, record, Seal("corpus", {}, {}))
+
+
+def check_recorded(corpus: Path, record: Path) -> None:
+    """Raise CorpusError unless a corpus is what was fetched, and SealError where its record is damaged."""
+    if read_record(record, "corpus")["sha256"] != sha256(corpus):
+        raise CorpusError(f"{corpus}: changed since it was fetched; delete it and run again")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import evaluate.loading
 import numpy as np
 import pandas as pd
 from lm_eval import evaluator, simple_evaluate
@@ -27,8 +28,8 @@ from transformers import PreTrainedTokenizerBase
 
 from stratalaw.errors import StratalawError
 from stratalaw.evaluation.admission import check_labels, check_scores, tasks_of
-from stratalaw.evaluation.tasks import check_metrics, is_on_the_hub, task_manager
-from stratalaw.models.hub import Repository, refusals_named
+from stratalaw.evaluation.tasks import check_is_not_here, check_metrics, is_on_the_hub, task_manager, why_no_metric
+from stratalaw.models.hub import Repository, name_with_owner, refusals_named
 from stratalaw.study import StudyError, Task, Tasks
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
@@ -231,7 +232,7 @@ def run_task(
     model: LM, loaded: LoadedTask | Group, manager: TaskManager, benchmark: Task, items: int | None
 ) -> Samples:
     """Have lm-eval run a benchmark, or its first ``items``, on a model; its samples, by the names of its tasks."""
-    with without_environment():
+    with without_environment(), without_metrics_of_the_hub(benchmark.task):
         results = simple_evaluate(
             model=model,
             tasks=[loaded],
@@ -266,6 +267,29 @@ def without_environment() -> Iterator[None]:
 
 
 @contextmanager
+def without_metrics_of_the_hub(task: str) -> Iterator[None]:
+    """Refuse what the code of a task asks of the library ``evaluate``: it would fetch code from the Hub, and run it.
+
+    Requests are recorded by having lm-eval score empty answers, so this is known before any answer is computed.
+
+    Raises:
+        StudyError: names the task and the metric.
+    """
+    find = evaluate.loading.evaluation_module_factory
+
+    def find_here(path: str, *arguments: Any, **options: Any) -> Any:
+        if not Path(path).exists():
+            raise StudyError(why_no_metric(task, path))
+        return find(path, *arguments, **options)
+
+    evaluate.loading.evaluation_module_factory = find_here
+    try:
+        yield
+    finally:
+        evaluate.loading.evaluation_module_factory = find
+
+
+@contextmanager
 def data_sets_at(commit: str | None) -> Iterator[None]:
     """Have lm-eval load data sets of the Hub at a commit, which few of its tasks let one choose.
 
@@ -274,15 +298,20 @@ def data_sets_at(commit: str | None) -> Iterator[None]:
 
     Raises:
         DownloadError: the Hub refuses or cannot be reached, and the commit is not in its cache.
+        StudyError: a file or folder here has the name of the data set, and would be read in its place.
     """
     load = datasets.load_dataset
 
     def load_at_commit(path: str, *arguments: Any, **options: Any) -> Any:
+        if commit is not None:
+            check_is_not_here(path)
         if commit is None or not is_on_the_hub(path):
             return load(path, *arguments, **options)
         cache = Path(datasets.config.HF_DATASETS_CACHE) / "commits" / commit
-        with refusals_named(Repository(path, "dataset", commit)):
-            return load(path, *arguments, **(options | {"revision": commit, "cache_dir": str(cache)}))
+        repository = Repository(path, "dataset", commit)
+        name = path if "/" in path else _owned_name(repository, cache)
+        with refusals_named(repository):
+            return load(name, *arguments, **(options | {"revision": commit, "cache_dir": str(cache)}))
 
     datasets.load_dataset = load_at_commit
     try:
@@ -291,9 +320,16 @@ def data_sets_at(commit: str | None) -> Iterator[None]:
         datasets.load_dataset = load
 
 
+def _owned_name(repository: Repository, cache: Path) -> str:
+    """The name with its owner of a data set that lm-eval knows without, which the Hub redirects and ``datasets``
+    refuses; ``cache``: of its commit."""
+    cached = next(cache.glob(f"*___{repository.name}"), None)
+    return name_with_owner(repository) if cached is None else cached.name.replace("___", "/")
+
+
 def load_task(manager: TaskManager, benchmark: Task) -> LoadedTask | Group:
     """A task or a group of tasks, with as many examples in the prompt as the study says."""
-    with data_sets_at(benchmark.revision):
+    with data_sets_at(benchmark.revision), without_metrics_of_the_hub(benchmark.task):
         loaded = manager.load([benchmark.task])
     if benchmark.shots is not None:
         # lm-eval takes {"task": name, "num_fewshot": n} for a new task without a data set.

@@ -12,7 +12,12 @@ from typing import Any
 
 import lm_eval.tasks
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-from lm_eval.api.registry import AGGREGATION_REGISTRY, DEFAULT_METRIC_REGISTRY, METRIC_AGGREGATION_REGISTRY
+from lm_eval.api.registry import (
+    AGGREGATION_REGISTRY,
+    DEFAULT_METRIC_REGISTRY,
+    METRIC_AGGREGATION_REGISTRY,
+    METRIC_REGISTRY,
+)
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -20,6 +25,7 @@ from stratalaw.evaluation.admission import is_mean, no_accuracy
 from stratalaw.study import StudyError, Task, Tasks
 
 MAX_LISTED = 12
+NAME_ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 DEFINITION = re.compile(rb"^(?:task|group|tag): *[\"']?([\w.-]+)[\"']? *$", re.MULTILINE)
 
 
@@ -137,13 +143,46 @@ def data_set_path(manager: TaskManager, config: Mapping[str, Any]) -> str | None
 
 def is_on_the_hub(path: str) -> bool:
     """Whether a data set is a repository (``owner/name``, old ones ``name``), and neither a format nor a folder."""
-    return path not in ("", *_PACKAGED_DATASETS_MODULES) and not Path(path).exists()
+    return path not in ("", *_PACKAGED_DATASETS_MODULES) and not is_here(path)
+
+
+def is_here(path: str) -> bool:
+    """Whether a data set is a file or folder of this machine."""
+    return path not in ("", *_PACKAGED_DATASETS_MODULES) and Path(path).exists()
+
+
+def check_names(manager: TaskManager, evaluation: Tasks) -> None:
+    """Refuse a file or folder here that ``datasets`` would read in place of the Hub's data set of the same name.
+
+    In the study's own tasks a benchmark without a revision may mean the folder.
+
+    Raises:
+        StudyError: the message names the key and the folder.
+    """
+    for stratum, benchmarks in evaluation.strata.items():
+        for benchmark in benchmarks:
+            if benchmark.revision is None and evaluation.tasks_folder is not None:
+                continue
+            for config in task_configs(manager, benchmark.task):
+                try:
+                    check_is_not_here(data_set_path(manager, config) or "")
+                except StudyError as error:
+                    raise StudyError(f"evaluation.strata.{stratum}: {benchmark.task}: {error}") from None
+
+
+def check_is_not_here(path: str) -> None:
+    """Raise StudyError if a name of the Hub's data sets is that of a file or folder here, which comes first."""
+    if NAME_ON_THE_HUB.fullmatch(path) and is_here(path):
+        raise StudyError(f"{Path(path).resolve()} would be read in place of the Hub's data set {path}; rename it")
 
 
 def check_task(benchmark: Task, config: Mapping[str, Any], key: str) -> None:
-    """Refuse a metric that a task does not compute, and a filter that it does not have or that is left open."""
+    """Refuse a metric that a task does not compute or that is code of the Hub, and a filter that it does not have or
+    that is left open."""
     if "class" in config:
         return  # only its code knows
+    for metric in metrics_on_the_hub(config):
+        raise StudyError(f"{key}: {why_no_metric(config['task'], metric)}")
     metrics = metrics_of(config)
     if benchmark.metric not in metrics:
         raise StudyError(
@@ -176,3 +215,22 @@ def aggregation_of(config: Mapping[str, Any], metric: str) -> Callable[[Sequence
         METRIC_AGGREGATION_REGISTRY.get(metric) if name is None else AGGREGATION_REGISTRY.get(str(name))
     )
     return found
+
+
+def metrics_on_the_hub(config: Mapping[str, Any]) -> list[str]:
+    """The metrics of a task that lm-eval would have the library ``evaluate`` fetch from the Hub, and calls."""
+    if config.get("process_results") is not None or config.get("output_type", "generate_until") != "generate_until":
+        return []  # computed by the task's own code, or by lm-eval itself whatever the metric's entry says
+    return [
+        name
+        for entry in config.get("metric_list") or ()
+        if (name := str(entry["metric"])) not in METRIC_REGISTRY or entry.get("hf_evaluate") is True
+        if "/" not in name  # a function of the task's code, with the path of its file
+    ]
+
+
+def why_no_metric(task: str, metric: str) -> str:
+    return (
+        f"{task}: its metric {metric} is code that the library evaluate would fetch from the Hub and run; "
+        "no code of the Hub is run: use a metric of lm-eval, or a function in evaluation.tasks_folder"
+    )

@@ -63,7 +63,7 @@ def leased_gpu(folder: Path, gpus: int, jobs_per_gpu: int = 1) -> Iterator[str]:
         jobs_per_gpu: number of jobs that may share a GPU; 1 shares it with no job, whatever others allow.
 
     Raises:
-        LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs, or a lock cannot be opened.
+        LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs, nvidia-smi hangs, or a lock cannot be opened.
     """
     devices = _devices(gpus)
     names = _names(devices)
@@ -104,6 +104,10 @@ def _names(devices: Sequence[str]) -> dict[str, str]:
     command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
         reported = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS_TO_REPORT).stdout
+    except subprocess.TimeoutExpired:  # by another name, a GPU that another job has would look free
+        raise LeaseError(
+            f"nvidia-smi has not answered within {SECONDS_TO_REPORT} s: no GPU can be leased; see whether it hangs"
+        ) from None
     except (OSError, subprocess.SubprocessError):
         reported = ""
     uuids = dict(line.split(", ", 1) for line in reported.splitlines() if ", " in line)

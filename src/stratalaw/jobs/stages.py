@@ -52,11 +52,13 @@ def provide_model(source: str, revision: str | None, downloads: str, model: str)
         download_model(Repository(source, commit=revision), Path(model), Path(downloads))
 
 
-def fetch_corpus(dataset: str, revision: str, file: str, corpus: str) -> None:
-    """The calibration corpus, from a data set of the Hub."""
+def fetch_corpus(dataset: str, revision: str, file: str, corpus: str, record: str) -> None:
+    """The calibration corpus, from a data set of the Hub, and the record of its hash."""
+    from stratalaw.calibration.samples import record_corpus
     from stratalaw.models.hub import Repository, download_file
 
     download_file(Repository(dataset, "dataset", revision), file, Path(corpus))
+    record_corpus(Path(corpus), Path(record))
 
 
 def record_requests(
@@ -107,15 +109,21 @@ def draw_calibration(
     overlap_words: int | None,
     seed: int,
     drawn: str,
+    record: str | None = None,
 ) -> None:
-    """A draw of calibration samples as token ids; its metadata count the texts that overlap with the requests."""
+    """A draw of calibration samples as token ids; its metadata count the texts that overlap with the requests.
+
+    ``record``: of the corpus, if it was fetched.
+    """
     from transformers import AutoTokenizer
 
     from stratalaw.calibration.overlap import Overlap, item_texts
-    from stratalaw.calibration.samples import CorpusError, read_corpus, sample
+    from stratalaw.calibration.samples import CorpusError, check_recorded, read_corpus, sample
     from stratalaw.models.folder import manifest_seal
 
     made_from = {"model": manifest_seal(Path(model)).digest, "corpus": sha256(Path(corpus))}
+    if record is not None:
+        check_recorded(Path(corpus), Path(record))
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     texts = read_corpus(Path(corpus))
     overlap = None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from stratalaw.calibration.samples import check_recorded
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
 from stratalaw.layout import Results
@@ -40,7 +42,7 @@ def verify_study(study: Study, results: Results) -> list[StageVerified]:
     for job in jobs_of(study, results):
         if job.stage.name not in CHECKS:
             continue
-        for path in filter(_is_read_later, filter(Path.exists, job.outputs)):
+        for path in filter(partial(_is_read_later, job), filter(Path.exists, job.outputs)):
             try:
                 CHECKS[job.stage.name](chain, job, path)
                 found[job.stage.name].whole += 1
@@ -50,8 +52,10 @@ def verify_study(study: Study, results: Results) -> list[StageVerified]:
     return list(found.values())
 
 
-def _is_read_later(path: Path) -> bool:
-    """Whether a later stage reads a file or folder that exists; the others are for people."""
+def _is_read_later(job: Job, path: Path) -> bool:
+    """Whether a later stage reads a file or folder of a job; the others are for people, or belong to one that is."""
+    if job.stage.name == "corpus":
+        return path == job.outputs[0]
     return path.is_dir() or path.suffix in (".parquet", ".safetensors") or path.name == "laws.json"
 
 
@@ -105,6 +109,10 @@ def _requests(chain: _Chain, job: Job, path: Path) -> None:
         read_sealed(path, kind, about, {"requests": chain.digest(table)})
 
 
+def _corpus(chain: _Chain, job: Job, path: Path) -> None:
+    check_recorded(path, chain.results.corpus_record(chain.study.calibration))
+
+
 def _calibration(chain: _Chain, job: Job, path: Path) -> None:
     made_from, corpus = chain.of_model(job.model), chain.results.corpus(chain.study.calibration)
     if corpus.exists():
@@ -155,6 +163,7 @@ def _laws(chain: _Chain, job: Job, path: Path) -> None:
 
 CHECKS: Mapping[str, Callable[[_Chain, Job, Path], None]] = {
     "models": _models,
+    "corpus": _corpus,
     "requests": _requests,
     "calibration": _calibration,
     "checkpoints": _checkpoints,

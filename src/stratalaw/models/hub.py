@@ -193,6 +193,19 @@ def newest_commit(repository: Repository) -> str:
     return str(commit)
 
 
+def name_with_owner(repository: Repository) -> str:
+    """The name ``owner/name`` of a repository that is known by a former name without owner, such as xnli.
+
+    Raises:
+        DownloadError: the Hub cannot be reached, or has no such repository or commit.
+    """
+    with _online(repository):
+        answer, _ = _ask(f"{repository.kind}s/{repository.name}/revision/{repository.commit}")
+        with _expected(repository, "its name"):
+            owner, name = answer["id"].split("/")
+    return f"{owner}/{name}"
+
+
 def list_files(repository: Repository) -> list[HubFile]:
     """The files at the top of a repository, in the order of their names."""
     entries, next_page = _ask(f"{repository.kind}s/{repository.name}/tree/{repository.commit}")

@@ -47,11 +47,13 @@ def check_corpus(calibration: Calibration, study_file: str) -> None:
 
 
 def check_data_sets(evaluation: Evaluation, study_file: str) -> None:
-    """Refuse a task that lm-eval does not have, and one whose data set is on the Hub and has no revision."""
-    from stratalaw.evaluation.tasks import check_metrics, data_set_of, task_manager
+    """Refuse a task that lm-eval does not have or that cannot be scored, and a data set that is on the Hub and has no
+    revision, or whose name is that of a folder here."""
+    from stratalaw.evaluation.tasks import check_metrics, check_names, data_set_of, task_manager
 
     manager = task_manager(evaluation)
     check_metrics(manager, evaluation)
+    check_names(manager, evaluation)
     for stratum, benchmarks in evaluation.strata.items():
         for benchmark in benchmarks:
             if benchmark.revision is None and (data_set := data_set_of(manager, benchmark.task)) is not None:

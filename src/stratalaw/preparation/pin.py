@@ -53,9 +53,9 @@ def unpinned(study: Study) -> Iterator[tuple[str, Repository]]:
     """The repositories without a commit, with the keys that name them.
 
     Raises:
-        StudyError: lm-eval has no such task, or a task's data set cannot be told.
+        StudyError: lm-eval has no such task, or a task's data set cannot be told, or would be taken for a folder.
     """
-    from stratalaw.evaluation.tasks import data_set_of, task_manager
+    from stratalaw.evaluation.tasks import check_names, data_set_of, task_manager
 
     for i, model in enumerate(study.models):
         if is_unpinned(model):
@@ -64,6 +64,7 @@ def unpinned(study: Study) -> Iterator[tuple[str, Repository]]:
     if calibration.dataset is not None and calibration.revision is None:
         yield "calibration.dataset", Repository(calibration.dataset, "dataset")
     manager = task_manager(study.evaluation)
+    check_names(manager, study.evaluation)
     for stratum, benchmarks in study.evaluation.strata.items():
         for i, benchmark in enumerate(benchmarks):
             if benchmark.revision is None and (data_set := data_set_of(manager, benchmark.task)) is not None:
