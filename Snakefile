@@ -39,7 +39,7 @@ rule all:
 rule prepared:
     "All that may need a network: models, requests and calibration samples. Where nodes have none, it is run first."
     input:
-        [
+        lambda wildcards: [
             output
             for job in jobs_of(STUDY, RESULTS)
             if job.stage.name in ("models", "requests", "calibration")

@@ -70,3 +70,19 @@ def test_more_workers_stop_helping_where_the_longest_chain_rules():
 def test_no_jobs_take_no_time():
     assert simulate([], 4).makespan == longest_chain([]) == 0
     assert most_worthwhile([]) == 1
+
+
+def test_the_work_of_a_schedule_grows_with_the_jobs_and_not_with_their_square():
+    def looks(n_jobs: int) -> int:
+        """How often jobs are looked at while all but one wait."""
+        seen = []
+
+        class Watched(Work):
+            def __getattribute__(self, name: str) -> object:
+                seen.append(name)
+                return super().__getattribute__(name)
+
+        simulate([Watched("work", "m", 1.0) for _ in range(n_jobs)], workers=1)
+        return len(seen)
+
+    assert looks(400) <= 2.1 * looks(200)

@@ -3,7 +3,6 @@ rule scores:
     input:
         requests=REQUESTS,
         documents=DOCUMENTS,
-        tasks=TASKS,
         answers=rules.answers.output,
     output:
         scores=[RESULTS.scores("{model}", "{variant}", stratum) for stratum in STRATA],

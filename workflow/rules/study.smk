@@ -1,5 +1,6 @@
 """The study, read once, and what its names may look like."""
 
+import gc
 import os
 import sys
 from errno import ENOENT
@@ -57,6 +58,10 @@ except StratalawError as error:
     sys.exit(str(error))
 
 export_library()
+# Snakemake makes millions of objects to plan a large study and drops hardly any: looking for garbage among them as often
+# as Python does takes a seventh of the time.
+gc.freeze()
+gc.set_threshold(100_000)
 GPU_JOBS = workflow.global_resources.get("gpu")
 # For the scripts of local jobs, which see the configuration.
 config |= OPTIONS.for_jobs(workflow.is_main_process and workflow.local_exec, GPU_JOBS and GPU_JOBS.value)
@@ -113,44 +118,41 @@ def made_by(*packages):
     return lambda wildcards, input: software_versions(*packages)
 
 
+# Snakemake asks for each resource of each job by itself; an error is not kept.
 @cache
-def shapes_in(folder):
+def shapes_of_model(name):
+    """Shapes of a model; before it is fetched nobody knows them, and snakemake asks again once the model is there."""
+    folder = weights_folder(MODELS[name], RESULTS)
+    if folder is None:
+        raise FileNotFoundError(ENOENT, "not fetched yet", str(RESULTS.model(name)))
     return shapes_of_weights(folder)
 
 
-def shapes_of_model(name, needed):
-    """Shapes of a model; before it is fetched nobody knows them, and snakemake asks again once the ``needed`` file is there."""
-    folder = weights_folder(MODELS[name], RESULTS)
-    if folder is None:
-        raise FileNotFoundError(ENOENT, "not fetched yet", str(needed))
-    return shapes_in(folder)
+@cache
+def asked_by_checkpoint(model, variant, attempt):
+    """What a quantization asks for, by model, calibration and attempt."""
+    return resources_of_checkpoint(
+        shapes_of_model(model),
+        Quantization.from_name(variant),
+        tokens=STUDY.calibration.tokens,
+        batch_size=STUDY.gptq.batch_size,
+        attempt=attempt,
+    )
+
+
+@cache
+def asked_by_answers(model, attempt):
+    """What the answers of a variant ask for, by model, benchmarks and attempt."""
+    return resources_of_answers(shapes_of_model(model), STUDY.evaluation, attempt=attempt)
 
 
 def for_checkpoint(resource):
-    """What a quantization asks for of a resource, by model, calibration and attempt."""
-
-    def amount(wildcards, attempt):
-        asked = resources_of_checkpoint(
-            shapes_of_model(wildcards.model, RESULTS.model(wildcards.model)),
-            Quantization.from_name(wildcards.variant),
-            tokens=STUDY.calibration.tokens,
-            batch_size=STUDY.gptq.batch_size,
-            attempt=attempt,
-        )
-        return getattr(asked, resource)
-
-    return amount
+    """What a quantization asks for of a resource."""
+    return lambda wildcards, attempt: getattr(
+        asked_by_checkpoint(wildcards.model, wildcards.variant, attempt), resource
+    )
 
 
 def for_answers(resource):
-    """What the answers of a variant ask for of a resource, by model, benchmarks and attempt."""
-
-    def amount(wildcards, attempt):
-        asked = resources_of_answers(
-            shapes_of_model(wildcards.model, RESULTS.weights(wildcards.model, wildcards.variant)),
-            STUDY.evaluation,
-            attempt=attempt,
-        )
-        return getattr(asked, resource)
-
-    return amount
+    """What the answers of a variant ask for of a resource."""
+    return lambda wildcards, attempt: getattr(asked_by_answers(wildcards.model, attempt), resource)

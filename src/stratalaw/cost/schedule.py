@@ -61,20 +61,24 @@ def simulate(jobs: Sequence[Work], workers: int) -> Schedule:
         for before in job.after:
             followers[before].append(i)
     ends = [0.0] * len(jobs)
-    ready = [(0.0, i) for i, count in enumerate(waits_for) if not count]  # by the time from which a job could run
+    waiting: list[tuple[float, int]] = []  # for a worker, by the time from which a job could run
     running: list[tuple[float, int]] = []  # by the end
-    heapq.heapify(ready)
     now, free = 0.0, workers
-    while ready or running:
-        waiting = []
-        while ready:
-            since, i = heapq.heappop(ready)
-            if jobs[i].needs_worker and not free:
-                waiting.append((since, i))
-                continue
-            free -= jobs[i].needs_worker
+
+    def make_ready(i: int) -> None:
+        if jobs[i].needs_worker:
+            heapq.heappush(waiting, (now, i))
+        else:
             heapq.heappush(running, (now + jobs[i].seconds, i))
-        ready = waiting  # in order, which is a heap
+
+    for i, count in enumerate(waits_for):
+        if not count:
+            make_ready(i)
+    while waiting or running:
+        while waiting and free:
+            i = heapq.heappop(waiting)[1]
+            free -= 1
+            heapq.heappush(running, (now + jobs[i].seconds, i))
         now = running[0][0]
         while running and running[0][0] == now:
             ends[(i := heapq.heappop(running)[1])] = now
@@ -82,7 +86,7 @@ def simulate(jobs: Sequence[Work], workers: int) -> Schedule:
             for follower in followers[i]:
                 waits_for[follower] -= 1
                 if not waits_for[follower]:
-                    heapq.heappush(ready, (now, follower))
+                    make_ready(follower)
     return Schedule(workers, ends, sum(job.seconds for job in jobs if job.needs_worker))
 
 

@@ -12,7 +12,13 @@ SOURCE = Path(__file__).parents[1]
 
 def software_versions(*packages: str) -> dict[str, str]:
     """The versions of packages, and a hash of this library's code, whose version changes with releases only."""
-    return {"stratalaw": source_hash()} | {package: version(package) for package in packages}
+    return {"stratalaw": source_hash()} | {package: installed_version(package) for package in packages}
+
+
+@cache  # it is asked for each job, and reads and parses a package's whole description
+def installed_version(package: str) -> str:
+    """The version of a package."""
+    return version(package)
 
 
 @cache

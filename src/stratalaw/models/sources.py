@@ -47,11 +47,8 @@ def check_architecture(folder: Path) -> None:
 @cache
 def known_architectures() -> frozenset[str]:
     """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
-    package = find_spec("gptqmodel")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("No module named 'gptqmodel'", name="gptqmodel")
     architectures: set[str] = set()
-    for statement in ast.walk(ast.parse((Path(package.origin).parent / "models" / "auto.py").read_text())):
+    for statement in ast.walk(source_within("gptqmodel", "models/auto.py")):
         match statement:
             case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
                 architectures |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
@@ -62,10 +59,20 @@ def known_architectures() -> frozenset[str]:
 
 @cache
 def own_architectures_of_transformers() -> frozenset[str]:
-    """The types of models that are built into transformers; this part of it loads without torch."""
-    from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
+    """The types of models that are built into transformers, from its source: importing it takes seconds."""
+    for statement in source_within("transformers", "models/auto/auto_mappings.py").body:
+        match statement:
+            case ast.Assign([ast.Name("CONFIG_MAPPING_NAMES")], ast.Call(_, [ast.List(entries)])):
+                return frozenset(name for name, _ in map(ast.literal_eval, entries))
+    raise ImportError("transformers.models.auto.auto_mappings has no list CONFIG_MAPPING_NAMES", name="transformers")
 
-    return frozenset(CONFIG_MAPPING_NAMES)
+
+def source_within(package: str, path: str) -> ast.Module:
+    """A module of an installed package, parsed and not run; raises ModuleNotFoundError if there is no such package."""
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+    return ast.parse((Path(found.origin).parent / path).read_text())
 
 
 def is_unpinned(model: Model) -> bool:

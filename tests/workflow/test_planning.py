@@ -1,0 +1,72 @@
+"""Planning a study: what is costly is done once, however many variants there are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import command, write_study
+
+# Runs snakemake in this process and says how often the costly functions were called.
+COUNTED = """
+import importlib, json, sys
+from functools import wraps
+
+calls = {}
+
+def count(place):
+    module, _, name = place.rpartition(".")
+    module = importlib.import_module(module)
+    function = getattr(module, name)
+
+    @wraps(function)
+    def counted(*arguments, **options):
+        calls[place] = calls.get(place, 0) + 1
+        return function(*arguments, **options)
+
+    setattr(module, name, counted)
+
+for place in (
+    "importlib.metadata.version",
+    "stratalaw.models.shapes.shapes_of_weights",
+    "stratalaw.cost.resources.resources_of_answers",
+    "stratalaw.cost.resources.resources_of_checkpoint",
+    "stratalaw.pipeline.jobs_of",
+):
+    count(place)
+from snakemake.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(json.dumps(calls))
+"""
+
+
+def calls_to_plan(folder: Path, bits: list[int]) -> dict[str, int]:
+    folder.mkdir()
+    write_study(folder, bits)
+    start = [sys.executable, "-c", COUNTED]
+    arguments = [*start, *command(folder, "-n")[3:]]
+    planned = subprocess.run(arguments, capture_output=True, text=True, cwd=folder, check=False)
+    assert planned.returncode == 0, planned.stderr
+    calls: dict[str, int] = json.loads(planned.stdout.splitlines()[-1])
+    return calls
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory) -> tuple[dict[str, int], dict[str, int]]:
+    """Calls to plan a study of one variant of each of two models, and of four."""
+    folder = tmp_path_factory.mktemp("planned")
+    return calls_to_plan(folder / "one", [4]), calls_to_plan(folder / "four", [2, 3, 4, 8])
+
+
+def test_what_a_variant_does_not_change_is_worked_out_once(calls):
+    for_one, for_four = (dict(counted) for counted in calls)
+    # What a checkpoint asks for depends on the variant; it is worked out once for each, not for each resource.
+    quantizations = [counted.pop("stratalaw.cost.resources.resources_of_checkpoint") for counted in (for_one, for_four)]
+    assert quantizations == [2 * 1, 2 * 4]
+    assert for_four == for_one
+    assert for_one["stratalaw.cost.resources.resources_of_answers"] == 2
+    assert for_one["importlib.metadata.version"] > 0
