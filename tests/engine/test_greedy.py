@@ -39,13 +39,13 @@ def test_every_batch_size_gives_the_text_of_the_definition(model, tokenizer):
     ]
     for tokens_per_batch in (1, 40, 10_000):
         limits = LIMITS | {"tokens_per_batch": tokens_per_batch}
-        assert generate(model, tokenizer, contexts, stop=[], max_new_tokens=6, **limits) == expected
+        assert generate(model, tokenizer, contexts, stop=[], max_new_tokens=6, **limits).text == expected
 
 
 def test_the_text_ends_before_the_first_stop_string(model, tokenizer):
     contexts = [tokenizer.encode(prompt) for prompt in PROMPTS]
-    whole = generate(model, tokenizer, contexts, stop=[], max_new_tokens=8, **LIMITS)
-    stopped = generate(model, tokenizer, contexts, stop=[",", "7"], max_new_tokens=8, **LIMITS)
+    whole = generate(model, tokenizer, contexts, stop=[], max_new_tokens=8, **LIMITS).text
+    stopped = generate(model, tokenizer, contexts, stop=[",", "7"], max_new_tokens=8, **LIMITS).text
     ends = [min((text.find(term) for term in (",", "7") if term in text), default=len(text)) for text in whole]
     assert stopped == [text[:end] for text, end in zip(whole, ends, strict=True)]
     assert any("," in text for text in whole)
@@ -54,6 +54,6 @@ def test_the_text_ends_before_the_first_stop_string(model, tokenizer):
 def test_a_context_that_leaves_no_room_loses_tokens_on_the_left(model, tokenizer):
     context = np.tile(tokenizer.encode(PROMPTS[2]), 20)
     short = generate(model, tokenizer, [context], stop=[], max_new_tokens=4, tokens_per_batch=64, max_length=30)
-    assert short == generate(model, tokenizer, [context[-26:]], stop=[], max_new_tokens=4, **LIMITS)
+    assert short.text == generate(model, tokenizer, [context[-26:]], stop=[], max_new_tokens=4, **LIMITS).text
     with pytest.raises(ValueError, match="30 new tokens leave no room for a context; the model takes 30"):
         generate(model, tokenizer, [context], stop=[], max_new_tokens=30, tokens_per_batch=64, max_length=30)
