@@ -1,6 +1,6 @@
 """Seconds of greedy generations on a GPU: transformers' own path, plain and with stop strings, against the engine.
 
-``python benchmarks/generation.py OUT.csv 1.7B 8B``. Qwen3 shapes with random bf16 weights, 256 prompts of 500 tokens
+``python benchmarks/generation.py OUT.csv 1.7B 8B engine:14B`` (``engine:`` leaves the other sides out). Qwen3 shapes with random bf16 weights, 256 prompts of 500 tokens
 that share nothing, and (``shots``) the same number that share 450 of them; 64 and 256 new tokens. All sides answer the
 same prompts with the same model in one process. Exactness first: float32 tokens of a ladder model equal those of one
 row at a time, whatever the number of rows; rows of bf16 that differ are counted, since equal logits are common there.
@@ -100,8 +100,8 @@ def compare_bf16() -> None:
     print("are apart by (float32)", np.round(np.sort(gaps), 3).tolist())
 
 
-def measure(size: str, note: str, new: int, table: Table) -> None:
-    """All sides of one kind of prompts."""
+def measure(size: str, note: str, new: int, table: Table, only_engine: bool) -> None:
+    """All sides of one kind of prompts, or the engine alone."""
     model = random_model(size)
     model.generation_config.eos_token_id = None
     rng = np.random.default_rng(0)
@@ -116,7 +116,9 @@ def measure(size: str, note: str, new: int, table: Table) -> None:
         "engine": lambda: generate(model, tokenizer, prompts, stop=["\n"], max_length=MAX_LENGTH, **limits),
         "transformers": lambda: plain_generate(model, prompts, new),
     }
-    if (note, new) == ("alone", 64):
+    if only_engine:
+        del sides["transformers"]
+    elif (note, new) == ("alone", 64):
         sides["transformers, with stop strings"] = lambda: greedy._generate_plainly(
             model, prompts, stopping, frozenset(), 0, **limits
         )
@@ -173,7 +175,7 @@ def main(out: Path, sizes: list[str]) -> None:
     table = Table(out)
     for size in sizes:
         for note, new in (("alone", 64), ("shots", 64), ("alone", 256)):
-            measure(size, note, new, table)
+            measure(size.removeprefix("engine:"), note, new, table, size.startswith("engine:"))
             torch.cuda.empty_cache()
 
 

@@ -109,7 +109,8 @@ class Rows:
         places = torch.where(exists, self.start[:, None] + place, 0)
         attended = functional.scaled_dot_product_attention(
             query[0].transpose(0, 1)[:, :, None],
-            *(part[places].transpose(1, 2) for part in (keys, values)),
+            keys[places].transpose(1, 2),
+            values[places].transpose(1, 2),
             attn_mask=exists[:, None, None],
             scale=scale,
             enable_gqa=keys.shape[1] != query.shape[1],

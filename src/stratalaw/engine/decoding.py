@@ -196,7 +196,7 @@ class Steps:
 
     def _record(self, state: torch.Tensor) -> Recorded:
         state = state.clone()
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self._run(state)  # kernels are compiled before anything is recorded; the same is written once more later
