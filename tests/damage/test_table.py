@@ -156,3 +156,16 @@ def test_what_cannot_be_paired_is_refused_in_one_line(change, message):
     with pytest.raises(DamageError) as refused:
         compare(PAIR, items(0), change(items(1)))
     assert str(refused.value).startswith(message) and "\n" not in str(refused.value)
+
+
+def test_lengths_of_generated_answers_stand_beside_their_benchmark():
+    def answers(tokens: list[int | None], cut_off: list[bool | None]) -> pd.DataFrame:
+        items = pd.DataFrame({"stratum": "r", "task": ["sums", "sums", "paths"], "document": [0, 1, 0], "score": 1.0})
+        return items.assign(tokens=pd.array(tokens, "Int64"), is_cut_off=pd.array(cut_off, "boolean"))
+
+    original = answers([3, 5, None], [False, False, None])
+    variant = answers([8, 64, None], [False, True, None])
+    table = damage_table(compare(Pair("m", "w2", "bf16"), original, variant)).set_index("benchmark")
+    sums, lengths = table.loc["sums"], ["tokens_original", "tokens", "cut_off_original", "cut_off"]
+    assert sums[lengths].tolist() == [4, 36, 0, 0.5]
+    assert table.loc[["paths", "all"], lengths].isna().all(axis=None)

@@ -18,6 +18,7 @@ from stratalaw.evaluation.harness import GENERATION, ROLLING, item_scores, recor
 from stratalaw.study import Evaluation, StudyError, read_study
 
 ITEMS, MAX_LENGTH = 40, 256
+LENGTHS = {"tokens": 1, "is_cut_off": False}  # of made-up generations
 EVALUATION = read_study(Path("config/ladder.yaml")).evaluation.model_copy(update={"items": ITEMS})
 
 
@@ -87,6 +88,7 @@ def test_every_item_has_a_score(requests):
     answers = pd.DataFrame({"log_likelihood": np.arange(len(requests), dtype=float), "is_greedy": False})
     items = item_scores(requests, answers, EVALUATION, "reasoning")
     assert items.groupby("task").document.apply(sorted).tolist() == [list(range(ITEMS))] * 2
+    assert items.tokens.isna().all() and items.is_cut_off.isna().all()  # nothing was generated
     # The last choice always has the highest log-likelihood here.
     labels = [json.loads(line)["label"] for line in Path("ladder/benchmarks/paths.jsonl").read_text().splitlines()]
     paths = items[items.task == "ladder_paths"].sort_values("document")
@@ -149,7 +151,10 @@ def test_generations_and_rolling_requests_are_recorded_and_replayed(tokenizer, o
     assert [tokenizer.decode(context) for context in generations.context] == ["1 + 2 =", "7 + 8 =", "3 + 3 ="]
     assert json.loads(generations.generation[0]) == {"stop": [",", "<end>"], "max_new_tokens": 4}
     answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3", "1 5", "7"]})
-    assert item_scores(generations, answers, other_kinds, "sums").score.tolist() == [1, 1, 0]
+    answers = answers.assign(tokens=[1, 2, 4], is_cut_off=[False, False, True])
+    items = item_scores(generations, answers, other_kinds, "sums")
+    assert items.score.tolist() == [1, 1, 0]
+    assert items.tokens.tolist() == [1, 2, 4] and items.is_cut_off.tolist() == [False, False, True]
 
     rolling = record_requests(tokenizer, 2, other_kinds, "text")
     assert set(rolling.kind) == {ROLLING}
@@ -258,7 +263,7 @@ def test_of_a_task_with_two_filters_the_one_that_the_study_names_counts(tokenize
     evaluation = Evaluation(tasks_folder=str(tmp_path), strata={"sums": [benchmark]})
     requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
     texts = ["so it is\n#### 3", "the answer is 5", "I do not know"]
-    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": texts})
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": texts, **LENGTHS})
     items = item_scores(requests, answers, evaluation, "sums")
     assert items.document.tolist() == [0, 1, 2]
     assert items.score.tolist() == scores
@@ -291,7 +296,7 @@ def test_a_task_written_in_python_is_recorded_and_scored(tokenizer, monkeypatch)
     evaluation = Evaluation(strata={"memorization": [benchmark]})
     requests = record_requests(tokenizer, 2 * MAX_LENGTH, evaluation, "memorization")
     assert set(requests.kind) == {GENERATION} and len(requests) == 2
-    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": [" Blue, mostly", " red"]})
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": [" Blue, mostly", " red"], **LENGTHS})
     assert item_scores(requests, answers, evaluation, "memorization").score.tolist() == [1, 0]
 
 
@@ -368,7 +373,7 @@ def test_data_sets_of_the_hub_are_those_of_the_commit(tokenizer, other_kinds, lo
     pinned = {"task": "sums", "metric": "exact_match", "chance": 0, "revision": commit}
     evaluation = Evaluation(tasks_folder=other_kinds.tasks_folder, strata={"sums": [pinned]})
     requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
-    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3"] * len(requests)})
+    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3"] * len(requests), **LENGTHS})
     item_scores(requests, answers, evaluation, "sums")
     assert len(loads) == 2  # recorded, and replayed
     assert [options.get("revision") for _, options in loads] == [commit if path != "json" else None] * 2

@@ -105,6 +105,7 @@ def test_right_answers_are_right_and_wrong_ones_wrong(tokenizer, made_up_data, b
         text = RIGHT_TEXT.get(benchmark.task, " blue") if truth else " red"
         likelihoods = chosen.map({True: -1.0, False: -9.0})
         answers = pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": chosen & truth, "text": text})
+        answers = answers.assign(tokens=1, is_cut_off=False)
         items = item_scores(requests, answers, evaluation, "stratum")
         assert items.document.is_unique and len(items) % ITEMS == 0
         assert set(items.score) == {float(truth)}

@@ -47,6 +47,10 @@ COLUMNS = {
     "lost": "items that the original has right and the variant wrong, or whose score fell",
     "gained": "items that the original has wrong and the variant right, or whose score rose",
     "detectable_loss": "smallest loss that would be found with 80 % power at p < 0.05, before adjustment",
+    "tokens_original": "new tokens of an answer of the original, on average; missing where answers are not generated",
+    "tokens": "the same of the variant",
+    "cut_off_original": "share of answers of the original that the limit of new tokens ended; missing likewise",
+    "cut_off": "the same of the variant",
     "bytes_original": "bytes of the original's weights; missing where unknown",
     "bytes": "bytes of the variant's weights, packed; missing where unknown",
 }
@@ -135,7 +139,13 @@ def compare(pair: Pair, original: pd.DataFrame, variant: pd.DataFrame) -> list[d
         rows.append({"stratum": GENERAL, "benchmark": ALL} | _means(every))
     for stratum, members in strata:
         rows.append({"stratum": stratum, "benchmark": ALL} | _means([(one, 1 / len(members)) for one in members]))
-        rows += [{"stratum": stratum, "benchmark": one.task} | _means([(one, 1.0)]) for one in members]
+        rows += [
+            {"stratum": stratum, "benchmark": one.task}
+            | _means([(one, 1.0)])
+            | _lengths(original, "_original", stratum, one.task)
+            | _lengths(variant, "", stratum, one.task)
+            for one in members
+        ]
     return [vars(pair) | row for row in rows]
 
 
@@ -170,6 +180,16 @@ def _paired_scores(pair: Pair, original: pd.DataFrame, variant: pd.DataFrame) ->
         paired = second.merge(first, on=ITEM, how="left", suffixes=("_variant", "_original"))
         _refuse_unpaired(paired[paired.score_original.isna()], pair.variant, pair.original)
     return paired.rename(columns={"score_original": "original", "score_variant": "variant"})
+
+
+def _lengths(items: pd.DataFrame, suffix: str, stratum: str, task: str) -> dict[str, object]:
+    """How long the generated answers of a benchmark are, and the share that was cut off."""
+    if "tokens" not in items:  # of a folder of lm-eval, which counts none
+        return {}
+    answers = items[(items.stratum == stratum) & (items.task == task)].dropna(subset="tokens")
+    if answers.empty:
+        return {}
+    return {f"tokens{suffix}": float(answers.tokens.mean()), f"cut_off{suffix}": float(answers.is_cut_off.mean())}
 
 
 def _refuse_unpaired(alone: pd.DataFrame, one: str, other: str) -> None:

@@ -1,12 +1,13 @@
 """What a causal language model makes of token sequences: token ids in, log-likelihoods (nats) and text out."""
 
 from stratalaw.engine.batches import Batching, load_batching, make_batching, save_batching
-from stratalaw.engine.greedy import generate
+from stratalaw.engine.greedy import Generations, generate
 from stratalaw.engine.plain import LogLikelihoods
 from stratalaw.engine.shared import log_likelihoods
 
 __all__ = [
     "Batching",
+    "Generations",
     "LogLikelihoods",
     "generate",
     "load_batching",

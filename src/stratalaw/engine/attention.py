@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -28,6 +29,14 @@ class NoTreeAttention(ValueError):
     """A model whose attention cannot be replaced by that of a prefix tree; the message says why."""
 
 
+class Attended(Protocol):
+    """What the tokens of a forward pass attend to; see ``Tree.attend``."""
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+    ) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True)
 class Tree:
     """Which tokens may attend to which.
@@ -38,10 +47,13 @@ class Tree:
 
     end: torch.Tensor
 
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+    ) -> torch.Tensor:
         """Attention of each token to its ancestors and itself.
 
         Args:
+            layer: the number of the model's layer, which makes no difference here.
             query: (1, heads, tokens, head size).
             key, value: (1, heads of keys and values, tokens, head size).
             scale: factor of the attention scores; 1 / sqrt(head size) if None.
@@ -125,7 +137,7 @@ def attend_to_ancestors(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    tree: Tree | None = None,
+    tree: Attended | None = None,
     **options: object,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface.
@@ -137,7 +149,7 @@ def attend_to_ancestors(
     if tree is None or more:
         what = f"asks for {', '.join(sorted(more))}" if more else "does not hand on keyword arguments"
         raise NoTreeAttention(f"the attention of {type(module).__name__} {what}")
-    return tree.attend(query, key, value, scaling), None
+    return tree.attend(getattr(module, "layer_idx", 0), query, key, value, scaling), None
 
 
 AttentionInterface.register(NAME, attend_to_ancestors)

@@ -1,37 +1,47 @@
-"""Greedy generation in batches."""
+"""Greedy generation: the most likely token, again and again, up to a limit, an end of text or a stop string."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from stratalaw.engine.batches import TokenIds
+from stratalaw.engine.batches import Integers, TokenIds
+from stratalaw.engine.decoding import decode
 from stratalaw.engine.plain import batches_by_length
+from stratalaw.engine.shared import obstacle
+from stratalaw.engine.stopping import Stopping
 
-TOKENS_PER_CHARACTER = 4  # the maximum, where a tokenizer falls back to the bytes of UTF-8
+LOG = logging.getLogger(__name__)
+# What a model's generation_config may hold that makes no difference to a greedy choice.
+WITHOUT_EFFECT = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "top_h", "epsilon_cutoff", "eta_cutoff"),
+    *("max_length", "max_new_tokens", "use_cache", "cache_implementation", "_from_model_config", "trust_remote_code"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
+}
 
 
-class StopStrings(StoppingCriteria):
-    """Stop a row when its new text contains a stop string, special tokens written out: one may be a stop string.
+@dataclass(frozen=True)
+class Generations:
+    """What was generated after each context.
 
-    That of transformers takes the vocabulary apart, and fails where a tokenizer has no word for its test string.
+    Attributes:
+        text: up to the first stop string, special tokens left out.
+        tokens: (contexts,) new tokens, that at which the text ended included.
+        is_cut_off: (contexts,) whether the limit ended it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], context_length: int) -> None:
-        self.tokenizer, self.stop, self.context_length = tokenizer, stop, context_length
-        self.looked_at = TOKENS_PER_CHARACTER * max(map(len, stop), default=0)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
-        newest = input_ids[:, max(self.context_length, input_ids.shape[1] - self.looked_at) :]
-        texts = self.tokenizer.batch_decode(newest, skip_special_tokens=False)
-        stopped = [any(term in text for term in self.stop) for text in texts]
-        return torch.tensor(stopped, device=input_ids.device)
+    text: list[str]
+    tokens: NDArray[np.int64]
+    is_cut_off: NDArray[np.bool_]
 
 
-@torch.inference_mode()
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -41,8 +51,10 @@ def generate(
     max_new_tokens: int,
     tokens_per_batch: int,
     max_length: int,
-) -> list[str]:
-    """The text that follows each context, chosen greedily, up to the first of the ``stop`` strings.
+) -> Generations:
+    """What follows each context, chosen greedily, up to the first of the ``stop`` strings.
+
+    A model that the engine cannot run takes transformers' own path, with the reason in the log.
 
     Args:
         model: a causal language model of transformers, in evaluation mode.
@@ -50,7 +62,7 @@ def generate(
         contexts: token ids; those that leave no room for ``max_new_tokens`` lose tokens on the left, as in lm-eval.
         stop: text that ends a generation and is not part of it.
         max_new_tokens: limit on the generated tokens.
-        tokens_per_batch: tokens in one batch, the new ones included.
+        tokens_per_batch: tokens in one forward pass.
         max_length: tokens the model can take.
 
     Raises:
@@ -59,9 +71,65 @@ def generate(
     if max_new_tokens >= max_length:
         raise ValueError(f"{max_new_tokens} new tokens leave no room for a context; the model takes {max_length}")
     prompts = [np.asarray(context)[-(max_length - max_new_tokens) :] for context in contexts]
+    ends = ends_of_text(model, tokenizer)
+    stopping = Stopping(tokenizer, stop, ends)
+    limits = {"max_new_tokens": max_new_tokens, "tokens_per_batch": tokens_per_batch}
+    if reason := why_not(model):
+        LOG.warning("generations take transformers' own path: %s", reason)
+        padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        found = _generate_plainly(model, prompts, stopping, ends, padding, **limits)
+    else:
+        found = [row.tokens for row in decode(model, prompts, stopping, **limits)] if prompts else []
+    return Generations(
+        [stopping.text(tokens) for tokens in found],
+        np.array([len(tokens) for tokens in found], dtype=np.int64),
+        np.array([not stopping.ends(tokens) for tokens in found], dtype=bool),
+    )
+
+
+def ends_of_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a text: the model's, and the tokenizer's, which lm-eval takes for a stop string."""
+    own = model.generation_config.eos_token_id if model.generation_config is not None else None
+    several = own if isinstance(own, list) else [own]
+    return frozenset(int(token) for token in (*several, tokenizer.eos_token_id) if token is not None)
+
+
+def why_not(model: PreTrainedModel) -> str | None:
+    """Why the engine cannot generate with a model; None when it can."""
+    set_ = model.generation_config.to_diff_dict() if model.generation_config is not None else {}
+    if more := sorted(name for name, value in set_.items() if name not in WITHOUT_EFFECT and value is not None):
+        return f"its generation_config asks for {more[0]}={set_[more[0]]!r}"
+    return obstacle(model)
+
+
+class _Ends(StoppingCriteria):
+    """Stops a row whose new text holds a stop string.
+
+    That of transformers takes the vocabulary apart, and fails where a tokenizer has no word for its test string.
+    """
+
+    def __init__(self, stopping: Stopping, context_length: int) -> None:
+        self.stopping, self.context_length = stopping, context_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        new = input_ids[:, self.context_length :].tolist()
+        return torch.tensor([self.stopping.in_text(tokens) for tokens in new], device=input_ids.device)
+
+
+@torch.inference_mode()
+def _generate_plainly(
+    model: PreTrainedModel,
+    prompts: Sequence[Integers],
+    stopping: Stopping,
+    ends: frozenset[int],
+    padding: int,
+    *,
+    max_new_tokens: int,
+    tokens_per_batch: int,
+) -> list[list[int]]:
+    """New tokens by transformers' own generation, rows padded on the left."""
     lengths = np.array([len(prompt) for prompt in prompts])
-    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    texts = [""] * len(prompts)
+    found: list[list[int]] = [[]] * len(prompts)
     for rows in batches_by_length(lengths + max_new_tokens, tokens_per_batch):
         width = lengths[rows].max()
         tokens = np.full((len(rows), width), padding)
@@ -72,14 +140,10 @@ def generate(
             attention_mask=torch.from_numpy(mask).long().to(model.device),
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            stopping_criteria=StoppingCriteriaList([StopStrings(tokenizer, stop, width)]),
+            stopping_criteria=StoppingCriteriaList([_Ends(stopping, int(width))]),
+            eos_token_id=sorted(ends),
             pad_token_id=padding,
         )
-        for row, new_tokens in zip(rows, generated[:, width:].tolist(), strict=True):
-            texts[row] = _up_to_first(stop, tokenizer.decode(new_tokens, skip_special_tokens=True))
-    return texts
-
-
-def _up_to_first(stop: Sequence[str], text: str) -> str:
-    ends = [text.find(term) for term in stop if term in text]
-    return text[: min(ends, default=len(text))]
+        for row, new in zip(rows, generated[:, width:].tolist(), strict=True):
+            found[row] = next((new[:i] for i in range(1, len(new)) if stopping.ends(new[:i])), new)
+    return found

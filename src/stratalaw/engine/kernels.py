@@ -121,6 +121,107 @@ def _tree_attention(
     tl.store(out + (i[:, None] * heads + head) * SIZE + feature[None, :], attended, mask=is_token & is_feature)
 
 
+def row_attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    start: torch.Tensor,
+    length: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """Attention of the newest token of each row to all tokens of that row; each key is read once for all heads that
+    share it.
+
+    Args:
+        query: (1, heads, rows, head size), the last dimension contiguous.
+        keys, values: (places, heads of keys and values, head size), contiguous: all rows, one after the other.
+        start, length: (rows,) int64: the stretch of places of each row.
+        scale: factor of the attention scores.
+
+    Returns:
+        (1, rows, heads, size of the values' heads).
+    """
+    _, heads, rows, size = query.shape
+    shared, value_size = keys.shape[1], values.shape[2]
+    out = torch.empty((1, rows, heads, value_size), dtype=query.dtype, device=query.device)
+    is_float32 = query.dtype == torch.float32
+    _row_attention[(rows, shared)](
+        *(query, keys, values, out, start, length, scale * LOG2_E, query.stride(1), query.stride(2), heads, shared),
+        GROUP=heads // shared,
+        GROUP_PADDED=max(16, triton.next_power_of_2(heads // shared)),
+        SIZE=size,
+        SIZE_PADDED=max(16, triton.next_power_of_2(size)),
+        VALUE_SIZE=value_size,
+        VALUE_PADDED=max(16, triton.next_power_of_2(value_size)),
+        BLOCK_KEYS=32 if is_float32 else 64,
+        PRECISION="ieee" if is_float32 else "tf32",
+        num_warps=4,
+        num_stages=1 if is_float32 else 3,
+    )
+    return out
+
+
+@triton.jit(do_not_specialize=["heads", "shared"])
+def _row_attention(
+    query,
+    key,
+    value,
+    out,
+    start,
+    length,
+    scale,
+    query_head,
+    query_row,
+    heads,
+    shared,
+    GROUP: tl.constexpr,
+    GROUP_PADDED: tl.constexpr,
+    SIZE: tl.constexpr,
+    SIZE_PADDED: tl.constexpr,
+    VALUE_SIZE: tl.constexpr,
+    VALUE_PADDED: tl.constexpr,
+    BLOCK_KEYS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1).to(tl.int64)
+    member = tl.arange(0, GROUP_PADDED)
+    feature, value_feature = tl.arange(0, SIZE_PADDED), tl.arange(0, VALUE_PADDED)
+    is_member, is_feature, is_value = member < GROUP, feature < SIZE, value_feature < VALUE_SIZE
+    queries = tl.load(
+        query + (head * GROUP + member[:, None]) * query_head + row * query_row + feature[None, :],
+        mask=is_member[:, None] & is_feature[None, :],
+        other=0.0,
+    )
+    largest = tl.full([GROUP_PADDED], HIDDEN_SCORE, tl.float32)
+    total = tl.zeros([GROUP_PADDED], tl.float32)
+    mean = tl.zeros([GROUP_PADDED, VALUE_PADDED], tl.float32)
+    first, tokens = tl.load(start + row), tl.load(length + row)
+    for block in range(0, tokens, BLOCK_KEYS):
+        place = block + tl.arange(0, BLOCK_KEYS)
+        exists = place < tokens
+        line = (first + place) * shared + head
+        keys = tl.load(
+            key + line[None, :] * SIZE + feature[:, None], mask=exists[None, :] & is_feature[:, None], other=0.0
+        )
+        scores = tl.dot(queries, keys, input_precision=PRECISION) * scale
+        scores = tl.where(exists[None, :], scores, HIDDEN_SCORE)
+        new_largest = tl.maximum(largest, tl.max(scores, 1))
+        weights = tl.exp2(scores - new_largest[:, None])
+        shrink = tl.exp2(largest - new_largest)
+        total = total * shrink + tl.sum(weights, 1)
+        values = tl.load(
+            value + line[:, None] * VALUE_SIZE + value_feature[None, :],
+            mask=exists[:, None] & is_value[None, :],
+            other=0.0,
+        )
+        mean = tl.dot(weights.to(values.dtype), values, mean * shrink[:, None], input_precision=PRECISION)
+        largest = new_largest
+    attended = (mean / total[:, None]).to(out.dtype.element_ty)
+    target = out + (row * heads + head * GROUP + member[:, None]) * VALUE_SIZE + value_feature[None, :]
+    tl.store(target, attended, mask=is_member[:, None] & is_value[None, :])
+
+
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """``x`` (…, width) over the root of its mean square, rounded, times ``weight`` (width,)."""
     x = x.contiguous()

@@ -29,6 +29,13 @@ HEAD_POSITIONS = 4096  # whose logits are held at once, for the whole vocabulary
 OBSTACLES: WeakKeyDictionary[PreTrainedModel, str | None] = WeakKeyDictionary()
 
 
+def obstacle(model: PreTrainedModel) -> str | None:
+    """Why a model cannot run requests with shared prefixes, found out once; None when it can."""
+    if model not in OBSTACLES:
+        OBSTACLES[model] = why_not(model)
+    return OBSTACLES[model]
+
+
 def log_likelihoods(
     model: PreTrainedModel,
     contexts: Sequence[TokenIds],
@@ -51,10 +58,8 @@ def log_likelihoods(
         ValueError, FloatingPointError: as ``plain.log_likelihoods``.
     """
     limits = {"tokens_per_batch": tokens_per_batch, "max_length": max_length}
-    if model not in OBSTACLES:
-        OBSTACLES[model] = why_not(model)
-    if OBSTACLES[model]:
-        LOG.warning("every request runs as a row by itself: %s", OBSTACLES[model])
+    if reason := obstacle(model):
+        LOG.warning("every request runs as a row by itself: %s", reason)
         return plain.log_likelihoods(model, contexts, continuations, **limits)
     plain.check_requests(contexts, continuations, max_length)
     return run(model, batching or make_batching(contexts, continuations, **limits))
@@ -121,7 +126,7 @@ def _changes_its_logits(model: PreTrainedModel, context: Integers) -> bool:
 def _run_batch(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """For each prediction of a batch its log-likelihood (nats), and 1 where it is the most likely one; float32, shape
     (2, predictions)."""
-    tokens, depth, end, position, place, target = _to_device(
+    tokens, depth, end, position, place, target = to_device(
         (batch.tokens, batch.depth, batch.end, batch.position, batch.place, batch.target), model.device
     )
     hidden = model.get_decoder()(
@@ -133,22 +138,22 @@ def _run_batch(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     for start, (first, last) in zip(starts, pairwise(predictions), strict=True):
         logits = model.get_output_embeddings()(hidden[position[start : start + HEAD_POSITIONS]])
         row, token = place[first:last] - start, target[first:last]
-        log_normalizer, likeliest = _log_normalizers(logits)
+        log_normalizer, likeliest = log_normalizers(logits)
         log_likelihood = logits[row, token].float() - log_normalizer[row]
         parts.append(torch.stack([log_likelihood, likeliest[row] == token]))
     return torch.cat(parts, dim=1)
 
 
-def _log_normalizers(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def log_normalizers(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Log of the sum of exponentials (float32) and the most likely token of each row of logits (rows, vocabulary)."""
     if logits.is_cuda:
-        from stratalaw.engine.kernels import log_normalizers
+        from stratalaw.engine import kernels
 
-        return log_normalizers(logits)
+        return kernels.log_normalizers(logits)
     return logits.float().logsumexp(-1), logits.argmax(-1)
 
 
-def _to_device(parts: Sequence[Integers], device: torch.device) -> Iterator[torch.Tensor]:
+def to_device(parts: Sequence[Integers], device: torch.device) -> Iterator[torch.Tensor]:
     """Arrays of integers on a device, in one copy that the host does not wait for."""
     flat = torch.from_numpy(np.concatenate(parts))
     if device.type == "cuda":

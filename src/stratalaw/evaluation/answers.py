@@ -80,15 +80,22 @@ def answer(
 
     ``batching``: what ``batch_requests`` made of the same requests, context length and ``tokens_per_batch``.
 
-    Columns: ``log_likelihood`` of the continuation (nats; missing for generations), ``is_greedy`` (False for them), and
-    ``text`` (missing for all but generations).
+    Columns: ``log_likelihood`` of the continuation (nats; missing for generations), ``is_greedy`` (False for them); of
+    generations ``text`` (missing for all others), ``tokens`` (how many, 0 for all others) and ``is_cut_off`` (whether
+    the limit ended the text).
     """
     limits = {"tokens_per_batch": tokens_per_batch, "max_length": model.config.max_position_embeddings}
-    answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": None}, index=requests.index)
+    answers = pd.DataFrame(
+        {"log_likelihood": np.nan, "is_greedy": False, "text": None, "tokens": 0, "is_cut_off": False},
+        index=requests.index,
+    )
     for generation, rows in requests.groupby("generation", sort=False):
         contexts = rows.context.tolist()
         if options := json.loads(str(generation)):
-            answers.loc[rows.index, "text"] = generate(model, tokenizer, contexts, **options, **limits)
+            generated = generate(model, tokenizer, contexts, **options, **limits)
+            answers.loc[rows.index, "text"] = generated.text
+            answers.loc[rows.index, "tokens"] = generated.tokens
+            answers.loc[rows.index, "is_cut_off"] = generated.is_cut_off
         else:
             computed = log_likelihoods(model, contexts, rows.continuation.tolist(), batching=batching, **limits)
             answers.loc[rows.index, "log_likelihood"] = computed.total

@@ -372,6 +372,8 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
     """What lm-eval's metrics say of the answers: columns task, document and score, one row for each item.
 
     ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
+    ``tokens`` and ``is_cut_off``: how long the generated answer is, and whether the limit ended it; missing for items
+    that are not answered by generating.
 
     Raises:
         ValueError: an answer is missing or not a number, or an item's score is.
@@ -385,6 +387,7 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
     if not np.isfinite(answers.log_likelihood[computed]).all():
         bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]
         raise ValueError(f"{bad.task}: document {bad.document}: the log-likelihood is not a number")
+    generated = lengths_of(requests, answers)
     tables = []
     for benchmark in evaluation.strata[stratum]:
         loaded = load_task(manager, benchmark)
@@ -401,10 +404,26 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
             ]
             document = np.array([sample["doc_id"] for sample in samples], dtype=int)
             scores = [float(sample[benchmark.metric]) for sample in samples]
-            tables.append(pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores}))
+            of_task = generated.reindex(pd.MultiIndex.from_product([[task], document])).reset_index(drop=True)
+            about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
+            tables.append(about.join(of_task))
             before += document.max(initial=-1) + 1
     table = pd.concat(tables, ignore_index=True)
     if not np.isfinite(table.score).all():
         bad = table[~np.isfinite(table.score)].iloc[0]
         raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
     return table
+
+
+def lengths_of(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Of each (task, document) that is answered by generating: ``tokens`` (Int64) and ``is_cut_off`` (boolean).
+
+    A document with several generations has their mean, rounded, and is cut off if one of them is.
+    """
+    columns = {"tokens": "Int64", "is_cut_off": "boolean"}
+    rows = requests[requests.kind == GENERATION]
+    if rows.empty:
+        return pd.DataFrame(columns=list(columns), index=pd.MultiIndex.from_arrays([[], []])).astype(columns)
+    by_document = answers.loc[rows.index].groupby([rows.task, rows.document])
+    found = by_document.agg({"tokens": "mean", "is_cut_off": "any"})
+    return found.round({"tokens": 0}).astype(columns)
