@@ -111,8 +111,9 @@ class Choice:
 def described(distance: pd.DataFrame) -> dict[str, object]:
     """``expected``: of a part that were no part of the whole; what it shares with the whole brings it nearer."""
     expected = (2 * stats.t.cdf(1, distance.freedom) - 1).sum()
+    within = (distance.score <= 1).sum()
     return {
-        "within a standard error": f"{(distance.score <= 1).sum()} of {len(distance)} (expected {expected:.0f} or more)",
+        "within a standard error": f"{within} of {len(distance)} (expected {expected:.0f} or more)",
         "root mean square": np.sqrt((distance.score**2).mean()),
         "normal scale": np.sqrt((distance.normal**2).mean()),
         "beyond the 95 % interval": int((distance.normal > stats.norm.isf(0.025)).sum()),
