@@ -1,7 +1,5 @@
 """The commands predict, plan and select, as a user types them."""
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 import yaml
@@ -9,8 +7,6 @@ from transformers import Qwen3Config
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
-from stratalaw.laws.analysis import Analysis
-from stratalaw.planning.selection import candidates_with_cost
 from stratalaw.study import read_study
 
 SIZES = {"small": (256, 512, 4), "large": (512, 1024, 8)}  # hidden size, intermediate size, layers
@@ -126,21 +122,3 @@ def test_select_stays_within_the_budget(study_file, laws_file, tmp_path):
     seconds.iloc[1:].to_csv(tmp_path / "seconds.csv", index=False)
     status, shown = run(*arguments, "--gpu-hours", 1)
     assert status == 1 and "no seconds of small/" in shown
-
-
-def test_what_an_original_knows_is_taken_as_measured_or_else_as_the_law_expects(study_file, laws_file, tmp_path):
-    variants = read_study(study_file).variants().dropna(subset="bits")
-    seconds = variants[["model", "variant"]].assign(
-        seconds=1.0, n_params=variants.model.map({"small": 2e9, "large": 8e9})
-    )
-    seconds.to_csv(tmp_path / "seconds.csv", index=False)
-    analysis = Analysis.read(laws_file)
-    originals = pd.DataFrame(
-        [("large", "reasoning", 16.0, 0.2), ("large", "memorization", 16.0, 0.7)],
-        columns=["model", "stratum", "bits", "accuracy_adjusted"],
-    )
-    known = replace(analysis, measured=pd.concat([analysis.measured, originals]))
-    found = candidates_with_cost(read_study(study_file), tmp_path / "seconds.csv", known).groupby("model").weakest
-    assert (found.nunique() == 1).all()
-    assert found.first()["large"] == pytest.approx(0.2)
-    assert 0.3 < found.first()["small"] < 1
