@@ -5,10 +5,10 @@ which a design for exponents alone need not hold. The contrasts of a model meet 
 calibration set, which people use.
 
 A part of a study agrees with the whole of it where it averages over the same things. Models differ most, and fewer than
-three decide no claim, so that each contrast is bought for three models, and then for as many as the budget buys, before
-any is bought twice in one model. A margin that depends on where in the grid it is measured is measured in another place
-in each next model: the dependence averages out, and what is left of it is in the spread between models, which the
-standard error is made of.
+three decide no claim, so that each contrast is bought for three models (for two, where the others would not be testable
+otherwise), and then for as many as the budget buys, before any is bought twice in one model. A margin that depends on
+where in the grid it is measured is measured in another place in each next model: the dependence averages out, and what
+is left of it is in the spread between models, which the standard error is made of.
 """
 
 from __future__ import annotations
@@ -87,23 +87,35 @@ def _with_contrasts(chosen: Mask, models: Sequence[Places], seconds: NDArray[np.
     }
     bought = dict.fromkeys(with_it, 0)
 
+    def with_more(wanted: Mapping[str, int]) -> Mask | None:
+        """``chosen`` with more models for some contrasts, each next model in the next place; None where that is not
+        to be had."""
+        masks = []
+        for name, count in wanted.items():
+            numbers = range(bought[name], bought[name] + count)
+            if numbers.stop > len(with_it[name]):
+                return None
+            masks += [with_it[name][number][number % len(with_it[name][number])] for number in numbers]
+        more: Mask = np.logical_or.reduce([chosen, *masks])
+        return more if seconds[more].sum() <= budget else None
+
     def buy(name: str, count: int) -> bool:
         nonlocal chosen
-        numbers = range(bought[name], bought[name] + count)
-        if numbers.stop > len(with_it[name]):
+        more = with_more({name: count})
+        if more is None:
             return False
-        # Each next model in the next place.
-        masks = [with_it[name][number][number % len(with_it[name][number])] for number in numbers]
-        more = np.logical_or.reduce([chosen, *masks])
-        if seconds[more].sum() > budget:
-            return False
-        chosen, bought[name] = more, numbers.stop
+        chosen, bought[name] = more, bought[name] + count
         return True
 
-    for count in (MIN_MODELS, LEAST_MODELS):
-        for name in with_it:
-            if not bought[name]:
-                buy(name, count)
+    for name in with_it:
+        # What is left must buy the other contrasts for the least number of models.
+        others = (other for other, models in with_it.items() if other != name and len(models) >= LEAST_MODELS)
+        rest = {other: LEAST_MODELS for other in others if not bought[other]}
+        if with_more(rest | {name: MIN_MODELS}) is None or not buy(name, MIN_MODELS):
+            buy(name, LEAST_MODELS)
+    for name in with_it:
+        if bought[name] == LEAST_MODELS:
+            buy(name, MIN_MODELS - LEAST_MODELS)
     wanted = [name for name in with_it if bought[name]]
     while wanted:
         fewest = min(wanted, key=lambda name: bought[name])
