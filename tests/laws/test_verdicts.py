@@ -131,6 +131,47 @@ def test_calibration_that_does_nothing_is_not_seen_where_the_design_confounds_it
     assert verdicts(study(flat, settings=never_together))["diminishing"] == UNTESTABLE
 
 
+def test_what_a_partly_confounded_design_decides_is_true():
+    """As in a public table: calibration does nothing, C = 2 with G = 128 only, 8 bits once."""
+    truth = {
+        "memorization": {"c": 0.72, "gamma": 0.0, "delta": 0.28, "alpha": -0.39},
+        "application": {"c": 0.66, "gamma": 0.0, "delta": 0.30, "alpha": -0.58},
+        "reasoning": {"c": 0.53, "gamma": 0.0, "delta": 0.28, "alpha": -0.69},
+    }
+    true = {
+        "bits": CONTRADICTED,  # reasoning has the smallest c
+        "size": CONTRADICTED,  # and the lowest alpha
+        "group": SUPPORTED,
+        "group-low-bits": SUPPORTED,
+        "first-version": CONTRADICTED,  # memorization depends least on size
+        "differ": SUPPORTED,
+        "phase": CONTRADICTED,  # the damage is the same power of bits everywhere
+    }
+    crossed = [(b, g, c) for b, g, c in SETTINGS if c > 2]
+    partly = [*crossed, *((b, 128, 2) for b in (2, 3, 4)), (8, 128, 128)]
+    for seed in range(3):
+        for settings in (crossed, partly):
+            found = verdicts(study(truth, seed=seed, settings=settings))
+            decided = {claim: verdict for claim, verdict in found.items() if verdict in (SUPPORTED, CONTRADICTED)}
+            assert decided.items() <= true.items()
+            assert {"bits", "group", "first-version"} <= decided.keys()
+
+
+def test_a_factor_that_never_varies_alone_is_refused_as_confounded():
+    # Half of all combinations: each effect is aliased with the interaction of the other two.
+    half = [(3, 16, 8), (3, 128, 128), (4, 128, 8), (4, 16, 128)]
+    aliased = [*half, *((b, g, c) for b, g, c in product((5, 6), (32, 64), (16, 32)) if (b + g // 32 + c // 16) % 2)]
+    found = {v.claim: v for v in judge(study(LIKE_THE_PAPER, settings=aliased))}
+    for claim, factor in (("bits", "bits"), ("calibration", "calibration size"), ("group", "group size")):
+        assert found[claim].verdict == UNTESTABLE
+        assert found[claim].reason.startswith(f"the design confounds {factor} with the other factors"), claim
+    # Bits alone are varied: that, and nothing else, can be told.
+    bits_alone = [(3, 16, 8), (4, 16, 8), (5, 16, 8), (3, 128, 128), (4, 128, 128), (5, 64, 32)]
+    found = {v.claim: v for v in judge(study(LIKE_THE_PAPER, settings=bits_alone))}
+    assert found["bits"].verdict != UNTESTABLE
+    assert found["group"].verdict == UNTESTABLE and "confounds group size" in found["group"].reason
+
+
 def test_p_values_are_adjusted_as_statsmodels_does():
     judged = [v for v in judge(study(LIKE_THE_PAPER, models=5, spread=0.2)) if v.verdict != UNTESTABLE]
     expected = multipletests([v.p_value for v in judged], method="holm")[1]

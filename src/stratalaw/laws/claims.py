@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stratalaw.laws.exponents import DAMAGE, Panel, exponents_of_models, levels_of_models, original
+from stratalaw.laws.exponents import (
+    DAMAGE,
+    Panel,
+    confounded_models,
+    exponents_of_models,
+    levels_of_models,
+    original,
+)
 from stratalaw.laws.table import GENERAL, UTILIZATION
 
 MEMORIZATION, APPLICATION, REASONING = "memorization", "application", "reasoning"
@@ -68,6 +75,12 @@ def _exponent(panel: Panel, stratum: str, name: str) -> NDArray[np.float64]:
     found = exponents_of_models(panel, stratum, DAMAGE)[name]
     if _told(found).sum() < 2:
         factor = {"c": "bits", "gamma": "calibration size", "delta": "group size"}[name]
+        varying, alone = confounded_models(panel, stratum, name)
+        if varying > 1 and alone < 2:
+            raise NotTestable(
+                f"the design confounds {factor} with the other factors: fewer than two models vary it with all else "
+                "the same"
+            )
         raise NotTestable(f"fewer than two models tell the effect of {factor} in {stratum}")
     return found
 

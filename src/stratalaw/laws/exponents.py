@@ -30,6 +30,7 @@ LARGEST_EXPONENT = 20.0
 STARTS = 4
 DAMAGE, ACCURACY = "damage", "accuracy"
 OF_MODELS = {DAMAGE: ("c", "gamma", "delta"), ACCURACY: ("beta", "gamma", "delta")}
+FACTOR_OF = {"c": "B", "beta": "B", "gamma": "C", "delta": "G"}
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def original(table: pd.DataFrame, accuracy: NDArray[np.float64]) -> NDArray[np.f
 def exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, NDArray[np.float64]]:
     """Exponents of each model by itself, shape (draws, models) each; not a number where a model cannot tell.
 
-    A model cannot tell the exponent of a factor that it does not vary, and none at all where its settings move together
-    or (of damage) where its original was not measured, knows next to nothing, or loses nothing.
+    A model cannot tell the exponent of a factor that it does not vary with all else the same, and none at all where its
+    settings move together or (of damage) where its original was not measured, knows next to nothing, or loses nothing.
     """
     if (stratum, scale) not in panel._known:
         panel._known[stratum, scale] = _exponents_of_models(panel, stratum, scale)
@@ -101,10 +102,8 @@ def _exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, ND
         table, accuracy = panel.rows_of(stratum, str(model))
         if table.empty:
             continue
-        reasons = reasons_to_leave_out(table.assign(held_out=False), keep_collapsed=True)
-        used = (reasons == "").to_numpy()
-        factors = {name: table[column].to_numpy(float)[used] for name, column in FACTORS.items() if name in "BCG"}
-        varied = {name for name, values in factors.items() if np.isfinite(values).all() and np.ptp(values) > 0}
+        used, factors = _settings(table)
+        varied = _varied(factors)
         own = form.without({"N", "B", "C", "G"} - varied)
         factors = {name: factors[name] for name in own.factors}
         if not varied or not _is_determined(own, factors):
@@ -121,10 +120,42 @@ def _exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, ND
         _, own, factors, _ = members[0]
         estimated = _fit(own, factors, np.stack([values for *_, values in members]), scale)
         for (place, *_), part in zip(members, estimated, strict=True):
+            alone = varied_alone(factors)
             for index, parameter in enumerate(own.parameters):
-                if parameter.name in found:
+                if parameter.name in found and FACTOR_OF[parameter.name] in alone:
                     found[parameter.name][:, place] = part[:, index]
     return found
+
+
+def _settings(table: pd.DataFrame) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
+    """Which rows of a model are fitted, and their bits, calibration sizes and group sizes by symbol."""
+    used = (reasons_to_leave_out(table.assign(held_out=False), keep_collapsed=True) == "").to_numpy()
+    return used, {name: table[column].to_numpy(float)[used] for name, column in FACTORS.items() if name in "BCG"}
+
+
+def _varied(factors: Mapping[str, NDArray[np.float64]]) -> set[str]:
+    return {
+        name for name, values in factors.items() if len(values) and np.isfinite(values).all() and np.ptp(values) > 0
+    }
+
+
+def varied_alone(factors: Mapping[str, NDArray[np.float64]]) -> set[str]:
+    """The factors that differ between settings that are the same in all others.
+
+    One that differs only together with others is confounded with what the others do together, whatever a law that adds
+    their effects up makes of it.
+    """
+    settings = set(zip(*factors.values(), strict=True))
+    places = enumerate(factors)
+    return {name for place, name in places if len({s[:place] + s[place + 1 :] for s in settings}) < len(settings)}
+
+
+def confounded_models(panel: Panel, stratum: str, exponent: str) -> tuple[int, int]:
+    """How many models vary the factor of an exponent, and how many of them with all else the same."""
+    name = FACTOR_OF[exponent]
+    settings = [_settings(panel.rows_of(stratum, str(model))[0])[1] for model in panel.models.model]
+    varying = [factors for factors in settings if name in _varied(factors)]
+    return len(varying), sum(name in varied_alone({n: factors[n] for n in _varied(factors)}) for factors in varying)
 
 
 def _form_of(scale: str) -> Form:

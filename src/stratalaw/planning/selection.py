@@ -4,7 +4,7 @@ D-optimal design (Wynn, 1970; Fedorov, 1972): the determinant of the information
 as it can be, its logarithm summed over the strata. What a row tells of ln(-ln a) follows from the accuracy that a pilot
 law expects of it: near 0 and 1 the logarithm is noisy.
 
-Exponents are not all: a skeleton that keeps every claim testable is bought first (``skeleton``).
+Exponents are not all: a skeleton that keeps the claims testable is bought first (``skeleton``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.planning.prediction import points_of
 from stratalaw.planning.skeleton import Skeleton
 from stratalaw.study import Study
+from stratalaw.study.variants import BASELINE_BITS
 
 # Keeps the first determinants from being zero; in units of a row's information it is nothing.
 RIDGE = 1e-6
@@ -69,7 +70,9 @@ class Designs:
 def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -> pd.DataFrame:
     """The variants of a study that its law can be fitted to, those of 2 bits beside them, and what each costs.
 
-    Columns: model, variant, n_params, bits, effective_bits, group_size, calibration_size, seconds.
+    Columns: model, variant, n_params, bits, effective_bits, group_size, calibration_size, seconds, and weakest: the
+    adjusted accuracy of the model's original in the stratum in which it has the least, as it was measured, or else as
+    the law expects it of the model's best variant.
 
     Raises:
         SelectionError: a variant has no cost, or a model no size.
@@ -98,9 +101,21 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
         own = cost.loc[names]
         points = points_of(own.n_params.iloc[0], quantizations)
         tables.append(
-            points.assign(model=model.name, variant=names.get_level_values(1), seconds=own.seconds.to_numpy())
+            points.assign(
+                model=model.name,
+                variant=names.get_level_values(1),
+                seconds=own.seconds.to_numpy(),
+                weakest=_weakest(analysis, model.name, points),
+            )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def _weakest(analysis: Analysis, model: str, points: pd.DataFrame) -> float:
+    measured = analysis.measured
+    originals = measured[(measured.model == model) & (measured.bits >= BASELINE_BITS)].accuracy_adjusted
+    least = originals.min() if len(originals) else min(law.predict(points).max() for law in analysis.laws)
+    return max(float(least), EXTREME)
 
 
 def designs_of(laws: Sequence[LawFit], candidates: pd.DataFrame) -> Designs:
