@@ -126,8 +126,8 @@ def ladder() -> tuple[pd.DataFrame, pd.DataFrame]:
     return accuracies, variants.merge(seconds, on=["model", "variant"]).join(weakest, on="model")
 
 
-@pytest.mark.parametrize(("share", "n_decided"), [(0.1, 0), (0.2, 2)])
-def test_a_part_of_the_ladder_study_says_what_the_whole_says(share, n_decided):
+@pytest.mark.parametrize(("share", "decides"), [(0.1, False), (0.2, True)])
+def test_a_part_of_the_ladder_study_says_what_the_whole_says(share, decides):
     accuracies, table = ladder()
     kept = table[skeleton(table, share * table.seconds.sum()).kept]
     wanted = pd.MultiIndex.from_frame(kept[["model", "variant"]])
@@ -145,4 +145,4 @@ def test_a_part_of_the_ladder_study_says_what_the_whole_says(share, n_decided):
     assert min(p_values) > 0.05, "no difference is beyond what the part's own standard error explains"
     decided = {v.claim: v.verdict for v in judge(whole) if v.verdict in (SUPPORTED, CONTRADICTED)}
     said = {v.claim: v.verdict for v in judge(part) if v.verdict in (SUPPORTED, CONTRADICTED)}
-    assert said.items() <= decided.items() and len(said) == n_decided
+    assert said.items() <= decided.items() and bool(said) == decides
