@@ -1,9 +1,10 @@
 """Seconds of greedy generations on a GPU: transformers' own path, plain and with stop strings, against the engine.
 
-``python benchmarks/generation.py OUT.csv 1.7B 8B engine:14B`` (``engine:`` leaves the other sides out). Qwen3 shapes with random bf16 weights, 256 prompts of 500 tokens
-that share nothing, and (``shots``) the same number that share 450 of them; 64 and 256 new tokens. All sides answer the
-same prompts with the same model in one process. Exactness first: float32 tokens of a ladder model equal those of one
-row at a time, whatever the number of rows; rows of bf16 that differ are counted, since equal logits are common there.
+``python benchmarks/generation.py OUT.csv 1.7B 8B engine:14B`` (``engine:`` leaves the other sides out). Qwen3 shapes
+with random bf16 weights, 256 prompts of 500 tokens that share nothing (``alone``), or 450 of them (``shots``); 64 and
+256 new tokens. All sides answer the same prompts with the same model in one process. Exactness first: float32 tokens of
+a ladder model equal those of one row at a time, whatever the number of rows; generations of bf16 that differ are
+counted, with the distance of the two logits at which they part.
 """
 
 from __future__ import annotations

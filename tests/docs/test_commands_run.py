@@ -1,0 +1,177 @@
+"""The commands of stratalaw and make that the documentation shows do what it says there, in a folder that has what
+they name.
+
+Each is taken from the pages and run, with a Hub on loopback; of make only the plan is made: its targets install, test
+or train. What cannot be run is listed with the reason. Those of snakemake are read in ``test_command_lines.py``.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+from stratalaw.jobs import redo
+from stratalaw.study import read_study
+from tests.docs.pages import command_lines
+from tests.docs.test_command_lines import words_of
+from tests.hub_server import HubRepository, HubServer
+
+ROOT = Path(__file__).parents[2]
+A_MINUTE = "a minute of two cores: tests/laws/test_published_study.py fits this table"
+NOT_RUN = {
+    "stratalaw fit docs/studies/ladder/observations.csv --holdout r6 --form exponential --form paper": A_MINUTE,
+    "stratalaw fit docs/studies/ladder/observations.csv --holdout r6 --out results/laws": A_MINUTE,
+    "stratalaw power docs/studies/ladder/observations.csv": A_MINUTE,
+    "stratalaw power docs/studies/ladder/observations.csv --holdout r6": A_MINUTE,
+    "stratalaw fit observations.csv": "as with --out, which is run",
+    "stratalaw power results/studies/demo/observations.csv": "as of observations.csv, which is run",
+    "stratalaw resume --profile profiles/slurm": "needs Slurm: tests/cluster/test_faults.py runs it",
+    "stratalaw publish config/ladder.yaml docs/studies/ladder": "needs the whole ladder, an hour of two cores",
+}
+FEWER = {"fit": ["--resamples", "100", "--form", "paper"]}
+PLACEHOLDER = re.compile(r"(^|/)[A-Z]+(\.\w+)?(/|$)")  # MODEL, STUDY.yaml
+COMMIT = "c0ffee" + "0" * 34
+
+
+def examples() -> Iterator[str]:
+    for path in sorted(Path("docs/examples").glob("*.txt")):
+        yield path.read_text().partition("\n")[0].removeprefix("$ ")
+
+
+def shown() -> Iterator[str]:
+    """The whole commands of the documentation; names and patterns of commands are none."""
+    lines = [*(line for _, line in command_lines()), *examples()]
+    for line in dict.fromkeys(shlex.join(words_of(line)) for line in lines):
+        words = line.split()
+        is_whole = len(words) > (2 if words[0] == "stratalaw" else 1)
+        if is_whole and not any(PLACEHOLDER.search(word) for word in words):
+            yield line
+
+
+SHOWN = list(shown())
+
+
+def run_of(command: str) -> list[str]:
+    return [line for line in SHOWN if line.split()[0] == command and line not in NOT_RUN]
+
+
+class AnyRepository(dict):
+    """Repositories of every name, each with the files that any study asks for."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    def get(self, name: str, default: object = None) -> HubRepository:
+        return HubRepository(COMMIT, self.files)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Iterator[Path]:
+    """The working folder: a fresh checkout, and beside it what a user has by then. Its Hub has every repository."""
+    folder = tmp_path_factory.mktemp("desk")
+    for name in ("Snakefile", "workflow", "profiles", "ladder", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    for name in ("config", "docs/studies/ladder"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("figures"))
+    ladder = yaml.safe_load((folder / "config" / "ladder.yaml").read_text())
+    ladder["grids"] = [{"bits": [3, 4], "group_size": [32, 128], "calibration_size": [8, 128]}]
+    (folder / "config" / "ladder.yaml").write_text(yaml.safe_dump(ladder))
+    demo = yaml.safe_load((folder / "config" / "demo.yaml").read_text())
+    demo["name"] = "one"
+    demo["models"] = [model for model in demo["models"] if model["name"] == "r6"]  # of which nothing was made
+    (folder / "study.yaml").write_text(yaml.safe_dump(demo))
+    shutil.copyfile(folder / "docs/studies/ladder/seconds.csv", folder / "seconds.csv")
+    whole = pd.read_csv(folder / "docs/studies/ladder/observations.csv")
+    some = whole.bits.isin([3, 4]) & whole.group_size.isin([32, 128]) & whole.calibration_size.isin([8, 128])
+    fitted = whole.model.isin(["r1", "r3", "r5"]) & whole.stratum.isin(["memorization", "reasoning"])
+    whole[((whole.bits == 16) | some) & fitted].to_csv(folder / "observations.csv", index=False)
+    (folder / "portfolio.yaml").write_text(
+        re.search(r"```yaml\n(memory:.*?)```", (ROOT / "docs/how-to/planning.md").read_text(), re.DOTALL)[1]
+    )
+    for variant in ("r2/bf16", "r2/w4-g128-c32-s0", "r4/bf16", "r4/w8-g128-c32-s0", "r4/w4-g128-c32-s0"):
+        write_scores(folder / "results" / "scores" / variant)
+    for name in ("full", "quantized"):
+        write_samples(folder / "lm_eval_results" / name)
+    studies = [read_study(path) for path in sorted((folder / "config").glob("*.yaml"))]
+    files = {study.calibration.corpus: b"{}\n" for study in studies if study.calibration.dataset}
+    files["config.json"] = (ROOT / "ladder/models/r2/config.json").read_bytes()
+    hub = HubServer()
+    hub.repositories = AnyRepository(files)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HF_ENDPOINT", hub.endpoint)
+        patch.setenv("PYTHONPATH", f"{ROOT / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        patch.setattr(redo, "snakemake_command", dry(redo.snakemake_command))
+        yield folder
+    hub.close()
+
+
+def write_scores(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    pd.DataFrame({"task": "t", "document": range(4), "score": [1, 0, 1, 1]}).to_parquet(folder / "reasoning.parquet")
+
+
+def write_samples(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    hashes = {"doc_hash": "a", "prompt_hash": "b", "target_hash": "c"}
+    sample = {
+        "doc_id": 0,
+        "doc": {},
+        "target": "1",
+        "filter": "none",
+        "metrics": ["acc_norm"],
+        "acc_norm": 1.0,
+        **hashes,
+    }
+    (folder / "samples_t_2026-01-02T03-04-05.678901.jsonl").write_text(json.dumps(sample) + "\n")
+
+
+def dry(command_of):
+    return lambda arguments: [*command_of([word for word in arguments if word != "-n"]), "-n"]
+
+
+@pytest.fixture(scope="module")
+def of_stratalaw(desk) -> dict[str, tuple[int, str]]:
+    """Exit status and output of each command of stratalaw; studies are pinned first, and laws fitted."""
+
+    def order(line: str) -> int:
+        name = line.split()[1]
+        return ["pin", "fit", name].index(name)
+
+    ran = {}
+    for line in sorted(run_of("stratalaw"), key=order):
+        words = line.split()[1:]
+        result = CliRunner().invoke(app, [*words, *FEWER.get(words[0], [])], env={"COLUMNS": "200"})
+        ran[line] = result.exit_code, result.output + repr(result.exception or "")
+        if line == "stratalaw fit observations.csv --out laws":
+            for place in ("laws.json", "pilot.json", "results/studies/demo/laws.json", "results/laws/laws.json"):
+                (desk / place).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(desk / "laws" / "laws.json", desk / place)
+    return ran
+
+
+@pytest.mark.parametrize("line", run_of("stratalaw"))
+def test_commands_of_stratalaw_run(of_stratalaw, line):
+    status, output = of_stratalaw[line]
+    assert status == 0, output
+
+
+@pytest.mark.parametrize("line", run_of("make"))
+def test_commands_of_make_can_be_planned(line):
+    planned = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert planned.returncode == 0, planned.stderr
+
+
+def test_what_is_not_run_is_shown():
+    assert NOT_RUN.keys() <= {*SHOWN}
