@@ -215,6 +215,7 @@ def test_an_unknown_model_without_a_network_is_one_line(study_file, monkeypatch,
     (line,) = result.stderr.splitlines()
     assert result.exit_code == 1 and "Traceback" not in result.output
     assert line.startswith("http://127.0.0.1:9 cannot be reached") and "; run again with a network" in line
+    assert line.endswith("(the shapes of someone/4b are not shipped)")
 
 
 def test_an_architecture_that_gptqmodel_does_not_know_is_one_line(hub, study_file):

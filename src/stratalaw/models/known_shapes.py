@@ -57,11 +57,14 @@ def shapes_of_model(model: Model, results: Results) -> Shapes:
         return shapes_of_folder(folder)
     if model.source in shipped_models():
         return shipped_models()[model.source].shapes
-    from stratalaw.models.hub import Repository, download_file
+    from stratalaw.models.hub import DownloadError, Repository, download_file
 
     repository = Repository(model.source, commit=model.revision)
     with TemporaryDirectory() as scratch:
-        download_file(repository, CONFIG, Path(scratch) / CONFIG)
+        try:
+            download_file(repository, CONFIG, Path(scratch) / CONFIG)
+        except DownloadError as error:
+            raise DownloadError(f"{error} (the shapes of {model.source} are not shipped)") from error
         try:
             check_architecture(Path(scratch))
             return shapes_of(Path(scratch))

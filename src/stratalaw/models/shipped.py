@@ -1,10 +1,11 @@
 """Shapes of models of the Hub that are known without asking it, as facts beside this module (``shipped.json``).
 
 Each entry names repositories with the tokens that each can take, their number of parameters, and what of their
-``config.json`` decides shapes and whether the embeddings are tied. The facts are those of the repositories' own
-``config.json``. Numbers of parameters are the totals that the Hub shows of the safetensors; a tied output embedding
-counts once. Both were gathered apart from each other, and a test holds one against the other: the model that
-transformers builds of the facts has that number of parameters, to the last one, and the matrices that are given here.
+``config.json`` decides shapes and whether the embeddings are tied. Numbers of parameters are the totals that the Hub
+shows of the safetensors; a tied output embedding counts once. Both were gathered apart from each other, and a test
+holds one against the other: the model that transformers builds of the facts has that number of parameters, to the last
+one. Some of Qwen3, Qwen2.5, Llama 3, Mistral Nemo and SmolLM2 were also compared with copies of ``config.json`` in
+public repositories. Tokens that a model can take are held against nothing; no estimate rests on them.
 
 Reading them takes milliseconds; building a model, or importing transformers for it, takes seconds.
 """
