@@ -120,7 +120,7 @@ def check_observations(table: pd.DataFrame) -> pd.DataFrame:
         (("n_params", "family", "held_out"), ["model"]),
         (("bits", "group_size", "calibration_size"), ["model", "variant", "method"]),
     ):
-        group = codes.groupby(of, sort=False).ngroup().to_numpy()
+        group = codes.groupby(of, sort=False).ngroup().to_numpy(np.int64)
         for column in columns:
             _check_is_one(table, of, group, column)
     repeated = codes.duplicated()
