@@ -120,7 +120,7 @@ def check_observations(table: pd.DataFrame) -> pd.DataFrame:
         (("n_params", "family", "held_out"), ["model"]),
         (("bits", "group_size", "calibration_size"), ["model", "variant", "method"]),
     ):
-        group = codes.groupby(of, sort=False).ngroup().to_numpy(np.int64)
+        group = codes.groupby(of, sort=False).ngroup().to_numpy()
         for column in columns:
             _check_is_one(table, of, group, column)
     repeated = codes.duplicated()
@@ -230,7 +230,7 @@ def _check_strata(strata: pd.Series) -> None:
             raise TableError(f"row {row}, column stratum: {name} differs from {names[first]} above only in case")
 
 
-def _check_is_one(table: pd.DataFrame, of: list[str], group: NDArray[np.int64], column: str) -> None:
+def _check_is_one(table: pd.DataFrame, of: list[str], group: NDArray[np.integer[Any]], column: str) -> None:
     """Refuse a model, or a variant of one, that has several values in a column; ``group``: of each row, from 0 on."""
     first = np.unique(group, return_index=True)[1][group]
     values = table[column]
