@@ -23,6 +23,7 @@ from stratalaw.study import Benchmark, Evaluation
 
 OTHER = "other"  # the row of tasks that the table does not have
 REFERENCE_BATCH = 32  # rows of a batch of lm-eval's hf model
+ROWS_AT_ONCE = 256  # of the engine's generations, where the cache has room for them
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Workload:
         requests: number of requests.
         tokens: tokens that run for log-likelihoods, each shared one once.
         reference_tokens: tokens that lm-eval's ``hf`` model runs for them, padding not counted.
-        prompt_tokens: tokens of the prompts of generations.
-        steps: steps of generation, summed over batches.
+        prompt_tokens: tokens of the prompts of generations, each shared one once.
+        steps: steps of generation, summed over rows that generate at once.
         reference_steps: the same in batches of 32.
         is_estimated: whether the requests were not recorded yet.
     """
@@ -82,9 +83,9 @@ def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Workload:
     shots = (benchmark.shots or 0) * about.shot_tokens
     prompt = about.prompt_tokens + shots
     if not about.choices:
-        batch = max(1, evaluation.tokens_per_batch // (prompt + about.new_tokens))
-        steps, reference_steps = (np.ceil(items / rows) * about.new_tokens for rows in (batch, REFERENCE_BATCH))
-        return Workload(items, 0, 0, items * prompt, steps, reference_steps, is_estimated=True)
+        steps, reference_steps = (np.ceil(items / rows) * about.new_tokens for rows in (ROWS_AT_ONCE, REFERENCE_BATCH))
+        tokens = items * about.prompt_tokens + shots * (about.subtasks if about.same_shots else items)
+        return Workload(items, 0, 0, tokens, steps, reference_steps, is_estimated=True)
     unshared = about.prompt_tokens + about.choices * about.answer_tokens
     # Choices of one token are answered from one row.
     rows = about.choices if about.answer_tokens else 1
@@ -103,7 +104,7 @@ def recorded_work(requests_file: Path, batching_file: Path, tokens_per_batch: in
     """What a stratum asks, from its recorded requests and how they are batched."""
     from safetensors import safe_open
 
-    from stratalaw.engine.plain import batches_by_length
+    from stratalaw.engine import make_batching
     from stratalaw.evaluation.answers import NO_GENERATION
 
     with safe_open(batching_file, "np") as batching:
@@ -118,16 +119,18 @@ def recorded_work(requests_file: Path, batching_file: Path, tokens_per_batch: in
     }
     steps = reference_steps = 0
     for (task, options), rows in generated.groupby(["task", "generation"]):
-        allowed = json.loads(str(options))["max_new_tokens"]
-        new = longest_generation(str(task), allowed)
-        lengths = rows.context.map(len).to_numpy() + allowed
-        steps += new * sum(1 for _ in batches_by_length(lengths, tokens_per_batch))
+        new = longest_generation(str(task), json.loads(str(options))["max_new_tokens"])
+        steps += new * int(np.ceil(len(rows) / ROWS_AT_ONCE))
         reference_steps += new * int(np.ceil(len(rows) / REFERENCE_BATCH))
+    contexts = generated.context.tolist()
+    longest = max(map(len, contexts), default=0)
+    after = [[0]] * len(contexts)  # whatever follows: only the contexts run
+    prompts = make_batching(contexts, after, tokens_per_batch=tokens_per_batch, max_length=longest)
     return Workload(
         requests=len(requests),
         tokens=tokens,
         reference_tokens=sum(map(len, inputs)) // np.dtype(np.int32).itemsize,
-        prompt_tokens=int(generated.context.map(len).sum()),
+        prompt_tokens=prompts.tokens,
         steps=steps,
         reference_steps=reference_steps,
         is_estimated=False,
