@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.cost.workload import estimated_work, work_of
+from stratalaw.cost.workload import ROWS_AT_ONCE, estimated_work, work_of
 from stratalaw.engine import make_batching, save_batching
+from stratalaw.engine.decoding import MOST_ROWS
 from stratalaw.layout import Results
 from stratalaw.study import Benchmark, Evaluation
 
@@ -43,13 +44,15 @@ def test_recorded_requests_are_counted(tmp_path):
     assert work.requests == 7
     assert work.reference_tokens == 50 + 2 * 22
     assert work.tokens == 50 + 2 + 2  # the question and two tokens of each ending
-    assert (work.prompt_tokens, work.steps, work.reference_steps) == (150, 10, 10)
+    assert (work.prompt_tokens, work.reference_prompt_tokens) == (50, 150)  # the same question three times
+    assert (work.steps, work.reference_steps) == (10, 10)
 
 
-def test_generations_in_several_batches_take_steps_in_each(tmp_path):
-    record(tmp_path, [], [], [(list(range(100)), 28)] * 64, tokens_per_batch=1024)
-    work = work_of(evaluation(Benchmark(task="t", chance=0), tokens_per_batch=1024), "m", Results(tmp_path))
-    assert (work.steps, work.reference_steps) == (28 * 8, 28 * 2)
+def test_generations_that_are_not_all_made_at_once_take_steps_again(tmp_path):
+    record(tmp_path, [], [], [(list(range(100)), 28)] * (2 * ROWS_AT_ONCE))
+    work = work_of(evaluation(Benchmark(task="t", chance=0)), "m", Results(tmp_path))
+    assert (work.steps, work.reference_steps) == (28 * 2, 28 * 16)
+    assert ROWS_AT_ONCE == MOST_ROWS
 
 
 def test_a_known_generation_ends_before_all_tokens_that_are_allowed(tmp_path):

@@ -11,6 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 from stratalaw.engine import kernels
 from stratalaw.engine.attention import BLOCK_KEYS, BLOCK_QUERIES, Tree
 from stratalaw.engine.batches import make_batching
+from stratalaw.engine.cache import Cache, Rows
 
 VOCABULARY = 50
 every_kind = pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
@@ -56,7 +57,33 @@ def test_attention_sees_ancestors_and_nothing_else(seed, prompt, questions, shap
     tree = Tree(end)
     found = kernels.tree_attention(query, key, value, end, *tree.blocks, size**-0.5, BLOCK_QUERIES, BLOCK_KEYS)
     assert relative_difference(found, expected.transpose(1, 2)) < 1e-6
-    assert relative_difference(tree.attend(query, key, value, None), expected.transpose(1, 2)) < 1e-6
+    assert relative_difference(tree.attend(0, query, key, value, None), expected.transpose(1, 2)) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 32), (2, 2, 24), (6, 1, 64)], ids=str)
+def test_the_newest_token_of_each_row_sees_that_row_alone(shape):
+    heads, key_heads, size = shape
+    torch.manual_seed(0)
+    length = torch.tensor([1, 70, 130, 3])
+    start = torch.tensor([300, 5, 80, 0])  # stretches of a pool, in any order
+    query = torch.randn(1, len(length), heads, size).transpose(1, 2)
+    keys, values = torch.randn(2, 310, key_heads, size)
+    expected = torch.stack(
+        [
+            functional.scaled_dot_product_attention(
+                query[:, :, row, None],
+                keys[first : first + n].transpose(0, 1)[None],
+                values[first : first + n].transpose(0, 1)[None],
+                enable_gqa=True,
+            )[0, :, 0]
+            for row, (first, n) in enumerate(zip(start, length, strict=True))
+        ]
+    )
+    found = kernels.row_attention(query, keys, values, start, length, size**-0.5)
+    assert relative_difference(found[0], expected) < 1e-6
+    rows = Rows(Cache([keys.clone()], [values.clone()]), start, length)
+    newest = [part[start + length - 1].transpose(0, 1)[None] for part in (keys, values)]
+    assert relative_difference(rows.attend(0, query, *newest, None)[0], expected) < 1e-6
 
 
 @every_kind

@@ -82,13 +82,13 @@ class Rates:
     def answers(self, shapes: Shapes, work: Workload, toolchain: str = OURS) -> float:
         """Seconds of the job that answers what a variant is asked."""
         about = amounts_of(shapes)
-        tokens, steps = (
-            (work.tokens, work.steps) if toolchain == OURS else (work.reference_tokens, work.reference_steps)
+        tokens, prompts, steps = (
+            (work.tokens, work.prompt_tokens, work.steps)
+            if toolchain == OURS
+            else (work.reference_tokens, work.reference_prompt_tokens, work.reference_steps)
         )
         run = self.seconds("log_likelihoods", toolchain, **about, tokens=tokens) if tokens else 0.0
-        generated = (
-            self.seconds("generate", toolchain, **about, tokens=work.prompt_tokens, steps=steps) if steps else 0.0
-        )
+        generated = self.seconds("generate", toolchain, **about, tokens=prompts, steps=steps) if steps else 0.0
         return self.seconds("start", toolchain) + self.seconds("load", toolchain, **about) + run + generated
 
 

@@ -35,6 +35,7 @@ class Workload:
         tokens: tokens that run for log-likelihoods, each shared one once.
         reference_tokens: tokens that lm-eval's ``hf`` model runs for them, padding not counted.
         prompt_tokens: tokens of the prompts of generations, each shared one once.
+        reference_prompt_tokens: the same, each as often as it is asked.
         steps: steps of generation, summed over rows that generate at once.
         reference_steps: the same in batches of 32.
         is_estimated: whether the requests were not recorded yet.
@@ -44,6 +45,7 @@ class Workload:
     tokens: float
     reference_tokens: float
     prompt_tokens: float
+    reference_prompt_tokens: float
     steps: float
     reference_steps: float
     is_estimated: bool
@@ -53,7 +55,7 @@ class Workload:
         return Workload(**amounts, is_estimated=self.is_estimated or other.is_estimated)
 
 
-NOTHING = Workload(0, 0, 0, 0, 0, 0, False)
+NOTHING = Workload(0, 0, 0, 0, 0, 0, 0, False)
 
 
 def work_of(evaluation: Evaluation, model: str = "", results: Results | None = None) -> Workload:
@@ -85,7 +87,7 @@ def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Workload:
     if not about.choices:
         steps, reference_steps = (np.ceil(items / rows) * about.new_tokens for rows in (ROWS_AT_ONCE, REFERENCE_BATCH))
         tokens = items * about.prompt_tokens + shots * (about.subtasks if about.same_shots else items)
-        return Workload(items, 0, 0, tokens, steps, reference_steps, is_estimated=True)
+        return Workload(items, 0, 0, tokens, items * prompt, steps, reference_steps, is_estimated=True)
     unshared = about.prompt_tokens + about.choices * about.answer_tokens
     # Choices of one token are answered from one row.
     rows = about.choices if about.answer_tokens else 1
@@ -94,6 +96,7 @@ def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Workload:
         tokens=items * unshared + shots * (about.subtasks if about.same_shots else items),
         reference_tokens=items * rows * (prompt + about.answer_tokens),
         prompt_tokens=0,
+        reference_prompt_tokens=0,
         steps=0,
         reference_steps=0,
         is_estimated=True,
@@ -131,6 +134,7 @@ def recorded_work(requests_file: Path, batching_file: Path, tokens_per_batch: in
         tokens=tokens,
         reference_tokens=sum(map(len, inputs)) // np.dtype(np.int32).itemsize,
         prompt_tokens=prompts.tokens,
+        reference_prompt_tokens=sum(map(len, contexts)),
         steps=steps,
         reference_steps=reference_steps,
         is_estimated=False,
