@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from stratalaw.engine.batches import TokenIds
+from stratalaw.engine.batches import Integers, TokenIds
+from stratalaw.engine.company import kept_apart
 from stratalaw.engine.plain import batches_by_length
 
 TOKENS_PER_CHARACTER = 4  # the maximum, where a tokenizer falls back to the bytes of UTF-8
@@ -62,7 +63,7 @@ def generate(
     lengths = np.array([len(prompt) for prompt in prompts])
     padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     texts = [""] * len(prompts)
-    for rows in batches_by_length(lengths + max_new_tokens, tokens_per_batch):
+    for rows in _batches(model, lengths, max_new_tokens, tokens_per_batch):
         width = lengths[rows].max()
         tokens = np.full((len(rows), width), padding)
         mask = np.arange(width) >= width - lengths[rows][:, None]
@@ -78,6 +79,15 @@ def generate(
         for row, new_tokens in zip(rows, generated[:, width:].tolist(), strict=True):
             texts[row] = _up_to_first(stop, tokenizer.decode(new_tokens, skip_special_tokens=True))
     return texts
+
+
+def _batches(
+    model: PreTrainedModel, lengths: Integers, max_new_tokens: int, tokens_per_batch: int
+) -> Iterator[Integers]:
+    """Indices of prompts in batches, of those that the model treats alike."""
+    for alike in kept_apart(model, lengths, max_new_tokens):
+        for rows in batches_by_length(lengths[alike] + max_new_tokens, tokens_per_batch):
+            yield alike[rows]
 
 
 def _up_to_first(stop: Sequence[str], text: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.layout import Results
 from stratalaw.models.folder import CONFIG, ModelError, model_files, read_config
+from stratalaw.models.module_tree import known_architectures
 from stratalaw.study import Model, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
@@ -36,22 +35,6 @@ def check_architecture(folder: Path) -> None:
         raise ModelError(
             f"{path}: transformers has no models of the type {architecture}; code that comes with a model is not run"
         )
-
-
-@cache
-def known_architectures() -> frozenset[str]:
-    """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
-    package = find_spec("gptqmodel")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("No module named 'gptqmodel'", name="gptqmodel")
-    architectures: set[str] = set()
-    for statement in ast.walk(ast.parse((Path(package.origin).parent / "models" / "auto.py").read_text())):
-        match statement:
-            case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
-                architectures |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
-            case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
-                architectures.add(str(key))
-    return frozenset(architectures)
 
 
 @cache
