@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratalaw.models.folder import CONFIG, ModelError, distinct_shapes, read_config
-from stratalaw.models.shapes import matrices_of
+from stratalaw.models.shapes import is_plain, matrices_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,13 +62,16 @@ def check_weights(folder: Path) -> None:
     Raises:
         ModelError: transformers would miss a weight, or find one of another shape, or leave a matrix unused.
     """
+    shapes, config = distinct_shapes(folder), read_config(folder)
+    if is_plain(shapes, config):
+        return
     import torch
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import convert_and_load_state_dict_in_model
     from transformers.modeling_utils import LoadStateDictConfig
 
-    model, config = empty_model(folder), read_config(folder)
-    stored = {name: torch.empty(shape, device="meta") for name, shape in distinct_shapes(folder).items()}
+    model = empty_model(folder)
+    stored = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     options = LoadStateDictConfig(
         device_map={"": "meta"}, dtype=torch.bfloat16, weight_mapping=get_model_conversion_mapping(model)
     )

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stratalaw.models.configuration import setting
+from stratalaw.models.configuration import is_tied, setting
 from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, distinct_shapes, read_config
 from stratalaw.models.module_tree import quantized_modules
 from stratalaw.study.variants import BASELINE_BITS, Quantization
@@ -30,6 +30,20 @@ ROUTER = re.compile(r".*\b(gate|router|router\.layer|shared_expert_gate)")  # wh
 # gptqmodel takes this matrix apart.
 FUSED, HALVES = "gate_up_proj", ("gate_proj", "up_proj")
 STORED_TRANSPOSED = frozenset({"gpt2"})
+
+
+ENDS_OF_PLAIN = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
+PLAIN_LAYER = (
+    *(f"self_attn.{letter}_proj.weight" for letter in "qkvo"),
+    *(f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")),
+    *("input_layernorm.weight", "post_attention_layernorm.weight"),
+)
+PLAIN: dict[str, tuple[str, ...]] = {
+    "llama": (),
+    "mistral": (),
+    "qwen2": tuple(f"self_attn.{letter}_proj.bias" for letter in "qkv"),
+    "qwen3": ("self_attn.q_norm.weight", "self_attn.k_norm.weight"),
+}
 
 
 @dataclass(frozen=True)
@@ -175,6 +189,20 @@ def check_matrices(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, A
                 )
         if len(shape) > 2 and EXPERTS.search(name):
             raise ModelError(f"{folder / CONFIG}: models of the type {model_type} have several experts in {name}")
+
+
+def is_plain(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> bool:
+    """Whether a model is of a common kind and its weights have just the names that models of the kind give them.
+
+    To load it, nothing needs to be converted; to know that takes no torch.
+    """
+    kind = PLAIN.get(str(config.get("model_type")))
+    layers = config.get("num_hidden_layers")
+    if kind is None or not isinstance(layers, int):
+        return False
+    ends = {*ENDS_OF_PLAIN} - ({"lm_head.weight"} if is_tied(config) else set())
+    names = {f"model.layers.{layer}.{name}" for layer in range(layers) for name in (*PLAIN_LAYER, *kind)}
+    return stored.keys() == ends | names
 
 
 def matrices_of(name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> Iterator[Matrix]:
