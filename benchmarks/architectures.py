@@ -1,10 +1,10 @@
 """Every architecture through the whole chain: a tiny random model of it, quantized and scored, or refused and why.
 
-``python benchmarks/architectures.py FOLDER [ARCHITECTURE ...]`` makes the models in FOLDER and prints the table of
+``python benchmarks/architectures.py FOLDER [BITS ...]`` makes the models in FOLDER and prints the table of
 ``docs/reference/architectures.md``; the numbers go to ``FOLDER/architectures.json``. Each model is stored as the Hub
-has it, checked as before a study, quantized with 4 and 3 bits in another process, and answers requests of mixed lengths
-here, where gptqmodel, which changes transformers, is never loaded. Beside it answers lm-eval's ``hf`` model, one
-request at a time, from a folder with the dense weights.
+has it, checked as before a study, quantized in another process, and answers requests of mixed lengths here, where
+gptqmodel, which changes transformers, is never loaded. Beside it answers lm-eval's ``hf`` model, one request at a time,
+from a folder with the dense weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each othe
 
 import numpy as np
 
-VARIANTS = ("w4-g32-c4-s0", "w3-g32-c4-s0")
 BITS = (2, 3, 4, 8)
 MAX_LENGTH = 256
 END = 256  # the last token, after one for each byte
@@ -96,14 +95,15 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def main(root: Path, names: list[str]) -> None:
-    found = {name: make_and_check(name, root / name) for name in names}
+def main(root: Path, bits: list[int]) -> None:
+    found = {name: make_and_check(name, root / name) for name in ARCHITECTURES}
     accepted = [name for name, row in found.items() if "refused" not in row]
-    command = [sys.executable, __file__, "--quantize", str(root), *accepted]
+    variants = [(name, f"w{b}-g32-c4-s0") for name in accepted for b in bits if b in found[name]["bits"]]
+    command = [sys.executable, __file__, "--quantize", *(str(root / name / variant) for name, variant in variants)]
     with (root / "quantize.log").open("w") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log)
     for name in accepted:
-        found[name] |= answer_as_lm_eval(root / name)
+        found[name] |= answer_as_lm_eval(root / name, [variant for owner, variant in variants if owner == name])
     if "gptqmodel" in sys.modules:
         raise RuntimeError("gptqmodel was loaded where models answer")
     (root / "architectures.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -143,7 +143,11 @@ def make_and_check(name: str, folder: Path) -> dict[str, Any]:
     if shapes_of(source).n_params != shapes.n_params:
         raise RuntimeError(f"{name}: another number of parameters by its configuration than by its weights")
     copy_model(source, folder / "model")
-    return {"bits": [bits for bits in BITS if all(matrix.can_be_packed(bits) for matrix in shapes.matrices)]}
+    has_experts = any("experts" in matrix.name for matrix in shapes.matrices)
+    return {
+        "has_experts": has_experts,
+        "bits": [bits for bits in BITS if all(matrix.can_be_packed(bits) for matrix in shapes.matrices)],
+    }
 
 
 def make_model(name: str, folder: Path) -> None:
@@ -179,21 +183,16 @@ def byte_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
-def quantize_all(root: Path, names: list[str]) -> None:
-    """Quantize models with the bits that were accepted for each, in a process that answers nothing."""
-    from stratalaw.models.shapes import shapes_of_weights
+def quantize_all(checkpoints: list[Path]) -> None:
+    """Quantize models in a process that answers nothing; a checkpoint's name says how, and it lies beside its model."""
     from stratalaw.quantization.gptq import quantize
     from stratalaw.study import Gptq
     from stratalaw.study.variants import Quantization
 
     samples = np.random.default_rng(1).integers(250, size=(4, 64)).tolist()
-    for name in names:
-        matrices = shapes_of_weights(root / name / "model").matrices
-        for quantization in map(Quantization.from_name, VARIANTS):
-            if not all(matrix.can_be_packed(quantization.bits) for matrix in matrices):
-                continue
-            variant = quantization.name
-            quantize(root / name / "model", root / name / variant, quantization, samples, Gptq())
+    for checkpoint in checkpoints:
+        model, quantization = checkpoint.parent / "model", Quantization.from_name(checkpoint.name)
+        quantize(model, checkpoint, quantization, samples, Gptq())
 
 
 def requests() -> tuple[list[list[int]], list[list[int]]]:
@@ -204,7 +203,7 @@ def requests() -> tuple[list[list[int]], list[list[int]]]:
     return contexts, [rng.integers(250, size=length).tolist() for length in (1, 4, 2, 6, 3, 5)]
 
 
-def answer_as_lm_eval(folder: Path) -> dict[str, Any]:
+def answer_as_lm_eval(folder: Path, variants: list[str]) -> dict[str, Any]:
     """How far answers are from lm-eval's (nats), and weights from the original's (relative); why beginnings run twice.
 
     ``float32``: over all variants. ``bfloat16``: of the original, on a CPU that may only emulate it.
@@ -214,9 +213,7 @@ def answer_as_lm_eval(folder: Path) -> dict[str, Any]:
 
     original = load_dense(folder / "model", "cpu").float()
     differences, errors = [], {}
-    for variant in ("model", *VARIANTS):
-        if not (folder / variant).exists():
-            continue
+    for variant in ("model", *variants):
         model, dense = load_dense(folder / variant, "cpu").float(), folder / "model"
         if variant != "model":
             errors[variant] = largest_error(model, original)
@@ -254,6 +251,6 @@ def difference(model: Any, dense: Path, dtype: str) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--quantize":
-        quantize_all(Path(sys.argv[2]), sys.argv[3:])
+        quantize_all([Path(path) for path in sys.argv[2:]])
     else:
-        main(Path(sys.argv[1]), sys.argv[2:] or list(ARCHITECTURES))
+        main(Path(sys.argv[1]), [int(bits) for bits in sys.argv[2:]] or [4, 3])

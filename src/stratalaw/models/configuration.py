@@ -74,6 +74,14 @@ def _literals(node: ast.ClassDef) -> Iterator[tuple[str, Any]]:
         match statement:
             case ast.AnnAssign(ast.Name(name), value=ast.expr() as value) | ast.Assign([ast.Name(name)], value):
                 try:
-                    yield name, ast.literal_eval(value)
+                    yield name, _value(value)
                 except ValueError:
                     continue
+
+
+def _value(expression: ast.expr) -> Any:
+    """A literal, or a product of such; raises ValueError for anything else."""
+    match expression:
+        case ast.BinOp(left, ast.Mult(), right):
+            return _value(left) * _value(right)
+    return ast.literal_eval(expression)

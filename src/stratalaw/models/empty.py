@@ -77,7 +77,9 @@ def check_weights(folder: Path) -> None:
     )
     with without_progress_bars():
         found, _ = convert_and_load_state_dict_in_model(model, stored, options, None)
-    missing = found.missing_keys - model.all_tied_weights_keys.keys()
+    # One of a tied pair is enough.
+    tied = {name: other for pair in model.all_tied_weights_keys.items() for name, other in (pair, pair[::-1])}
+    missing = {name for name in found.missing_keys if tied.get(name, name) in found.missing_keys}
     other = {name for name, *_ in found.mismatched_keys}
     unused = {name for name in found.unexpected_keys & stored.keys() if any(matrices_of(name, (1, 1), config))}
     for names, what in ((missing, "no weights for"), (other, "another shape of"), (unused, "transformers ignores")):

@@ -306,6 +306,7 @@ def distinct_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """``tensor_shapes`` without a copy of the input embedding that was stored as the output embedding."""
     shapes = tensor_shapes(folder)
     copies = [name for name in shapes if name.endswith(HEADS)]
-    if copies and is_tied(read_config(folder)):
+    is_copied = copies and any(name.endswith(EMBEDDINGS) and name not in copies for name in shapes)
+    if is_copied and is_tied(read_config(folder)):
         return {name: shape for name, shape in shapes.items() if name not in copies}
     return shapes
