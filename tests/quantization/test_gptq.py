@@ -95,11 +95,11 @@ def test_what_calibration_does_not_reach_is_recorded_and_counts_16_bits(small_mo
     model.save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(small_model_folder).save_pretrained(tmp_path / "model")
     few = Quantization(4, 32, 1, 0)
-    quantize(tmp_path / "model", tmp_path / few.name, few, [list(range(8))], Gptq())
+    quantize(tmp_path / "model", tmp_path / few.name, few, [list(range(16))], Gptq())
     audit = json.loads((tmp_path / few.name / AUDIT).read_text())
     reached = {module["name"] for module in audit["modules"]}
     assert len(reached) + len(audit["unquantized"]) == 4 + 32 * 3
-    assert "model.layers.0.mlp.experts" in audit["unquantized"][0] and len(audit["unquantized"]) >= 3 * (32 - 8)
+    assert "model.layers.0.mlp.experts" in audit["unquantized"][0] and len(audit["unquantized"]) >= 3 * (32 - 16)
     left = len(audit["unquantized"]) * 64 * 32
     packed = 4 + (16 + 4) / 32
     assert audit["effective_bits"] == pytest.approx(
