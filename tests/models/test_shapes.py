@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 from stratalaw.models.folder import ModelError, count_parameters, stored_tensors
 from stratalaw.models.known_shapes import shapes_of
@@ -51,6 +51,51 @@ def test_the_headers_of_the_weights_say_the_same_as_the_configuration(config, ti
     expected, found = shapes_of(tmp_path), shapes_of_weights(tmp_path)
     assert sorted(found.matrices, key=str) == sorted(expected.matrices, key=str)
     assert replace(found, matrices=()) == replace(expected, matrices=())
+
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+IMAGES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+OTHER_KINDS = {
+    "qwen3_moe": SMALL | EXPERTS,
+    "qwen2_moe": SMALL | EXPERTS | {"shared_expert_intermediate_size": 64},
+    "mixtral": SMALL | {"num_local_experts": 4},
+    "phi3": SMALL | {"pad_token_id": 0},
+    "gpt2": {"vocab_size": 100, "n_embd": 64, "n_layer": 3, "n_head": 4},
+    "gpt_neox": SMALL,
+    "opt": SMALL | {"ffn_dim": 96, "word_embed_proj_dim": 64, "num_attention_heads": 4},
+    "gemma3": {"text_config": SMALL | {"head_dim": 16}, "vision_config": IMAGES | {"image_size": 28, "patch_size": 14}},
+}
+
+
+@pytest.mark.parametrize("architecture", OTHER_KINDS)
+def test_headers_and_configuration_agree_for_other_kinds_of_models(architecture, tmp_path):
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **OTHER_KINDS[architecture]))
+    model.save_pretrained(tmp_path)
+    expected, found = shapes_of(tmp_path), shapes_of_weights(tmp_path)
+    assert sorted(found.matrices, key=str) == sorted(expected.matrices, key=str)
+    assert replace(found, matrices=()) == replace(expected, matrices=())
+    assert found.n_params == model.num_parameters() == count_parameters(tmp_path).n_params
+
+
+def test_experts_are_matrices_and_routers_are_not(tmp_path):
+    config = AutoConfig.for_model("qwen3_moe", **SMALL, **EXPERTS, num_attention_heads=4, head_dim=16)
+    config.save_pretrained(tmp_path)
+    names = [matrix.name for matrix in shapes_of(tmp_path).matrices]
+    assert len(names) == 3 * (4 + 3 * 4)
+    assert not any(name.endswith("mlp.gate") for name in names)
+
+
+def test_a_model_of_which_a_part_would_be_quantized_is_refused(tmp_path):
+    config = AutoConfig.for_model("granitemoe", **SMALL, num_local_experts=4)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"config.json: .*granitemoe have several experts in .*_linear.weight"):
+        shapes_of(tmp_path)
+
+
+def test_three_bits_are_packed_in_blocks_of_32():
+    assert Matrix("up", 64, 96).can_be_packed(3)
+    assert not Matrix("up", 64, 80).can_be_packed(3) and not Matrix("down", 80, 64).can_be_packed(3)
+    assert all(Matrix("up", 80, 72).can_be_packed(bits) for bits in (2, 4, 8))
 
 
 def test_groups_that_do_not_divide_a_row_are_ragged():

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import Qwen3Config
+from transformers import LlamaConfig, Qwen3Config
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
@@ -266,6 +266,20 @@ def test_a_run_is_refused_for_what_the_wanted_models_cannot_have(paper, monkeypa
     with pytest.raises(StudyError, match=r"^s.yaml: qwen3-14b: its jobs ask for .* and a GPU has 48 GB$"):
         refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"}, jobs_run_here=True)
     refuse_what_cannot_run(study, "s.yaml", {"qwen3-8b", "qwen3-14b"}, jobs_run_here=False)
+
+
+def test_matrices_that_cannot_be_packed_are_named(paper, monkeypatch, tmp_path):
+    study, _ = paper
+    LlamaConfig(hidden_size=64, intermediate_size=88, num_hidden_layers=1, num_attention_heads=4).save_pretrained(
+        tmp_path
+    )
+    odd = study.models[0].model_copy(update={"name": "odd", "source": str(tmp_path)})
+    plenty_of_disk(monkeypatch)
+    with pytest.raises(
+        StudyError,
+        match=r"^s.yaml: odd: with 3 bits gptqmodel packs only .* multiples of 32, and .*gate_proj has 88 x 64$",
+    ):
+        refuse_what_cannot_run(study.model_copy(update={"models": [odd]}), "s.yaml", {"odd"}, jobs_run_here=False)
 
 
 @pytest.mark.parametrize(

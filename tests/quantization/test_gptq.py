@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.files import sha256
@@ -35,7 +35,8 @@ def test_the_audit_says_how_the_checkpoint_came_about(checkpoint):
     assert len(names) == 2 * 7 and names == sorted(names)
     for module in audit["modules"]:
         assert module["loss"] > 0 and module["tokens"] == 8 * 256
-        assert module["damping"] == 0.01 and module["raised"] == 0
+        assert module["damping"] == 0.01 and module["raised"] == 0 and module["dead_columns"] == 0
+    assert audit["unquantized"] == []
 
 
 def test_the_same_study_gives_the_same_weights(small_model_folder, calibration, checkpoint, tmp_path):
@@ -81,6 +82,32 @@ def test_a_group_that_does_not_divide_a_matrix_is_recorded(small_model_folder, c
     quantize(small_model_folder, tmp_path / "wide", Quantization(4, 256, 8, 0), calibration, Gptq())
     audit = json.loads((tmp_path / "wide" / AUDIT).read_text())
     assert "model.layers.0.self_attn.q_proj" in audit["ragged_groups"]
+
+
+def test_what_calibration_does_not_reach_is_recorded_and_counts_16_bits(small_model_folder, tmp_path):
+    config = AutoConfig.for_model(
+        "qwen3_moe", vocab_size=1282, hidden_size=64, num_hidden_layers=1, num_attention_heads=4, head_dim=16,
+        num_key_value_heads=2, num_experts=32, num_experts_per_tok=1, moe_intermediate_size=32,
+    )  # fmt: skip
+    set_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.model.embed_tokens.weight.data[:, :3] = 0
+    model.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(small_model_folder).save_pretrained(tmp_path / "model")
+    few = Quantization(4, 32, 1, 0)
+    quantize(tmp_path / "model", tmp_path / few.name, few, [list(range(16))], Gptq())
+    audit = json.loads((tmp_path / few.name / AUDIT).read_text())
+    reached = {module["name"] for module in audit["modules"]}
+    assert len(reached) + len(audit["unquantized"]) == 4 + 32 * 3
+    assert "model.layers.0.mlp.experts" in audit["unquantized"][0] and len(audit["unquantized"]) >= 3 * (32 - 16)
+    left = len(audit["unquantized"]) * 64 * 32
+    packed = 4 + (16 + 4) / 32
+    assert audit["effective_bits"] == pytest.approx(
+        (packed * audit["quantized_weights"] + 16 * left) / (audit["quantized_weights"] + left)
+    )
+    dead = {module["name"]: module["dead_columns"] for module in audit["modules"]}
+    assert dead["0.self_attn.q_proj"] == 3 and dead["0.self_attn.o_proj"] == 0
+    load_dense(tmp_path / few.name, "cpu")
 
 
 def test_a_calibration_set_of_another_size_is_refused(small_model_folder, calibration, tmp_path):

@@ -14,7 +14,7 @@ LOGGED = {"layer": 0, "module": "down", "loss": "999999999", "samples": 1, "damp
 
 @pytest.mark.parametrize(
     "fail",
-    [lambda: audit_of_module(LOGGED, {}), lambda: torch.linalg.cholesky(torch.zeros(3, 3))],
+    [lambda: audit_of_module(LOGGED, {}, {}), lambda: torch.linalg.cholesky(torch.zeros(3, 3))],
     ids=["hessian", "cholesky"],
 )
 def test_a_hessian_that_cannot_be_inverted_is_recorded_with_the_reason(fail, tmp_path):

@@ -149,6 +149,8 @@ def attend_to_ancestors(
     if tree is None or more:
         what = f"asks for {', '.join(sorted(more))}" if more else "does not hand on keyword arguments"
         raise NoTreeAttention(f"the attention of {type(module).__name__} {what}")
+    if query.shape[-1] != value.shape[-1]:
+        raise NoTreeAttention(f"the attention of {type(module).__name__} has keys and values of different sizes")
     return tree.attend(getattr(module, "layer_idx", 0), query, key, value, scaling), None
 
 

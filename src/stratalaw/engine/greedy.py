@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from stratalaw.engine.batches import Integers, TokenIds
+from stratalaw.engine.company import kept_apart
 from stratalaw.engine.decoding import decode
 from stratalaw.engine.plain import batches_by_length
 from stratalaw.engine.shared import obstacle
@@ -74,12 +75,18 @@ def generate(
     ends = ends_of_text(model, tokenizer)
     stopping = Stopping(tokenizer, stop, ends)
     limits = {"max_new_tokens": max_new_tokens, "tokens_per_batch": tokens_per_batch}
+    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if reason := why_not(model):
         LOG.warning("generations take transformers' own path: %s", reason)
-        padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        found = _generate_plainly(model, prompts, stopping, ends, padding, **limits)
-    else:
-        found = [row.tokens for row in decode(model, prompts, stopping, **limits)] if prompts else []
+    found: list[list[int]] = [[]] * len(prompts)
+    for rows in kept_apart(model, np.array([len(prompt) for prompt in prompts], dtype=np.int64), max_new_tokens):
+        alike = [prompts[row] for row in rows]
+        if reason:
+            generated = _generate_plainly(model, alike, stopping, ends, padding, **limits)
+        else:
+            generated = [row.tokens for row in decode(model, alike, stopping, **limits)]
+        for row, tokens in zip(rows, generated, strict=True):
+            found[row] = tokens
     return Generations(
         [stopping.text(tokens) for tokens in found],
         np.array([len(tokens) for tokens in found], dtype=np.int64),

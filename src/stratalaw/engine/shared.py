@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from stratalaw.engine import plain
 from stratalaw.engine.attention import NoTreeAttention, Tree, tree_attention
 from stratalaw.engine.batches import Batch, Batching, Integers, TokenIds, make_batching
+from stratalaw.engine.company import kept_apart
 from stratalaw.engine.fusion import fused_steps
 from stratalaw.engine.plain import LogLikelihoods
 
@@ -57,12 +58,59 @@ def log_likelihoods(
     Raises:
         ValueError, FloatingPointError: as ``plain.log_likelihoods``.
     """
+    plain.check_requests(contexts, continuations, max_length)
+    lengths = np.array([min(len(a) + len(b) - 1, max_length) for a, b in zip(contexts, continuations, strict=True)])
+    parts = kept_apart(model, lengths)
+    if len(parts) <= 1:
+        return _log_likelihoods(model, contexts, continuations, tokens_per_batch, max_length, batching)
+    LOG.info("%d kinds of requests run apart, since the model treats rows by the longest of a batch", len(parts))
+    total, is_greedy = np.empty(len(lengths)), np.empty(len(lengths), dtype=bool)
+    for rows in parts:
+        answered = _log_likelihoods(
+            model,
+            [contexts[row] for row in rows],
+            [continuations[row] for row in rows],
+            tokens_per_batch,
+            max_length,
+        )
+        total[rows], is_greedy[rows] = answered.total, answered.is_greedy
+    return LogLikelihoods(total, is_greedy)
+
+
+def _log_likelihoods(
+    model: PreTrainedModel,
+    contexts: Sequence[TokenIds],
+    continuations: Sequence[TokenIds],
+    tokens_per_batch: int,
+    max_length: int,
+    batching: Batching | None = None,
+) -> LogLikelihoods:
+    """``log_likelihoods`` of requests that the model treats alike."""
     limits = {"tokens_per_batch": tokens_per_batch, "max_length": max_length}
+    if depends_on_company(model, contexts, continuations, max_length):
+        LOG.warning("every request runs alone: its result depends on what else is in its batch")
+        return plain.log_likelihoods(model, contexts, continuations, tokens_per_batch=1, max_length=max_length)
     if reason := obstacle(model):
         LOG.warning("every request runs as a row by itself: %s", reason)
         return plain.log_likelihoods(model, contexts, continuations, **limits)
-    plain.check_requests(contexts, continuations, max_length)
     return run(model, batching or make_batching(contexts, continuations, **limits))
+
+
+def depends_on_company(
+    model: PreTrainedModel, contexts: Sequence[TokenIds], continuations: Sequence[TokenIds], max_length: int
+) -> bool:
+    """Whether the shortest request gets something else beside the longest one than alone."""
+    by_length = sorted(range(len(contexts)), key=lambda row: len(contexts[row]) + len(continuations[row]))
+    pair = [by_length[0], by_length[-1]] if by_length else []
+    asked = [[sequences[row] for row in pair] for sequences in (contexts, continuations)]
+    rows = [len(context) + len(continuation) for context, continuation in zip(*asked, strict=True)]
+    if len(set(rows)) < 2:
+        return False
+    alone, together = (
+        plain.log_likelihoods(model, *asked, tokens_per_batch=tokens, max_length=max_length).total[0]
+        for tokens in (1, len(rows) * max(rows))
+    )
+    return bool(abs(alone - together) > TOLERANCE * len(asked[1][0]))
 
 
 @torch.inference_mode()
@@ -97,12 +145,14 @@ def why_not(model: PreTrainedModel) -> str | None:
     if kinds != {"full_attention"} or getattr(model.config, "use_sliding_window", False):
         return f"{type(model).__name__} has layers that do not attend to all tokens ({', '.join(sorted(kinds))})"
     rng = np.random.default_rng(0)
-    context = rng.integers(model.config.vocab_size, size=24)
+    context = rng.integers(model.config.get_text_config().vocab_size, size=24)
     if _changes_its_logits(model, context):
         return f"{type(model).__name__} does more to its logits than its output head"
     # What the configuration does not tell, a small tree does: three branches after a shared prefix.
-    contexts = [np.append(context, branch) for branch in rng.integers(model.config.vocab_size, size=(3, 2))]
-    continuations = list(rng.integers(model.config.vocab_size, size=(3, 3)))
+    contexts = [
+        np.append(context, branch) for branch in rng.integers(model.config.get_text_config().vocab_size, size=(3, 2))
+    ]
+    continuations = list(rng.integers(model.config.get_text_config().vocab_size, size=(3, 3)))
     limits = {"tokens_per_batch": 256, "max_length": 64}
     try:
         trees = run(model, make_batching(contexts, continuations, **limits)).total

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stratalaw.engine import Batching, generate, log_likelihoods, make_batching
-from stratalaw.models.folder import AUDIT, CONFIG, ModelError, verify_model
+from stratalaw.models.configuration import setting
+from stratalaw.models.folder import AUDIT, SETTINGS, ModelError, read_config, verify_model
 from stratalaw.quantization.gptq import verify_checkpoint
 
 NO_GENERATION = json.dumps({})  # the options of a request for a log-likelihood
@@ -19,40 +22,46 @@ NO_GENERATION = json.dumps({})  # the options of a request for a log-likelihood
 def load_dense(weights_folder: Path, device: str) -> PreTrainedModel:
     """A causal language model with bf16 weights, from a model's folder or from a packed checkpoint.
 
-    The weights are on the device once: the model is made without any, and takes those that were read. On a CPU that
-    only emulates bf16 they are kept in float32, in which they give the same answers up to rounding.
+    transformers loads it, so that weights are found under every name that it knows. They are on the device once: each
+    is read, or unpacked, when it is loaded. On a CPU that only emulates bf16 they are kept in float32, in which they
+    give the same answers up to rounding.
 
     Raises:
         ModelError: a file is not what it was when the folder was made, or weights of the model are missing in it.
     """
     import torch
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
     from transformers.utils import GENERATION_CONFIG_NAME
 
-    from stratalaw.quantization.unpacking import dense_weights
+    from stratalaw.models.empty import empty_model, without_progress_bars
+    from stratalaw.quantization.unpacking import as_the_model_has_them, weights_of
 
     (verify_checkpoint if (weights_folder / AUDIT).exists() else verify_model)(weights_folder)
-    config = AutoConfig.from_pretrained(weights_folder, trust_remote_code=False)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
-    model.load_state_dict(dense_weights(weights_folder, device), strict=False, assign=True)
-    model.tie_weights()
-    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-    if missing:
+    empty = empty_model(weights_folder)
+    # With threads of transformers, which read ahead, as many weights as there are would be unpacked at the same time.
+    reading = patch.dict(os.environ, HF_DEACTIVATE_ASYNC_LOAD="1")
+    with weights_of(weights_folder, device) as weights, reading, without_progress_bars():
+        model, found = type(empty).from_pretrained(
+            None,
+            config=empty.config,
+            state_dict=as_the_model_has_them(weights, empty) if (weights_folder / SETTINGS).exists() else weights,
+            dtype=torch.bfloat16,
+            device_map={"": device},
+            output_loading_info=True,
+        )
+    if missing := sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}):
         raise ModelError(f"{weights_folder}: no weights for {missing[0]} ({len(missing)} missing)")
     if (weights_folder / GENERATION_CONFIG_NAME).exists():
         model.generation_config = GenerationConfig.from_pretrained(weights_folder)
     if device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         model = model.float()  # several times as fast
-    return model.to(device).eval()
+    dense: PreTrainedModel = model.eval()
+    return dense
 
 
 def context_length(model_folder: Path) -> int:
     """Tokens that a model can take at once, from its configuration."""
-    return int(json.loads((model_folder / CONFIG).read_text())["max_position_embeddings"])
+    return int(setting(read_config(model_folder), "max_position_embeddings"))
 
 
 def load_tokenizer(weights_folder: Path) -> PreTrainedTokenizerBase:
@@ -84,7 +93,10 @@ def answer(
     generations ``text`` (missing for all others), ``tokens`` (how many, 0 for all others) and ``is_cut_off`` (whether
     the limit ended the text).
     """
-    limits = {"tokens_per_batch": tokens_per_batch, "max_length": model.config.max_position_embeddings}
+    limits = {
+        "tokens_per_batch": tokens_per_batch,
+        "max_length": model.config.get_text_config().max_position_embeddings,
+    }
     answers = pd.DataFrame(
         {"log_likelihood": np.nan, "is_greedy": False, "text": None, "tokens": 0, "is_cut_off": False},
         index=requests.index,

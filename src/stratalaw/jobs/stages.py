@@ -47,9 +47,11 @@ def provide_model(source: str, revision: str | None, downloads: str, model: str)
 
         copy_model(Path(source), Path(model))
     else:
+        from stratalaw.models.empty import check_weights
         from stratalaw.models.hub import Repository, download_model
 
         download_model(Repository(source, commit=revision), Path(model), Path(downloads))
+        check_weights(Path(model))
 
 
 def fetch_corpus(dataset: str, revision: str, file: str, corpus: str, record: str) -> None:

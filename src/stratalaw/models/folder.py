@@ -14,6 +14,7 @@ from typing import Any
 
 from stratalaw.errors import StratalawError
 from stratalaw.files import appears_whole, sha256_sums
+from stratalaw.models.configuration import is_tied
 from stratalaw.seals import Seal, put_record, read_record, seal_of
 
 MANIFEST = "manifest.json"
@@ -24,7 +25,8 @@ OTHER_SETTINGS = "quant_config.json"  # read by gptqmodel too
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
-EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight", "embed_out.weight")
+HEADS = ("lm_head.weight", "embed_out.weight")  # output embeddings
+EMBEDDINGS = (*HEADS, "embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 # Weights in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.
 BESIDE_WEIGHTS = ("*.json", "chat_template.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 # What later jobs obey is written by this workflow alone, never taken from a source.
@@ -293,11 +295,18 @@ def model_size(folder: Path) -> ModelSize:
 
 def count_parameters(folder: Path) -> ModelSize:
     """Count the parameters of a model from its safetensors; a tied output embedding counts once."""
-    shapes = tensor_shapes(folder)
-    if read_config(folder).get("tie_word_embeddings"):
-        shapes = {name: shape for name, shape in shapes.items() if not name.endswith("lm_head.weight")}
-    counts = {name: math.prod(shape) for name, shape in shapes.items()}
+    counts = {name: math.prod(shape) for name, shape in distinct_shapes(folder).items()}
     return ModelSize(
         n_params=sum(counts.values()),
         n_params_nonembedding=sum(count for name, count in counts.items() if not name.endswith(EMBEDDINGS)),
     )
+
+
+def distinct_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """``tensor_shapes`` without a copy of the input embedding that was stored as the output embedding."""
+    shapes = tensor_shapes(folder)
+    copies = [name for name in shapes if name.endswith(HEADS)]
+    is_copied = copies and any(name.endswith(EMBEDDINGS) and name not in copies for name in shapes)
+    if is_copied and is_tied(read_config(folder)):
+        return {name: shape for name, shape in shapes.items() if name not in copies}
+    return shapes

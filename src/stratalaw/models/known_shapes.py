@@ -5,13 +5,13 @@ Reading them from weights needs none of the pipeline's packages; those are impor
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stratalaw.layout import Results
-from stratalaw.models.folder import CONFIG, INDEX, WEIGHTS, ModelError, check_model, read_config
-from stratalaw.models.shapes import Matrix, Shapes, shapes_of_weights
+from stratalaw.models.empty import check_weights, empty_model, tensors_to_store
+from stratalaw.models.folder import CONFIG, INDEX, WEIGHTS, ModelError, check_model, distinct_shapes, read_config
+from stratalaw.models.shapes import Shapes, check_matrices, shapes_of_tensors, shapes_of_weights
 from stratalaw.models.shipped import shipped_models
 from stratalaw.models.sources import check_architecture, check_is_pinned, weights_folder
 from stratalaw.study import Model, Study, StudyError
@@ -54,7 +54,12 @@ def shapes_of_model(model: Model, results: Results) -> Shapes:
         if has_weights(folder):
             check_model(folder)
         check_architecture(folder)
-        return shapes_of_folder(folder)
+        shapes = shapes_of_folder(folder)
+        if has_weights(folder):
+            check_matrices(distinct_shapes(folder), read_config(folder), folder)
+            if folder != results.model(model.name):  # which the job that fetched it has checked
+                check_weights(folder)
+        return shapes
     if model.source in shipped_models():
         return shipped_models()[model.source].shapes
     from stratalaw.models.hub import DownloadError, Repository, download_file
@@ -96,38 +101,6 @@ def shapes_of(config_folder: Path) -> Shapes:
     Raises:
         ModelError: there is no configuration, or transformers does not know the architecture.
     """
-    read_config(config_folder)
-    for talkative in ("torchao", "torch.utils._pytree"):  # of extensions that nothing here needs
-        logging.getLogger(talkative).setLevel(logging.ERROR)
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config = AutoConfig.from_pretrained(config_folder, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
-    except ImportError:
-        raise
-    except Exception as error:  # whatever code of many authors makes of a configuration that fits no model
-        raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
-    outputs = model.get_output_embeddings()
-    matrices = tuple(
-        Matrix(name, module.in_features, module.out_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not outputs
-    )
-    if not matrices:
-        raise ModelError(f"{config_folder / CONFIG}: a model without linear maps, which GPTQ quantizes")
-    quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    embeddings = {id(module.weight): module.weight.numel() for module in (model.get_input_embeddings(), outputs)}
-    return Shapes(
-        matrices=matrices,
-        n_other=model.num_parameters() - quantized,
-        n_embedding=sum(embeddings.values()),
-        n_layers=config.num_hidden_layers,
-        cache_width=2 * config.num_hidden_layers * heads * head_size,
-        max_length=config.max_position_embeddings,
-        hidden_size=config.hidden_size,
-    )
+    stored, config = tensors_to_store(empty_model(config_folder)), read_config(config_folder)
+    check_matrices(stored, config, config_folder)
+    return shapes_of_tensors(stored, config, config_folder)

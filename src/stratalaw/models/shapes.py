@@ -7,18 +7,43 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, read_config, tensor_shapes
+from stratalaw.models.configuration import is_tied, setting
+from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, distinct_shapes, read_config
+from stratalaw.models.module_tree import quantized_modules
 from stratalaw.study.variants import BASELINE_BITS, Quantization
 
 BYTES_OF_16_BITS = 2
 BYTES_OF_32_BITS = 4
 BITS_PER_SCALE = 16
 BYTES_PER_GROUP_INDEX = 4
-LAYER_MATRIX = re.compile(r"(.*\.layers\.\d+\..*)\.weight")
+CODES_PER_BLOCK = 32  # of 3 bits, without one that lies across two blocks
+LAYER_MATRIX = re.compile(r"(?P<path>(?:.*?\.)?(?:layers|h|blocks)\.\d+\.)(?P<module>.*)\.weight")
+OTHER_SENSES = re.compile("vision|visual|audio|image|speech")  # layers that see no tokens
+EXPERTS = re.compile(r"(?:layers|h|blocks)\.\d+\..*(?:experts|moe)")
+ROUTER = re.compile(r".*\b(gate|router|router\.layer|shared_expert_gate)")  # which experts a token goes to
+# gptqmodel takes this matrix apart.
+FUSED, HALVES = "gate_up_proj", ("gate_proj", "up_proj")
+STORED_TRANSPOSED = frozenset({"gpt2"})
+
+
+ENDS_OF_PLAIN = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
+PLAIN_LAYER = (
+    *(f"self_attn.{letter}_proj.weight" for letter in "qkvo"),
+    *(f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")),
+    *("input_layernorm.weight", "post_attention_layernorm.weight"),
+)
+PLAIN: dict[str, tuple[str, ...]] = {
+    "llama": (),
+    "mistral": (),
+    "qwen2": tuple(f"self_attn.{letter}_proj.bias" for letter in "qkv"),
+    "qwen3": ("self_attn.q_norm.weight", "self_attn.k_norm.weight"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,14 +61,18 @@ class Matrix:
     def is_ragged(self, group_size: int) -> bool:
         return group_size > 0 and self.in_features % group_size != 0
 
+    def can_be_packed(self, bits: int) -> bool:
+        """Whether gptqmodel can pack it: 32 codes of 3 bits share three words, and none is left over."""
+        return bits != 3 or self.in_features % CODES_PER_BLOCK == self.out_features % CODES_PER_BLOCK == 0
+
 
 @dataclass(frozen=True)
 class Shapes:
     """Shapes of a model.
 
     Attributes:
-        matrices: those that GPTQ quantizes: the linear maps of the layers.
-        n_other: parameters that stay in 16 bits: embeddings, norms, biases, an untied output embedding.
+        matrices: those that GPTQ quantizes: the linear maps of the layers, those of every expert among them.
+        n_other: parameters that stay in 16 bits: embeddings, norms, biases, routers, an untied output embedding.
         n_embedding: the part of ``n_other`` that is embeddings.
         n_layers: decoder layers.
         cache_width: numbers that the cache of keys and values takes for each token, over all layers.
@@ -97,27 +126,27 @@ class Shapes:
 
 
 def shapes_of_weights(folder: Path) -> Shapes:
-    """The shapes of a model of the Llama kind (layers of linear maps) from its folder, without torch.
+    """The shapes of a model from its folder, without torch.
 
     Raises:
-        ModelError: a file is damaged, there are no matrices named as in a model of the Llama kind, or the configuration
-            lacks a number.
+        ModelError: a file is damaged, there are no matrices in layers, or the configuration lacks a number.
     """
-    config = read_config(folder)
-    stored = tensor_shapes(folder)
-    if config.get("tie_word_embeddings"):
-        stored.pop("lm_head.weight", None)
-    matrices = tuple(
-        Matrix(match[1], in_features=shape[1], out_features=shape[0])
-        for name, shape in stored.items()
-        if len(shape) == 2 and (match := LAYER_MATRIX.fullmatch(name))
-    )
+    return shapes_of_tensors(distinct_shapes(folder), read_config(folder), folder)
+
+
+def shapes_of_tensors(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], folder: Path) -> Shapes:
+    """The shapes of a model from those of its tensors, without a copy of a tied embedding, and its configuration.
+
+    Raises:
+        ModelError: there are no matrices in layers, or the configuration lacks a number; it names the folder.
+    """
+    matrices = tuple(matrix for name, shape in stored.items() for matrix in matrices_of(name, shape, config))
     if not matrices:
         raise ModelError(f"{folder}: no matrix is named like model.layers.0.mlp.up_proj.weight")
     quantized = sum(matrix.in_features * matrix.out_features for matrix in matrices)
 
     def count(key: str) -> int:
-        value = config.get(key)
+        value = setting(config, key)
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"{folder / CONFIG}: {key} must be a number of 1 or more, not {str(value)[:100]}")
         return value
@@ -127,8 +156,8 @@ def shapes_of_weights(folder: Path) -> Shapes:
         count("hidden_size"),
         count("num_attention_heads"),
     )
-    heads = count("num_key_value_heads") if config.get("num_key_value_heads") else attention_heads
-    head_size = count("head_dim") if config.get("head_dim") else hidden_size // attention_heads
+    heads = count("num_key_value_heads") if setting(config, "num_key_value_heads") else attention_heads
+    head_size = count("head_dim") if setting(config, "head_dim") else hidden_size // attention_heads
     return Shapes(
         matrices=matrices,
         n_other=sum(map(math.prod, stored.values())) - quantized,
@@ -138,3 +167,53 @@ def shapes_of_weights(folder: Path) -> Shapes:
         max_length=count("max_position_embeddings"),
         hidden_size=hidden_size,
     )
+
+
+def check_matrices(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a model of which gptqmodel would quantize a part: it says nothing of what it leaves as it is.
+
+    Raises:
+        ModelError: gptqmodel does not quantize a matrix of a layer, or a layer has a large tensor that is no matrix.
+    """
+    model_type = str(config.get("model_type"))
+    quantized = quantized_modules(model_type)
+    if quantized is None:
+        raise ModelError(f"{folder / CONFIG}: gptqmodel does not say which matrices of {model_type} it quantizes")
+    for name, shape in stored.items():
+        match = LAYER_MATRIX.fullmatch(name)
+        for matrix in matrices_of(name, shape, config):
+            module = matrix.name.removeprefix(match["path"] if match else "")
+            if not quantized.fullmatch(module):
+                raise ModelError(
+                    f"{folder / CONFIG}: in models of the type {model_type} gptqmodel leaves {module} as it is"
+                )
+        if len(shape) > 2 and EXPERTS.search(name):
+            raise ModelError(f"{folder / CONFIG}: models of the type {model_type} have several experts in {name}")
+
+
+def is_plain(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> bool:
+    """Whether a model is of a common kind and its weights have just the names that models of the kind give them.
+
+    To load it, nothing needs to be converted; to know that takes no torch.
+    """
+    kind = PLAIN.get(str(config.get("model_type")))
+    layers = config.get("num_hidden_layers")
+    if kind is None or not isinstance(layers, int):
+        return False
+    ends = {*ENDS_OF_PLAIN} - ({"lm_head.weight"} if is_tied(config) else set())
+    names = {f"model.layers.{layer}.{name}" for layer in range(layers) for name in (*PLAIN_LAYER, *kind)}
+    return stored.keys() == ends | names
+
+
+def matrices_of(name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> Iterator[Matrix]:
+    """The matrices that GPTQ quantizes in a tensor: one, two that are stored as one, or none."""
+    match = LAYER_MATRIX.fullmatch(name)
+    if match is None or len(shape) != 2 or ROUTER.fullmatch(match["module"]) or OTHER_SENSES.search(match["path"]):
+        return
+    out_features, in_features = shape[::-1] if config.get("model_type") in STORED_TRANSPOSED else shape
+    path = f"{match['path']}{match['module']}"
+    if path.endswith(FUSED):
+        for half in HALVES:
+            yield Matrix(path.removesuffix(FUSED) + half, in_features, out_features // 2)
+    else:
+        yield Matrix(path, in_features, out_features)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.layout import Results
 from stratalaw.models.folder import CONFIG, ModelError, model_files, read_config
+from stratalaw.models.module_tree import known_architectures, source_within
 from stratalaw.study import Model, Study, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
@@ -45,19 +45,6 @@ def check_architecture(folder: Path) -> None:
 
 
 @cache
-def known_architectures() -> frozenset[str]:
-    """The types of models that gptqmodel can quantize, from its source: importing it takes many seconds."""
-    architectures: set[str] = set()
-    for statement in ast.walk(source_within("gptqmodel", "models/auto.py")):
-        match statement:
-            case ast.Assign([ast.Name("MODEL_MAP")], ast.Dict(keys)):
-                architectures |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
-            case ast.Assign([ast.Subscript(ast.Name("MODEL_MAP"), ast.Constant(key))]):
-                architectures.add(str(key))
-    return frozenset(architectures)
-
-
-@cache
 def own_architectures_of_transformers() -> frozenset[str]:
     """The types of models that are built into transformers, from its source: importing it takes seconds."""
     for statement in source_within("transformers", "models/auto/auto_mappings.py").body:
@@ -65,14 +52,6 @@ def own_architectures_of_transformers() -> frozenset[str]:
             case ast.Assign([ast.Name("CONFIG_MAPPING_NAMES")], ast.Call(_, [ast.List(entries)])):
                 return frozenset(name for name, _ in map(ast.literal_eval, entries))
     raise ImportError("transformers.models.auto.auto_mappings has no list CONFIG_MAPPING_NAMES", name="transformers")
-
-
-def source_within(package: str, path: str) -> ast.Module:
-    """A module of an installed package, parsed and not run; raises ModuleNotFoundError if there is no such package."""
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
-    return ast.parse((Path(found.origin).parent / path).read_text())
 
 
 def is_unpinned(model: Model) -> bool:

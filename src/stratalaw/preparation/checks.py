@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stratalaw.models.folder import ModelError, check_model
-from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.models.folder import ModelError, check_model, distinct_shapes, read_config
+from stratalaw.models.shapes import check_matrices, shapes_of_weights
 from stratalaw.models.sources import check_architecture, check_is_pinned
 from stratalaw.study import Calibration, Evaluation, Model, Study, StudyError
 
@@ -31,9 +31,11 @@ def check_source(model: Model, key: str, study_file: str) -> None:
     check_is_pinned(model, key, study_file)
     if not Path(model.source).is_dir():
         raise StudyError(f"{key}.source: there is no folder {model.source}")
-    check_model(Path(model.source))
-    check_architecture(Path(model.source))
-    shapes_of_weights(Path(model.source))  # what jobs ask for rests on them
+    folder = Path(model.source)
+    check_model(folder)
+    check_architecture(folder)
+    shapes_of_weights(folder)  # what jobs ask for rests on them
+    check_matrices(distinct_shapes(folder), read_config(folder), folder)
 
 
 def check_corpus(calibration: Calibration, study_file: str) -> None:

@@ -98,8 +98,21 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
             f"{existing.resolve()}: models and checkpoints need {readable_bytes(disk)}, "
             f"and {readable_bytes(free)} are free"
         )
+    problems += problems_of_packing(checkpoints, shapes)
     problems += problems_of_sources(study, study_file, results)
     return Preflight(checkpoints, shipped, disk, free, problems)
+
+
+def problems_of_packing(checkpoints: list[ExpectedCheckpoint], shapes: dict[str, Shapes]) -> list[str]:
+    """Which models have matrices that gptqmodel cannot pack with some of the bits: it would end without a word."""
+    asked = sorted({(checkpoint.model, checkpoint.quantization.bits) for checkpoint in checkpoints})
+    refused = ((model, bits, [m for m in shapes[model].matrices if not m.can_be_packed(bits)]) for model, bits in asked)
+    return [
+        f"{model}: with {bits} bits gptqmodel packs only matrices whose sides are multiples of 32, and "
+        f"{matrices[0].name} has {matrices[0].out_features} x {matrices[0].in_features}"
+        for model, bits, matrices in refused
+        if matrices
+    ]
 
 
 def problems_of_sources(study: Study, study_file: str, results: Results) -> list[str]:

@@ -17,14 +17,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stratalaw.files import appears_whole, sha256_sums
-from stratalaw.models.folder import AUDIT, UNQUANTIZABLE, stored_tensors, verify_files
+from stratalaw.files import appears_whole, sha256_sums, write_json
+from stratalaw.models.folder import (
+    AUDIT,
+    CONFIG,
+    UNQUANTIZABLE,
+    read_config,
+    read_object,
+    stored_tensors,
+    verify_files,
+)
+from stratalaw.models.shapes import Shapes, matrices_of, shapes_of_weights
 from stratalaw.seals import Seal, put_record, read_record, read_sealed
 from stratalaw.study import Gptq
-from stratalaw.study.variants import Quantization
+from stratalaw.study.variants import BASELINE_BITS, Quantization
 
 LOG = logging.getLogger(__name__)
-BITS_PER_WORD = 32
+QWEIGHT = ".qweight"
+COUNTED = (QWEIGHT, ".scales", ".qzeros")
 SHARD_SIZE = "1GB"  # files that are hashed side by side
 UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
 
@@ -62,8 +72,9 @@ def quantize(
 
     torch.set_num_threads(options.threads)
     from gptqmodel import GPTQModel, QuantizeConfig
+    from transformers import AutoConfig
 
-    from stratalaw.quantization.gptqmodel_patches import accumulate_on_tensor_cores, raised_diagonals
+    from stratalaw.quantization.gptqmodel_patches import recorded
 
     config = QuantizeConfig(
         bits=quantization.bits,
@@ -84,7 +95,7 @@ def quantize(
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device, trust_remote_code=False)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
-    with TemporaryDirectory() as scratch, chdir(scratch), accumulate_on_tensor_cores(), raised_diagonals() as raised:
+    with TemporaryDirectory() as scratch, chdir(scratch), recorded() as (raised, dead):
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     if raised:
         LOG.warning(
@@ -92,14 +103,19 @@ def quantize(
             "damping of %g: see the audit",
             *(len(raised), max(raised.values()), options.damping),
         )
+    # gptqmodel writes into the configuration what transformers refuses to store where each kind of layer has its own.
+    model.model.config.rope_parameters = getattr(
+        AutoConfig.from_pretrained(model_folder, trust_remote_code=False), "rope_parameters", None
+    )
     with appears_whole(checkpoint_folder) as folder:
         model.save(str(folder), max_shard_size=SHARD_SIZE)
+        keep_configuration(model_folder, folder)
         audit = {
             "variant": quantization.name,
             "calibration_tokens": sum(map(len, calibration)),
-            **measure_tensors(folder, quantization),
+            **measure_tensors(folder, quantization, shapes_of_weights(model_folder)),
             "modules": sorted(
-                (audit_of_module(entry, raised) for entry in model.quant_log),
+                (audit_of_module(entry, raised, dead) for entry in model.quant_log),
                 key=lambda module: natural_order(module["name"]),
             ),
             "sha256": sha256_sums(sorted(folder.iterdir())),
@@ -110,15 +126,27 @@ def quantize(
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0,
         }
+        if audit["unquantized"]:
+            LOG.warning(
+                "%d matrices are as they were, since no calibration token reaches them: see the audit",
+                len(audit["unquantized"]),
+            )
         put_record(audit, folder / AUDIT, Seal("checkpoint", {"variant": quantization.name}, made_from or {}))
 
 
-def audit_of_module(entry: Mapping[str, Any], raised: Mapping[str, float]) -> dict[str, Any]:
+def keep_configuration(model_folder: Path, checkpoint_folder: Path) -> None:
+    """Give a checkpoint the configuration of its model, as it was but for how it is packed: gptqmodel changes more."""
+    packing = read_object(checkpoint_folder / CONFIG)["quantization_config"]
+    write_json(read_object(model_folder / CONFIG) | {"quantization_config": packing}, checkpoint_folder / CONFIG)
+
+
+def audit_of_module(entry: Mapping[str, Any], raised: Mapping[str, float], dead: Mapping[str, int]) -> dict[str, Any]:
     """What gptqmodel logged about one matrix.
 
     ``loss`` is the squared error that rounding adds to the outputs, summed over the matrix, for each of the calibration
     ``tokens`` that it saw; ``damping`` is what was added to the diagonal of its Hessian, as a share of the diagonal's
-    mean, and ``raised`` what gptqmodel added beyond that to have a Cholesky factor.
+    mean, and ``raised`` what gptqmodel added beyond that to have a Cholesky factor. ``dead_columns``: how many were set
+    to zero, since every calibration token has zero at these inputs.
 
     Raises:
         RuntimeError: the matrix was not quantized with GPTQ.
@@ -136,6 +164,7 @@ def audit_of_module(entry: Mapping[str, Any], raised: Mapping[str, float]) -> di
         "tokens": int(entry["samples"]),
         "damping": float(entry["damp"]),
         "raised": raised.get(name, 0.0),
+        "dead_columns": dead.get(name, 0),
     }
 
 
@@ -144,26 +173,41 @@ def natural_order(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def measure_tensors(checkpoint_folder: Path, quantization: Quantization) -> dict[str, Any]:
-    """What the packed tensors say: effective bits, quantized weights, and matrices whose last group is short.
+def measure_tensors(checkpoint_folder: Path, quantization: Quantization, shapes: Shapes) -> dict[str, Any]:
+    """What the packed tensors say: effective bits, quantized weights, matrices that were not quantized, and those whose
+    last group is short.
 
-    Effective bits are all bits of packed weights, scales and zero points over the number of quantized weights; the
-    group index is left out, since it follows from the shape.
+    Effective bits are all bits of packed weights, scales and zero points, and 16 for each weight of a matrix that was
+    not quantized, over the number of weights that were to be quantized; the group index is left out, since it follows
+    from the shape. GPTQ leaves a matrix as it is when no calibration token reaches it, as some experts.
+
+    Args:
+        checkpoint_folder: the packed checkpoint.
+        quantization: the variant.
+        shapes: those of the original model.
+
+    Raises:
+        RuntimeError: the checkpoint has other matrices than the original.
     """
-    bits = weights = 0
-    ragged = []
-    for name, tensor in stored_tensors(checkpoint_folder):
-        module, _, kind = name.rpartition(".")
-        if kind not in ("qweight", "scales", "qzeros"):
-            continue
-        bits += tensor.n_bytes * 8
-        if kind == "qweight":
-            rows, out_features = tensor.shape
-            in_features = rows * BITS_PER_WORD // quantization.bits
-            weights += in_features * out_features
-            if quantization.group_size > 0 and in_features % quantization.group_size:
-                ragged.append(module)
-    return {"effective_bits": bits / weights, "quantized_weights": weights, "ragged_groups": ragged}
+    config, stored = read_config(checkpoint_folder), dict(stored_tensors(checkpoint_folder))
+    packed = {name.removesuffix(QWEIGHT): tensor.shape[1] for name, tensor in stored.items() if name.endswith(QWEIGHT)}
+    in_features = {module: stored[f"{module}.g_idx"].shape[0] for module in packed}
+    kept = {name: list(matrices_of(name, tensor.shape, config)) for name, tensor in stored.items()}
+    bits = 8 * sum(tensor.n_bytes for name, tensor in stored.items() if name.endswith(COUNTED))
+    quantized = sum(out_features * in_features[module] for module, out_features in packed.items())
+    left = sum(matrix.in_features * matrix.out_features for matrices in kept.values() for matrix in matrices)
+    if quantized + left != shapes.n_quantized:
+        raise RuntimeError(
+            f"{shapes.n_quantized} weights were to be quantized; gptqmodel quantized {quantized} and left {left}"
+        )
+    return {
+        "effective_bits": (bits + BASELINE_BITS * left) / shapes.n_quantized,
+        "quantized_weights": quantized,
+        "unquantized": sorted((matrix.name for matrices in kept.values() for matrix in matrices), key=natural_order),
+        "ragged_groups": [
+            module for module in packed if quantization.group_size > 0 and in_features[module] % quantization.group_size
+        ],
+    }
 
 
 def checkpoint_seal(folder: Path, made_from: Mapping[str, str]) -> Seal:

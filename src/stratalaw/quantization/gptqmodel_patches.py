@@ -1,10 +1,13 @@
-"""Two patches of gptqmodel: Hessians on tensor cores, and a record of extra damping.
+"""Patches of gptqmodel: Hessians on tensor cores, and records of extra damping and of columns that it zeroed.
 
 *Tensor cores*: gptqmodel casts activations X to float32 and multiplies X'X without tensor cores, which takes most of
 the time at large widths. The product of two bf16 numbers is exact in float32, so only the order of summation differs.
 
 *Raised diagonals*: where a damped Hessian has no Cholesky factor, gptqmodel adds to its diagonal until it has one, and
 says so in its log alone. That is damping which nobody asked for.
+
+*Dead columns*: what multiplies an input that was zero for every calibration token has no Hessian; gptqmodel sets it to
+zero and says nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+
+@contextmanager
+def recorded() -> Iterator[tuple[dict[str, float], dict[str, int]]]:
+    """Within this context Hessians are accumulated on tensor cores; yields the records of ``raised_diagonals`` and of
+    ``dead_columns``."""
+    with accumulate_on_tensor_cores(), raised_diagonals() as raised, dead_columns() as dead:
+        yield raised, dead
 
 
 @contextmanager
@@ -66,10 +77,26 @@ def raised_diagonals() -> Iterator[dict[str, float]]:
 
 
 @contextmanager
+def dead_columns() -> Iterator[dict[str, int]]:
+    """Yields how many columns of each matrix are set to zero within this context, by the matrix as gptqmodel logs
+    it."""
+    from gptqmodel.quantization.gptq import GPTQ
+
+    dead: dict[str, int] = {}
+
+    def finalize_hessian(by_gptqmodel: Callable[..., Any], task: Any, **options: Any) -> None:
+        by_gptqmodel(task, **options)
+        dead[f"{task._named_module.layer_index}.{task.name}"] = int((task.H.diagonal() == 0).sum())
+
+    with _replaced(GPTQ, "finalize_hessian", finalize_hessian):
+        yield dead
+
+
+@contextmanager
 def _replaced(owner: type, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
     """Within this context a method is ``replacement``, which takes the original as its first argument."""
     original = getattr(owner, name)
-    setattr(owner, name, lambda *args: replacement(original, *args))
+    setattr(owner, name, lambda *args, **options: replacement(original, *args, **options))
     try:
         yield
     finally:
