@@ -34,8 +34,8 @@ class LadderModel:
         return [str(self.folder / kind / f"{stratum}{ending}") for stratum in self.study.evaluation.strata]
 
     def record_requests(self) -> None:
-        evaluation = self.study.evaluation.for_requests()
-        stages.record_requests(str(self.folder), evaluation, self.requests, self.batchings, self.documents)
+        asked = self.study.evaluation.for_requests(), self.study.evaluation.scored_by()
+        stages.record_requests(str(self.folder), *asked, self.requests, self.batchings, self.documents)
 
     def draw_calibration(self, samples: int) -> list[Sequence[int]]:
         """Token ids of calibration samples, seed 0."""

@@ -93,7 +93,9 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     requests, documents = "requests/reasoning.parquet", "documents/reasoning.parquet"
     answers, scores = (f"{kind}/r2/bf16/reasoning.parquet" for kind in ("answers", "scores"))
     copy_model(small_model_folder, Path("r2"))
-    stages.record_requests("r2", evaluation.for_requests(), [requests], ["reasoning.safetensors"], [documents])
+    stages.record_requests(
+        "r2", evaluation.for_requests(), evaluation.scored_by(), [requests], ["reasoning.safetensors"], [documents]
+    )
     shutil.rmtree(cache, ignore_errors=True)
     cache.write_text("no folder: nothing can be cached")
     for items in Path("ladder/benchmarks").glob("*.jsonl"):

@@ -63,7 +63,7 @@ REQUESTS, BATCHES, DOCUMENTS = "requests/reasoning.parquet", "reasoning.safetens
 
 
 def record(evaluation: Tasks) -> None:
-    stages.record_requests("r2", evaluation.for_requests(), [REQUESTS], [BATCHES], [DOCUMENTS])
+    stages.record_requests("r2", evaluation.for_requests(), evaluation.scored_by(), [REQUESTS], [BATCHES], [DOCUMENTS])
 
 
 def test_answers_and_scores_of_a_benchmark_from_the_hub_ask_nothing_and_nobody(

@@ -395,6 +395,7 @@ def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks
         asked = requests[requests.task.isin(names)]
         model = ReplayingModel(asked, answers.loc[asked.index], by_template=benchmark.chat_template)
         found = run_task(model, loaded, manager, benchmark, evaluation.items)
+        check_scores(benchmark, loaded, found)  # the metric may be another one than when requests were recorded
         before = 0  # items of the group's earlier tasks; each task counts from 0
         for task in names:
             samples = [

@@ -66,6 +66,7 @@ def fetch_corpus(dataset: str, revision: str, file: str, corpus: str, record: st
 def record_requests(
     model: str,
     evaluation: Mapping[str, Any],
+    scored_by: Mapping[str, Mapping[str, str | None]],
     requests: Sequence[str],
     batchings: Sequence[str],
     documents: Sequence[str],
@@ -73,6 +74,7 @@ def record_requests(
     """Every request that lm-eval makes, tokenized, one table for each stratum and named after it.
 
     Beside it are its batches, and the documents that the metrics need: no later stage asks the Hub or a cache.
+    ``scored_by``: the metric and the filter of each task, which must give an accuracy.
     """
     from transformers import AutoTokenizer
 
@@ -84,10 +86,14 @@ def record_requests(
     from stratalaw.study import Tasks
 
     made_from = {"model": manifest_seal(Path(model)).digest}
+    strata = {
+        stratum: [benchmark | scored_by[benchmark["task"]] for benchmark in benchmarks]
+        for stratum, benchmarks in evaluation["strata"].items()
+    }
     tokenizer, length, options = (
         AutoTokenizer.from_pretrained(model, trust_remote_code=False),
         context_length(Path(model)),
-        Tasks(**evaluation),
+        Tasks(**{**evaluation, "strata": strata}),
     )
     for table, batched, kept in zip(requests, batchings, documents, strict=True):
         stratum = Path(table).stem

@@ -249,6 +249,14 @@ class Evaluation(Tasks):
         """The values of ``Tasks`` that requests depend on: others can be corrected without a forward pass."""
         return self.model_dump(exclude=of_benchmarks("chance", "metric", "filter"))
 
+    def scored_by(self) -> dict[str, dict[str, str | None]]:
+        """The metric and the filter of each task, which requests do not depend on."""
+        return {
+            benchmark.task: {"metric": benchmark.metric, "filter": benchmark.filter}
+            for benchmarks in self.strata.values()
+            for benchmark in benchmarks
+        }
+
     def for_scores(self) -> dict[str, Any]:
         """The values of ``Tasks`` that the scores of answers depend on."""
         return self.model_dump(exclude=of_benchmarks("chance") | {"tokens_per_batch": True})
