@@ -48,8 +48,8 @@ stages.provide_model("source", None, "downloads", "model")
 stages.draw_calibration("model", sys.argv[1], [], 4, 64, None, 0, "calibration.parquet")
 stages.quantize_model("model", "calibration.parquet", {"threads": 1}, "w4-g128-c4-s0")
 stages.record_requests(
-    "model", evaluation.for_requests(), evaluation.scored_by(), ["reasoning.parquet"], ["reasoning.batches.safetensors"],
-    ["documents/reasoning.parquet"]
+    "model", evaluation.for_requests(), evaluation.scored_by(), ["reasoning.parquet"],
+    ["reasoning.batches.safetensors"], ["documents/reasoning.parquet"]
 )
 answers, scores = ([f"{kind}/model/w4-g128-c4-s0/reasoning.parquet"] for kind in ("answers", "scores"))
 stages.answer_requests(
