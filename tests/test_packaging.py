@@ -21,7 +21,8 @@ from tests.test_environments import installed_with
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RUN_NOT_IMPORTED = {"snakemake", "snakemake-executor-plugin-slurm", "snakemake-logger-plugin-rich"}
+# transformers imports accelerate to load a model onto a device.
+RUN_NOT_IMPORTED = {"accelerate", "snakemake", "snakemake-executor-plugin-slurm", "snakemake-logger-plugin-rich"}
 STUDY = ROOT / "docs" / "studies" / "ladder"
 
 

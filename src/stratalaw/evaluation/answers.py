@@ -49,7 +49,7 @@ def load_dense(weights_folder: Path, device: str) -> PreTrainedModel:
             device_map={"": device},
             output_loading_info=True,
         )
-    if missing := sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}):
+    if missing := sorted(found["missing_keys"]):
         raise ModelError(f"{weights_folder}: no weights for {missing[0]} ({len(missing)} missing)")
     if (weights_folder / GENERATION_CONFIG_NAME).exists():
         model.generation_config = GenerationConfig.from_pretrained(weights_folder)

@@ -42,8 +42,12 @@ def empty_model(config_folder: Path) -> PreTrainedModel:
     except ImportError:
         raise
     except Exception as error:  # whatever code of many authors makes of a configuration that fits no model
-        raise ModelError(f"{config_folder / CONFIG}: {' '.join(str(error).split())[:200]}") from None
+        raise ModelError(f"{config_folder / CONFIG}: {_one_line(error)}") from None
     return model
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def tensors_to_store(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
@@ -75,8 +79,11 @@ def check_weights(folder: Path) -> None:
     options = LoadStateDictConfig(
         device_map={"": "meta"}, dtype=torch.bfloat16, weight_mapping=get_model_conversion_mapping(model)
     )
-    with without_progress_bars():
-        found, _ = convert_and_load_state_dict_in_model(model, stored, options, None)
+    try:
+        with without_progress_bars():
+            found, _ = convert_and_load_state_dict_in_model(model, stored, options, None)
+    except Exception as error:  # whatever the conversions make of shapes that do not fit each other
+        raise ModelError(f"{folder}: its weights do not fit its configuration: {_one_line(error)}") from None
     # One of a tied pair is enough.
     tied = {name: other for pair in model.all_tied_weights_keys.items() for name, other in (pair, pair[::-1])}
     missing = {name for name in found.missing_keys if tied.get(name, name) in found.missing_keys}
