@@ -63,7 +63,11 @@ def quantize(
     torch.set_num_threads(options.threads)
     from gptqmodel import GPTQModel, QuantizeConfig
 
-    from stratalaw.quantization.gptqmodel_patches import accumulate_on_tensor_cores, raised_diagonals
+    from stratalaw.quantization.gptqmodel_patches import (
+        accumulate_on_tensor_cores,
+        raised_diagonals,
+        solve_with_kernels,
+    )
 
     config = QuantizeConfig(
         bits=quantization.bits,
@@ -84,7 +88,13 @@ def quantize(
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device, trust_remote_code=False)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
-    with TemporaryDirectory() as scratch, chdir(scratch), accumulate_on_tensor_cores(), raised_diagonals() as raised:
+    with (
+        TemporaryDirectory() as scratch,
+        chdir(scratch),
+        accumulate_on_tensor_cores(),
+        solve_with_kernels(),
+        raised_diagonals() as raised,
+    ):
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     if raised:
         LOG.warning(

@@ -1,7 +1,12 @@
-"""Two patches of gptqmodel: Hessians on tensor cores, and a record of extra damping.
+"""Three patches of gptqmodel: Hessians on tensor cores, matrices solved by our kernels, a record of extra damping.
 
 *Tensor cores*: gptqmodel casts activations X to float32 and multiplies X'X without tensor cores, which takes most of
 the time at large widths. The product of two bf16 numbers is exact in float32, so only the order of summation differs.
+
+*Solving*: gptqmodel launches about thirty small kernels for each group of columns, and without a compiled extension
+about ten for each column. On CUDA devices matrices are solved with two launches and one product per block of columns
+(``solving``), with the same result for the same Hessian. Hessians and their factors stay gptqmodel's, which shares
+them among matrices with the same inputs. On CPUs gptqmodel's solver is used as it is.
 
 *Raised diagonals*: where a damped Hessian has no Cholesky factor, gptqmodel adds to its diagonal until it has one, and
 says so in its log alone. That is damping which nobody asked for.
@@ -9,6 +14,7 @@ says so in its log alone. That is damping which nobody asked for.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +36,68 @@ def accumulate_on_tensor_cores() -> Iterator[None]:
 
     with _replaced(GPTQ, "compute_hessian_xtx", compute_hessian_xtx):
         yield
+
+
+@contextmanager
+def solve_with_kernels() -> Iterator[None]:
+    """Within this context linear layers on CUDA devices are solved by ``quantize_matrix``; others are unchanged."""
+    from gptqmodel.quantization.gptq import GPTQ
+    from torch import nn
+
+    def quantize(by_gptqmodel: Callable[..., Any], task: Any) -> Any:
+        is_ours = task.nsamples and isinstance(task.module, nn.Linear) and task.module.weight.device.type == "cuda"
+        return quantize_matrix(task) if is_ours else by_gptqmodel(task)
+
+    with _replaced(GPTQ, "quantize", quantize):
+        yield
+
+
+def quantize_matrix(task: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float, float, float, int]:
+    """What gptqmodel's ``GPTQ.quantize`` returns of a linear layer whose Hessian it accumulated: the rounded weights,
+    scales and zero points, the group of each column, seconds, loss for each token, damping and tokens.
+
+    The options that are off for every study (static groups, groups in the order of activations, search for the range
+    with the least error, fallback, padding) are not looked at.
+
+    Raises:
+        RuntimeError: the Hessian is not finite or cannot be inverted.
+    """
+    import torch
+
+    from stratalaw.quantization.solving import Levels, solve
+
+    started = time.time()
+    config, weight = task.qcfg, task.module.weight
+    task.finalize_hessian(target_device=weight.device)
+    weights = task.clone_module(device=weight.device)
+    diagonal = task.H.diagonal()
+    dead = diagonal == 0
+    diagonal[dead] = 1
+    order = torch.argsort(diagonal, descending=True) if config.desc_act else None
+    if order is not None:
+        weights, dead, task.H = weights[:, order], dead[order], task.H[order][:, order]
+
+    def invert() -> tuple[torch.Tensor | None, float, torch.Tensor | None]:
+        factor, damping = task.hessian_inverse(task.H)
+        return factor, damping, None if factor is None else task.H.diagonal().clone()
+
+    factor, damping, _ = task._shared_factor_or_local("desc_act" if config.desc_act else "natural", invert)
+    task.H = None
+    where = f"layer {task._named_module.layer_index}.{task.name}" if task._named_module else "a matrix"
+    if factor is None:
+        raise RuntimeError(f"{where}: its Hessian cannot be inverted")
+    solution = solve(weights, factor, Levels(config.bits, config.group_size, config.sym), dead)
+    loss = solution.error.item() / task.nsamples
+    if not loss < float("inf"):
+        raise RuntimeError(f"{where}: its Hessian cannot be inverted (loss {loss})")
+    size = config.group_size if config.group_size != -1 else task.columns
+    groups = torch.arange(task.columns, device=weight.device, dtype=torch.int32) // size
+    rounded = solution.weights
+    if order is not None:
+        inverse = torch.argsort(order)
+        rounded, groups = rounded[:, inverse], groups[inverse]
+    rounded = rounded.to(weight.dtype).contiguous()
+    return rounded, solution.scales, solution.zeros, groups, time.time() - started, loss, damping, task.nsamples
 
 
 @contextmanager
