@@ -65,6 +65,9 @@ def quantize(
 
     from stratalaw.quantization.gptqmodel_patches import (
         accumulate_on_tensor_cores,
+        factor_once,
+        fused_layers,
+        quantized_layers_through_page_locked_memory,
         raised_diagonals,
         solve_with_kernels,
     )
@@ -92,7 +95,10 @@ def quantize(
         TemporaryDirectory() as scratch,
         chdir(scratch),
         accumulate_on_tensor_cores(),
+        fused_layers(),
+        factor_once(),
         solve_with_kernels(),
+        quantized_layers_through_page_locked_memory(),
         raised_diagonals() as raised,
     ):
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)

@@ -1,12 +1,23 @@
-"""Three patches of gptqmodel: Hessians on tensor cores, matrices solved by our kernels, a record of extra damping.
+"""Patches of gptqmodel: less time on GPUs for the same weights up to rounding, and a record of extra damping.
+
+On CPUs gptqmodel computes as it is.
 
 *Tensor cores*: gptqmodel casts activations X to float32 and multiplies X'X without tensor cores, which takes most of
 the time at large widths. The product of two bf16 numbers is exact in float32, so only the order of summation differs.
 
 *Solving*: gptqmodel launches about thirty small kernels for each group of columns, and without a compiled extension
 about ten for each column. On CUDA devices matrices are solved with two launches and one product per block of columns
-(``solving``), with the same result for the same Hessian. Hessians and their factors stay gptqmodel's, which shares
-them among matrices with the same inputs. On CPUs gptqmodel's solver is used as it is.
+(``solving``), with the same result for the same factor. gptqmodel shares Hessians and their factors among matrices with
+the same inputs; this stays so.
+
+*Factors*: gptqmodel computes the factor of a Hessian, the inverse from it, and the factor of that. One factor and its
+inverse are enough: if L L' = PHP, where P reverses the order of the columns, then U = P L^-1 P is upper triangular and
+U'U = H^-1.
+
+*Fused steps*: calibration samples pass each layer five times, with the norms, rotations and gates of the ``engine``.
+
+*Page-locked memory*: quantized layers are copied to the host to be packed there; through ordinary memory at a tenth of
+the speed.
 
 *Raised diagonals*: where a damped Hessian has no Cholesky factor, gptqmodel adds to its diagonal until it has one, and
 says so in its log alone. That is damping which nobody asked for.
@@ -16,7 +27,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,7 +63,9 @@ def solve_with_kernels() -> Iterator[None]:
         yield
 
 
-def quantize_matrix(task: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float, float, float, int]:
+def quantize_matrix(
+    task: Any,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float, float, float, int]:
     """What gptqmodel's ``GPTQ.quantize`` returns of a linear layer whose Hessian it accumulated: the rounded weights,
     scales and zero points, the group of each column, seconds, loss for each token, damping and tokens.
 
@@ -98,6 +111,78 @@ def quantize_matrix(task: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
         rounded, groups = rounded[:, inverse], groups[inverse]
     rounded = rounded.to(weight.dtype).contiguous()
     return rounded, solution.scales, solution.zeros, groups, time.time() - started, loss, damping, task.nsamples
+
+
+@contextmanager
+def factor_once() -> Iterator[None]:
+    """Within this context Hessians on CUDA devices are factorized once; gptqmodel's way remains for those that have no
+    Cholesky factor, and for others."""
+    from gptqmodel.quantization.gptq import GPTQ
+
+    def hessian_inverse(by_gptqmodel: Callable[..., Any], task: Any, hessian: torch.Tensor) -> Any:
+        damping = float(task.qcfg.damp_percent)
+        factor = inverse_factor(hessian, damping) if hessian.device.type == "cuda" else None
+        return by_gptqmodel(task, hessian) if factor is None else (factor, damping)
+
+    with _replaced(GPTQ, "hessian_inverse", hessian_inverse):
+        yield
+
+
+def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor | None:
+    """The upper triangle U of the inverse U'U of a Hessian whose diagonal was raised by ``damping`` times its mean; None
+    if it has no Cholesky factor."""
+    import torch
+
+    reversed_ = hessian.flip(0, 1)
+    diagonal = reversed_.diagonal()
+    diagonal.add_(damping * diagonal.mean())
+    lower, failed = torch.linalg.cholesky_ex(reversed_)
+    del reversed_, diagonal  # large: two more of this size are to come
+    if failed.item():
+        return None
+    identity = torch.eye(len(lower), device=lower.device)
+    return torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+
+
+@contextmanager
+def fused_layers() -> Iterator[None]:
+    """Within this context the layer that gptqmodel has on a CUDA device takes its steps fused."""
+    from gptqmodel.models.base import BaseQModel
+
+    from stratalaw.engine.fusion import fused_steps
+
+    with ExitStack() as steps:
+
+        def pre_quantize(by_gptqmodel: Callable[..., Any], model: Any, layer: torch.nn.Module) -> Any:
+            steps.close()  # those of the layer before
+            layer = by_gptqmodel(model, layer)
+            steps.enter_context(fused_steps(layer))
+            return layer
+
+        with _replaced(BaseQModel, "pre_quantize", pre_quantize):
+            yield
+
+
+@contextmanager
+def quantized_layers_through_page_locked_memory() -> Iterator[None]:
+    """Within this context layers that leave a CUDA device after quantization go to page-locked memory of the host."""
+    import torch
+    from gptqmodel.models.base import BaseQModel
+
+    def to_host(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device.type != "cuda":
+            return tensor
+        host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+        return host.copy_(tensor, non_blocking=True)
+
+    def post_quantize(by_gptqmodel: Callable[..., Any], model: Any, layer: torch.nn.Module) -> Any:
+        if any(parameter.device.type == "cuda" for parameter in layer.parameters()):
+            layer._apply(to_host)
+            torch.cuda.synchronize()
+        return by_gptqmodel(model, layer)
+
+    with _replaced(BaseQModel, "post_quantize", post_quantize):
+        yield
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def solve(weights: torch.Tensor, factor: torch.Tensor, levels: Levels, dead: tor
 def find_levels_in_torch(
     weights: torch.Tensor, levels: Levels, groups: range, scales: torch.Tensor, zeros: torch.Tensor
 ) -> None:
-    """Write scales and zero points, both (groups, rows), of some groups of columns: their range, which includes zero."""
+    """Write the scales and zero points, both (groups, rows), of some groups: levels span their range and zero."""
     for group in groups:
         columns = weights[:, levels.columns_of(group, weights.shape[1])]
         low, high = columns.amin(1).clamp(max=0), columns.amax(1).clamp(min=0)

@@ -51,7 +51,7 @@ def round_block(
     n_rows, n_columns = weights.shape
     passed_on = weights.new_empty(n_rows, block.stop - block.start)
     _round_block[(triton.cdiv(n_rows, ROWS),)](
-        *(weights, factor, scales, zeros, rounded, errors, passed_on),
+        *(weights, factor[block, block].contiguous(), scales, zeros, rounded, errors, passed_on),
         *(n_rows, n_columns, block.start, block.stop - block.start),
         n_columns if levels.group_size == -1 else levels.group_size,
         TOP=levels.top,
@@ -76,8 +76,8 @@ def _find_levels(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     group = first_group + tl.program_id(1)
     stop = tl.minimum((group + 1) * group_size, n_columns)
-    low = tl.zeros((ROWS,), tl.float32)
-    high = tl.zeros((ROWS,), tl.float32)
+    lows = tl.zeros((ROWS, CHUNK), tl.float32)
+    highs = tl.zeros((ROWS, CHUNK), tl.float32)
     for start in range(group * group_size, stop, CHUNK):
         columns = start + tl.arange(0, CHUNK)
         tile = tl.load(
@@ -85,8 +85,9 @@ def _find_levels(
             mask=(rows < n_rows)[:, None] & (columns < stop)[None, :],
             other=0.0,
         )
-        low = tl.minimum(low, tl.min(tile, 1))
-        high = tl.maximum(high, tl.max(tile, 1))
+        lows = tl.minimum(lows, tile)
+        highs = tl.maximum(highs, tile)
+    low, high = tl.min(lows, 1), tl.max(highs, 1)
     if SYMMETRIC:
         high = tl.maximum(-low, high)
         low = tl.where(low < 0, -high, low)
@@ -94,17 +95,14 @@ def _find_levels(
     low = tl.where(empty, -1.0, low)
     high = tl.where(empty, 1.0, high)
     scale = tl.div_rn(high - low, tl.full((ROWS,), TOP, tl.float32))
-    if SYMMETRIC:
-        zero = tl.full((ROWS,), (TOP + 1) // 2, tl.float32)
-    else:
-        zero = _nearest(tl.div_rn(-low, scale))
+    zero = tl.full((ROWS,), (TOP + 1) // 2, tl.float32) if SYMMETRIC else _nearest(tl.div_rn(-low, scale))
     tl.store(scales + group * n_rows + rows, scale, mask=rows < n_rows)
     tl.store(zeros + group * n_rows + rows, zero, mask=rows < n_rows)
 
 
 @triton.jit(do_not_specialize=["first"])
 def _round_block(
-    weights, factor, scales, zeros, rounded, errors, passed_on, n_rows, n_columns, first, width, group_size,
+    weights, triangle, scales, zeros, rounded, errors, passed_on, n_rows, n_columns, first, width, group_size,
     TOP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -117,18 +115,15 @@ def _round_block(
     )
     error = tl.load(errors + rows, mask=in_matrix, other=0.0)
     for i in range(width):
-        column = (first + i).to(tl.int64)
         group = (first + i) // group_size
         scale = tl.load(scales + group * n_rows + rows, mask=in_matrix, other=1.0)
         zero = tl.load(zeros + group * n_rows + rows, mask=in_matrix, other=0.0)
-        pivot = tl.load(factor + column * n_columns + column) + tl.zeros((ROWS,), tl.float32)
-        after = tl.load(
-            factor + column * n_columns + first + columns, mask=(columns > i) & (columns < width), other=0.0
-        )
+        pivot = tl.load(triangle + i * width + i) + tl.zeros((ROWS,), tl.float32)
+        after = tl.load(triangle + i * width + columns, mask=(columns > i) & (columns < width), other=0.0)
         weight = tl.sum(tl.where(columns[None, :] == i, tile, 0.0), 1)
         code = tl.minimum(tl.maximum(_nearest(tl.div_rn(weight, scale)) + zero, 0.0), TOP * 1.0)
         level = scale * (code - zero)
-        tl.store(rounded + column * n_rows + rows, level, mask=in_matrix)
+        tl.store(rounded + (first + i).to(tl.int64) * n_rows + rows, level, mask=in_matrix)
         difference = weight - level
         error += tl.div_rn(difference * difference, pivot * pivot)
         change = tl.div_rn(difference, pivot)
