@@ -67,9 +67,11 @@ def quantize(
         accumulate_on_tensor_cores,
         factor_once,
         fused_layers,
+        passes_without_last_product,
         quantized_layers_through_page_locked_memory,
         raised_diagonals,
         solve_with_kernels,
+        write_without_copy,
     )
 
     config = QuantizeConfig(
@@ -96,6 +98,7 @@ def quantize(
         chdir(scratch),
         accumulate_on_tensor_cores(),
         fused_layers(),
+        passes_without_last_product(),
         factor_once(),
         solve_with_kernels(),
         quantized_layers_through_page_locked_memory(),
@@ -109,7 +112,8 @@ def quantize(
             *(len(raised), max(raised.values()), options.damping),
         )
     with appears_whole(checkpoint_folder) as folder:
-        model.save(str(folder), max_shard_size=SHARD_SIZE)
+        with write_without_copy():
+            model.save(str(folder), max_shard_size=SHARD_SIZE)
         audit = {
             "variant": quantization.name,
             "calibration_tokens": sum(map(len, calibration)),

@@ -16,8 +16,12 @@ U'U = H^-1.
 
 *Fused steps*: calibration samples pass each layer five times, with the norms, rotations and gates of the ``engine``.
 
+*Stopped passes*: a pass that collects inputs ends with the last matrix that it collects for, whose product nobody reads.
+
 *Page-locked memory*: quantized layers are copied to the host to be packed there; through ordinary memory at a tenth of
 the speed.
+
+*Writing*: gptqmodel copies each tensor before it writes it. (This holds for CPUs, too: the bytes are the same.)
 
 *Raised diagonals*: where a damped Hessian has no Cholesky factor, gptqmodel adds to its diagonal until it has one, and
 says so in its log alone. That is damping which nobody asked for.
@@ -28,7 +32,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import torch
@@ -129,8 +134,8 @@ def factor_once() -> Iterator[None]:
 
 
 def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor | None:
-    """The upper triangle U of the inverse U'U of a Hessian whose diagonal was raised by ``damping`` times its mean; None
-    if it has no Cholesky factor."""
+    """The upper triangle U of the inverse U'U of a Hessian whose diagonal was raised by ``damping`` times its mean, or
+    None if it has no Cholesky factor."""
     import torch
 
     reversed_ = hessian.flip(0, 1)
@@ -161,6 +166,36 @@ def fused_layers() -> Iterator[None]:
 
         with _replaced(BaseQModel, "pre_quantize", pre_quantize):
             yield
+
+
+@contextmanager
+def passes_without_last_product() -> Iterator[None]:
+    """Within this context a pass on a CUDA device that stops after a matrix stops before its product."""
+    import torch
+    from gptqmodel.nn_modules.hooked_linear import STOP_FORWARD_EXCEPTION, HookedLinear
+
+    def forward(by_gptqmodel: Callable[..., Any], layer: Any, inputs: torch.Tensor) -> torch.Tensor:
+        if not (layer.forward_hook and layer.forward_hook_last and inputs.is_cuda):
+            return by_gptqmodel(layer, inputs)
+        with torch.inference_mode():
+            layer.forward_hook(layer, (inputs,), inputs)  # for the outputs, which GPTQ does not look at
+        raise STOP_FORWARD_EXCEPTION.with_traceback(None)
+
+    with _replaced(HookedLinear, "forward", forward):
+        yield
+
+
+@contextmanager
+def write_without_copy() -> Iterator[None]:
+    """Within this context gptqmodel writes tensors from where they are."""
+    import torch
+    from gptqmodel.utils import model as writer
+
+    def write(by_gptqmodel: Callable[..., Any], file: BinaryIO, tensor: torch.Tensor, dtype: torch.dtype) -> None:
+        file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+    with _replaced(writer, "_write_tensor_bytes", write):
+        yield
 
 
 @contextmanager
@@ -219,10 +254,10 @@ def raised_diagonals() -> Iterator[dict[str, float]]:
 
 
 @contextmanager
-def _replaced(owner: type, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
-    """Within this context a method is ``replacement``, which takes the original as its first argument."""
+def _replaced(owner: type | ModuleType, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
+    """Within this context a method or function is ``replacement``, which takes the original as its first argument."""
     original = getattr(owner, name)
-    setattr(owner, name, lambda *args: replacement(original, *args))
+    setattr(owner, name, lambda *args, **kwargs: replacement(original, *args, **kwargs))
     try:
         yield
     finally:
