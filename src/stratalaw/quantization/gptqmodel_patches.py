@@ -16,10 +16,10 @@ U'U = H^-1.
 
 *Fused steps*: calibration samples pass each layer five times, with the norms, rotations and gates of the ``engine``.
 
-*Stopped passes*: a pass that collects inputs ends with the last matrix that it collects for, whose product nobody reads.
+*Stopped passes*: a pass that collects inputs ends with the last matrix it collects for; nobody reads that product.
 
-*Page-locked memory*: quantized layers are copied to the host to be packed there; through ordinary memory at a tenth of
-the speed.
+*Page-locked memory*: quantized layers are copied to the host to be packed there, through page-locked memory some twenty
+times as fast.
 
 *Writing*: gptqmodel copies each tensor before it writes it. (This holds for CPUs, too: the bytes are the same.)
 
@@ -87,6 +87,7 @@ def quantize_matrix(
     started = time.time()
     config, weight = task.qcfg, task.module.weight
     task.finalize_hessian(target_device=weight.device)
+    task._release_deferred_hessian_sources()  # sums that it was made from, as large as it is
     weights = task.clone_module(device=weight.device)
     diagonal = task.H.diagonal()
     dead = diagonal == 0
