@@ -46,7 +46,8 @@ def _fused(model: torch.nn.Module, like: torch.Tensor) -> Iterator[tuple[torch.n
     random = partial(torch.randn, generator=generator, dtype=like.dtype, device=like.device)
     verdicts: dict[type, bool] = {}
     rotations = set()
-    for module in model.modules():
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
         if {"weight", "variance_epsilon"} <= vars(module).keys() | module._parameters.keys():
             step = _norm(module, kernels.rms_norm)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):

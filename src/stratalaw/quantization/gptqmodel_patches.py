@@ -147,7 +147,8 @@ def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor | None
     if failed.item():
         return None
     identity = torch.eye(len(lower), device=lower.device)
-    return torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+    inverse: torch.Tensor = torch.linalg.solve_triangular(lower, identity, upper=False)
+    return inverse.flip(0, 1)
 
 
 @contextmanager
@@ -175,7 +176,7 @@ def passes_without_last_product() -> Iterator[None]:
     import torch
     from gptqmodel.nn_modules.hooked_linear import STOP_FORWARD_EXCEPTION, HookedLinear
 
-    def forward(by_gptqmodel: Callable[..., Any], layer: Any, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(by_gptqmodel: Callable[..., Any], layer: Any, inputs: torch.Tensor) -> Any:
         if not (layer.forward_hook and layer.forward_hook_last and inputs.is_cuda):
             return by_gptqmodel(layer, inputs)
         with torch.inference_mode():
@@ -193,7 +194,7 @@ def write_without_copy() -> Iterator[None]:
     from gptqmodel.utils import model as writer
 
     def write(by_gptqmodel: Callable[..., Any], file: BinaryIO, tensor: torch.Tensor, dtype: torch.dtype) -> None:
-        file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
     with _replaced(writer, "_write_tensor_bytes", write):
         yield
@@ -211,10 +212,12 @@ def quantized_layers_through_page_locked_memory() -> Iterator[None]:
         host = torch.empty_like(tensor, device="cpu", pin_memory=True)
         return host.copy_(tensor, non_blocking=True)
 
-    def post_quantize(by_gptqmodel: Callable[..., Any], model: Any, layer: torch.nn.Module) -> Any:
-        if any(parameter.device.type == "cuda" for parameter in layer.parameters()):
+    def post_quantize(by_gptqmodel: Callable[..., Any], model: Any, layer: Any) -> Any:
+        devices = {parameter.device for parameter in layer.parameters() if parameter.is_cuda}
+        if devices:
             layer._apply(to_host)
-            torch.cuda.synchronize()
+        for device in devices:
+            torch.cuda.synchronize(device)
         return by_gptqmodel(model, layer)
 
     with _replaced(BaseQModel, "post_quantize", post_quantize):

@@ -25,7 +25,7 @@ class Levels:
     @property
     def top(self) -> int:
         """The largest code."""
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     def n_groups(self, n_columns: int) -> int:
         return 1 if self.group_size == -1 else -(-n_columns // self.group_size)
