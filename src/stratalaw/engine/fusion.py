@@ -15,7 +15,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from transformers import PreTrainedModel
 
 ROTATION = "apply_rotary_pos_emb"  # as modules of transformers call it
 TRIED_TOKENS = 3
@@ -23,30 +22,32 @@ Step = Callable[..., Any]  # tensors in, a tensor or several out
 
 
 @contextmanager
-def fused_steps(model: PreTrainedModel) -> Iterator[None]:
-    """Within this context a model on a GPU takes its norms, rotations and gates in one pass each.
+def fused_steps(model: torch.nn.Module) -> Iterator[None]:
+    """Within this context a model on a GPU, or one of its layers, takes norms, rotations and gates in one pass each.
 
     A step is replaced where the kernel gives the same for random activations; the others stay as they are.
     """
-    if model.device.type != "cuda":
+    like = next(model.parameters(), None)
+    if like is None or like.device.type != "cuda":
         yield
         return
     with ExitStack() as replaced:
-        for owner, name, step in _fused(model):
+        for owner, name, step in _fused(model, like):
             replaced.enter_context(patch.object(owner, name, step))
         yield
 
 
-def _fused(model: PreTrainedModel) -> Iterator[tuple[torch.nn.Module | ModuleType, str, Step]]:
-    """What is replaced (owner, attribute) and by what."""
+def _fused(model: torch.nn.Module, like: torch.Tensor) -> Iterator[tuple[torch.nn.Module | ModuleType, str, Step]]:
+    """What is replaced (owner, attribute) and by what, tried on activations of the type and device of ``like``."""
     from stratalaw.engine import kernels
 
     # Seeded: what is replaced must not differ between runs.
-    generator = torch.Generator(model.device).manual_seed(0)
-    random = partial(torch.randn, generator=generator, dtype=model.dtype, device=model.device)
+    generator = torch.Generator(like.device).manual_seed(0)
+    random = partial(torch.randn, generator=generator, dtype=like.dtype, device=like.device)
     verdicts: dict[type, bool] = {}
     rotations = set()
-    for module in model.modules():
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
         if {"weight", "variance_epsilon"} <= vars(module).keys() | module._parameters.keys():
             step = _norm(module, kernels.rms_norm)
         elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
@@ -65,7 +66,7 @@ def _fused(model: PreTrainedModel) -> Iterator[tuple[torch.nn.Module | ModuleTyp
     for name in sorted(rotations):
         former = getattr(sys.modules[name], ROTATION)
         step = _rotation(former, kernels.rotate)
-        query, key, cos, sin = random(4, 1, 2, TRIED_TOKENS, 8)
+        query, key, cos, sin = random(4, 2, 2, TRIED_TOKENS, 8)
         if _agree(former, step, query, key, cos[:, 0], sin[:, 0]):
             yield sys.modules[name], ROTATION, step
 
@@ -82,9 +83,13 @@ def _rotation(former: Step, kernel: Step) -> Step:
     def rotate(
         query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1
     ) -> Any:
-        if unsqueeze_dim != 1 or len(query) != 1 or query.shape[-1] != cos.shape[-1]:
+        if unsqueeze_dim != 1 or query.shape[-1] != cos.shape[-1]:
             return former(query, key, cos, sin, unsqueeze_dim=unsqueeze_dim)
-        return kernel(query, cos, sin), kernel(key, cos, sin)
+        for row in range(len(query)):
+            angles = (cos[row % len(cos)][None], sin[row % len(sin)][None])
+            kernel(query[row][None], *angles)  # in place
+            kernel(key[row][None], *angles)
+        return query, key
 
     return rotate
 

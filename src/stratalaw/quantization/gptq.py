@@ -74,7 +74,7 @@ def quantize(
     from gptqmodel import GPTQModel, QuantizeConfig
     from transformers import AutoConfig
 
-    from stratalaw.quantization.gptqmodel_patches import recorded
+    from stratalaw.quantization.gptqmodel_patches import faster_on_gpus, recorded, write_without_copy
 
     config = QuantizeConfig(
         bits=quantization.bits,
@@ -95,7 +95,7 @@ def quantize(
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device, trust_remote_code=False)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
-    with TemporaryDirectory() as scratch, chdir(scratch), recorded() as (raised, dead):
+    with TemporaryDirectory() as scratch, chdir(scratch), faster_on_gpus(), recorded() as (raised, dead):
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     if raised:
         LOG.warning(
@@ -108,7 +108,8 @@ def quantize(
         AutoConfig.from_pretrained(model_folder, trust_remote_code=False), "rope_parameters", None
     )
     with appears_whole(checkpoint_folder) as folder:
-        model.save(str(folder), max_shard_size=SHARD_SIZE)
+        with write_without_copy():
+            model.save(str(folder), max_shard_size=SHARD_SIZE)
         keep_configuration(model_folder, folder)
         audit = {
             "variant": quantization.name,
