@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,20 +172,32 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
     from stratalaw.study.variants import Quantization
 
     use_no_network()
-    verify_model(Path(model))
     quantization = Quantization.from_name(Path(checkpoint).name)
     of_model = {"model": manifest_seal(Path(model)).digest}
     seed = str(quantization.calibration_seed)
     drawn, seal = read_table(Path(calibration), "calibration", {"seed": seed}, of_model)
     samples = drawn.tokens[: quantization.calibration_size].tolist()
     made_from = of_model | {"calibration": seal.digest}
-    try:
-        quantize(Path(model), Path(checkpoint), quantization, samples, Gptq(**options), device(), made_from)
-    except (RuntimeError, ValueError) as error:
-        if not is_unquantizable(error):
-            raise
-        LOG.exception("%s cannot be quantized", quantization.name)
-        record_unquantizable(Path(checkpoint), error, made_from)
+    with ThreadPoolExecutor(1) as beside:
+        # The hashes of a large model take seconds: they are computed while it is quantized, and nothing counts before.
+        verified = beside.submit(verify_model, Path(model))
+        try:
+            quantize(
+                Path(model),
+                Path(checkpoint),
+                quantization,
+                samples,
+                Gptq(**options),
+                device(),
+                made_from,
+                before_it_counts=verified.result,
+            )
+        except Exception as error:
+            verified.result()  # what a damaged file leads to says nothing of GPTQ
+            if not isinstance(error, RuntimeError | ValueError) or not is_unquantizable(error):
+                raise
+            LOG.exception("%s cannot be quantized", quantization.name)
+            record_unquantizable(Path(checkpoint), error, made_from)
 
 
 def answer_requests(

@@ -10,7 +10,7 @@ import os
 import re
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +47,7 @@ def quantize(
     options: Gptq,
     device: str = "cpu",
     made_from: Mapping[str, str] | None = None,
+    before_it_counts: Callable[[], object] = lambda: None,
 ) -> None:
     """Quantize a model and write the packed checkpoint, with an audit beside the weights.
 
@@ -58,6 +59,7 @@ def quantize(
         options: what else changes the weights.
         device: where Hessians are accumulated and weights are rounded.
         made_from: digests of the model and of the calibration samples, for the audit's seal.
+        before_it_counts: called before the checkpoint gets its name; nothing is left behind if it fails.
 
     Raises:
         ValueError: the number of samples is not the quantization's.
@@ -127,6 +129,7 @@ def quantize(
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0,
         }
+        before_it_counts()
         if audit["unquantized"]:
             LOG.warning(
                 "%d matrices are as they were, since no calibration token reaches them: see the audit",
