@@ -198,9 +198,9 @@ def quantize_all(checkpoints: list[Path]) -> None:
 def requests() -> tuple[list[list[int]], list[list[int]]]:
     """Contexts of mixed lengths, two with the same beginning each, and continuations."""
     rng = np.random.default_rng(0)
-    beginnings = [rng.integers(250, size=length) for length in (20, 90, 50)]
+    beginnings = [rng.integers(250, size=length) for length in (20, 90)]
     contexts = [np.append(beginning, rng.integers(250, size=2)).tolist() for beginning in beginnings for _ in range(2)]
-    return contexts, [rng.integers(250, size=length).tolist() for length in (1, 4, 2, 6, 3, 5)]
+    return contexts, [rng.integers(250, size=length).tolist() for length in (1, 4, 2, 6)]
 
 
 def answer_as_lm_eval(folder: Path, variants: list[str]) -> dict[str, Any]:
@@ -214,8 +214,9 @@ def answer_as_lm_eval(folder: Path, variants: list[str]) -> dict[str, Any]:
     original = load_dense(folder / "model", "cpu").float()
     differences, errors = [], {}
     for variant in ("model", *variants):
-        model, dense = load_dense(folder / variant, "cpu").float(), folder / "model"
+        model, dense = original, folder / "model"
         if variant != "model":
+            model = load_dense(folder / variant, "cpu").float()
             errors[variant] = largest_error(model, original)
             dense = folder / f"dense-{variant}"
             model.save_pretrained(dense)
