@@ -34,6 +34,7 @@ from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization
 
 TOKENS = 2048
+GPTQ_LOAD = GPTQModel.load
 OPTIONS = Gptq(threads=8)
 # What the pipeline's side has beyond Hessians on tensor cores.
 FASTER = (
@@ -47,7 +48,6 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.regions: dict[str, Any] = {}
 
     def timed(self, stage: str, function: Callable) -> Callable:
         def run(*arguments: Any, **options: Any) -> Any:
@@ -69,9 +69,6 @@ class Stopwatch:
     def region_seconds(self) -> dict[str, float]:
         snapshot = self.model.quant_region_timer.snapshot()
         return {name: round(region["total"], 2) for name, region in snapshot.items() if region["count"]}
-
-
-GPTQ_LOAD = GPTQModel.load
 
 
 def measure_ours(

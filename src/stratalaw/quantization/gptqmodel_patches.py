@@ -130,7 +130,7 @@ def quantize_matrix(
     where = f"layer {task._named_module.layer_index}.{task.name}" if task._named_module else "a matrix"
     if factor is None:
         raise RuntimeError(f"{where}: its Hessian cannot be inverted")
-    solution = solve(weights, factor, Levels(config.bits, config.group_size, config.sym), dead)
+    solution = solve(weights.contiguous(), factor, Levels(config.bits, config.group_size, config.sym), dead)
     loss = solution.error.item() / task.nsamples
     if not loss < float("inf"):
         raise RuntimeError(f"{where}: its Hessian cannot be inverted (loss {loss})")
