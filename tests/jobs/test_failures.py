@@ -138,7 +138,7 @@ def refused_by_the_hub(folder):
         (lambda folder: torch.linalg.cholesky(torch.zeros(3, 3)), "uninvertible Hessian"),
         (
             lambda folder: audit_of_module(
-                {"layer": 0, "module": "down", "loss": "999999999", "samples": 1, "damp": 1}, {}
+                {"layer": 0, "module": "down", "loss": "999999999", "samples": 1, "damp": 1}, {}, {}
             ),
             "uninvertible Hessian",
         ),

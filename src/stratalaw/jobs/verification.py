@@ -37,9 +37,10 @@ class StageVerified:
 
 def verify_study(study: Study, results: Results) -> list[StageVerified]:
     """Check every file of a study that later stages read, as far as it was made; stages in the order of the data."""
-    chain = _Chain(study, results)
-    found = {stage.name: StageVerified(stage.name) for stage in STAGES if stage.name in CHECKS}
-    for job in jobs_of(study, results):
+    chain, jobs = _Chain(study, results), jobs_of(study, results)
+    of_study = {job.stage.name for job in jobs}
+    found = {stage.name: StageVerified(stage.name) for stage in STAGES if stage.name in CHECKS.keys() & of_study}
+    for job in jobs:
         if job.stage.name not in CHECKS:
             continue
         for path in filter(partial(_is_read_later, job), filter(Path.exists, job.outputs)):
