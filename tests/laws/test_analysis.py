@@ -152,9 +152,9 @@ def test_the_command_names_what_it_does_not_know(observations, tmp_path, argumen
 def test_a_table_of_many_draws_has_the_laws_of_their_means(observations):
     """The same draw many times over is the draw itself, and a note says that draws were averaged."""
     few = observations[observations.stratum == "reasoning"]
-    repeated = pd.concat([few.assign(calibration_seed=s, variant=few.variant + f"-{s}") for s in range(9)])
+    repeated = pd.concat([few.assign(calibration_seed=s, variant=few.variant + f"-{s}") for s in range(20)])
     found = analyse(repeated, FEW_FORMS[:1], resamples=100)
-    (note,) = (note for note in found.notes if note.startswith("2,160 variants of 240 settings"))
+    (note,) = (note for note in found.notes if note.startswith("1,200 variants of 60 settings"))
     assert "averaged" in note
     once = analyse(few, FEW_FORMS[:1], resamples=100)
     np.testing.assert_allclose(found.laws[0].params, once.laws[0].params, rtol=1e-12)
