@@ -8,6 +8,11 @@ def printable(text: str) -> str:
     return "".join(map(_printable, text))
 
 
+def one_line(text: object, most: int = 500) -> str:
+    """The words of a text with single spaces between them, or as many characters of them as ``most``."""
+    return " ".join(str(text).split())[:most]
+
+
 def _printable(character: str) -> str:
     if character.isprintable():
         return character

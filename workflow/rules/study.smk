@@ -63,8 +63,8 @@ export_library()
 gc.freeze()
 gc.set_threshold(100_000)
 GPU_JOBS = workflow.global_resources.get("gpu")
-# For the scripts of local jobs, which see the configuration.
-# What jobs obey, and what requests are checked against: not parameters, since nothing that is made depends on them.
+# For the scripts of jobs, which see the configuration: what they obey, and what requests are checked against. No
+# parameters, since nothing that is made depends on them.
 config["scored_by"] = STUDY.evaluation.scored_by()
 config |= OPTIONS.for_jobs(workflow.is_main_process and workflow.local_exec, GPU_JOBS and GPU_JOBS.value)
 

@@ -30,30 +30,27 @@ class Cache:
 
 @dataclass
 class Probe:
-    """In the place of a ``Tree``: notes what the layers of a model hand to their attention."""
+    """In the place of a ``Tree``: notes how many heads of which size the keys, and the values, of each layer have."""
 
     tree: Tree
-    key_shapes: list[tuple[int, int]] = field(default_factory=list)
-    value_shapes: list[tuple[int, int]] = field(default_factory=list)
+    shapes: list[tuple[int, int]] = field(default_factory=list)
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
     ) -> torch.Tensor:
-        assert layer == len(self.key_shapes)
-        self.key_shapes.append((key.shape[1], key.shape[3]))
-        self.value_shapes.append((value.shape[1], value.shape[3]))
+        assert layer == len(self.shapes)
+        self.shapes.append((key.shape[1], key.shape[3]))
         return self.tree.attend(layer, query, key, value, scale)
 
     def bytes_per_token(self, dtype: torch.dtype) -> int:
         """Of keys and values in all layers."""
-        shapes = (*self.key_shapes, *self.value_shapes)
-        return int(sum(heads * size for heads, size in shapes) * dtype.itemsize)
+        return int(2 * sum(heads * size for heads, size in self.shapes) * dtype.itemsize)
 
     def cache(self, tokens: int, dtype: torch.dtype, device: torch.device) -> Cache:
         """An empty cache for as many tokens."""
         keys, values = (
-            [torch.zeros((tokens, heads, size), dtype=dtype, device=device) for heads, size in shapes]
-            for shapes in (self.key_shapes, self.value_shapes)
+            [torch.zeros((tokens, heads, size), dtype=dtype, device=device) for heads, size in self.shapes]
+            for _ in range(2)
         )
         return Cache(keys, values)
 

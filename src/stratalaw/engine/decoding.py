@@ -39,13 +39,15 @@ class Row:
     context: Integers
     stretch: tuple[int, int]
     tokens: list[int] = field(default_factory=list)
-    has_ended: bool = False
+    is_done: bool = False
 
-    def extend(self, token: int, stopping: Stopping, max_new_tokens: int) -> bool:
-        """Add a token; whether the row is done."""
-        self.tokens.append(token)
-        self.has_ended = stopping.ends(self.tokens)
-        return self.has_ended or len(self.tokens) == max_new_tokens
+    def extend(self, new: Sequence[int], stopping: Stopping, max_new_tokens: int) -> None:
+        """Add new tokens up to the one with which the row is done."""
+        for token in new:
+            self.tokens.append(token)
+            self.is_done = stopping.ends(self.tokens) or len(self.tokens) == max_new_tokens
+            if self.is_done:
+                return
 
 
 @torch.inference_mode()
@@ -80,18 +82,15 @@ def decode(
             if waiting and len(active) <= (1 - REFILLED) * filled:
                 admitted = _admit(waiting, contexts, stretches, max_new_tokens, MOST_ROWS - len(active))
                 for row, token in zip(admitted, _prefill(model, cache, admitted, tokens_per_batch), strict=True):
-                    row.extend(token, stopping, max_new_tokens)
+                    row.extend([token], stopping, max_new_tokens)
                 active += admitted
                 filled = len(active)
             else:
                 for row, new in zip(active, steps.take(active), strict=True):
-                    for token in new:
-                        if row.extend(token, stopping, max_new_tokens):
-                            break
-            finished = [row for row in active if row.has_ended or len(row.tokens) == max_new_tokens]
-            stretches.give_back([row.stretch for row in finished])
-            done += finished
-            active = [row for row in active if not (row.has_ended or len(row.tokens) == max_new_tokens)]
+                    row.extend(new, stopping, max_new_tokens)
+            stretches.give_back([row.stretch for row in active if row.is_done])
+            done += [row for row in active if row.is_done]
+            active = [row for row in active if not row.is_done]
     return sorted(done, key=lambda row: row.request)
 
 

@@ -1,7 +1,7 @@
 """What makes the item scores of a task an accuracy; a task without it is refused while its requests are recorded.
 
-Whatever lm-eval would do with odd labels and metrics, and say nothing: a label that is no choice makes every answer
-wrong, and a mean over items is not what a task or a group reports whose own aggregation is another.
+lm-eval says nothing of odd labels and metrics: a label that is no choice makes every answer wrong, and where a task or
+a group has an aggregation of its own, the mean over items is not what it reports.
 """
 
 from __future__ import annotations

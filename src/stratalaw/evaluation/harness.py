@@ -7,13 +7,15 @@ gives the answers back. Between the two, any engine may compute them, and no var
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import datasets
-import evaluate.loading
 import numpy as np
 import pandas as pd
 from lm_eval import evaluator, simple_evaluate
@@ -28,9 +30,11 @@ from transformers import PreTrainedTokenizerBase
 
 from stratalaw.errors import StratalawError
 from stratalaw.evaluation.admission import check_labels, check_scores, tasks_of
+from stratalaw.evaluation.late_import import changed_when_imported
 from stratalaw.evaluation.tasks import check_is_not_here, check_metrics, is_on_the_hub, task_manager, why_no_metric
 from stratalaw.models.hub import Repository, name_with_owner, refusals_named
 from stratalaw.study import StudyError, Task, Tasks
+from stratalaw.text import one_line
 
 LOGLIKELIHOOD, ROLLING, GENERATION = "loglikelihood", "loglikelihood_rolling", "generate_until"
 DEFAULT_MAX_NEW_TOKENS = 256  # as lm-eval's hf model
@@ -128,7 +132,7 @@ class RecordingModel(TemplateLM):
         normalized: dict[str, Any] = dict(normalize_gen_kwargs(options, DEFAULT_MAX_NEW_TOKENS))
         if normalized["do_sample"]:
             raise StudyError(f"{instance.task_name}: it asks for sampling; only greedy generation can be repeated")
-        for name in normalized.keys() - {"until", "max_gen_toks", *WITHOUT_EFFECT}:
+        for name in sorted(normalized.keys() - {"until", "max_gen_toks", *WITHOUT_EFFECT}):
             if normalized[name] != NEUTRAL.get(name):
                 raise StudyError(
                     f"{instance.task_name}: it asks for {name}={normalized[name]!r}; generation is plainly greedy"
@@ -211,11 +215,6 @@ class ReplayingModel(LM):
         return self._lookup(GENERATION, requests, {"text": "first"}).text.tolist()
 
 
-def describe(error: Exception) -> str:
-    """An error that another library raised, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
-
-
 def _about(instance: Instance) -> str:
     return f"{instance.task_name}: document {instance.doc_id}"
 
@@ -275,18 +274,21 @@ def without_metrics_of_the_hub(task: str) -> Iterator[None]:
     Raises:
         StudyError: names the task and the metric.
     """
-    find = evaluate.loading.evaluation_module_factory
+    name = "evaluation_module_factory"
 
-    def find_here(path: str, *arguments: Any, **options: Any) -> Any:
+    def find_here(find: Callable[..., Any], path: str, *arguments: Any, **options: Any) -> Any:
         if not Path(path).exists():
             raise StudyError(why_no_metric(task, path))
         return find(path, *arguments, **options)
 
-    evaluate.loading.evaluation_module_factory = find_here
-    try:
-        yield
-    finally:
-        evaluate.loading.evaluation_module_factory = find
+    with ExitStack() as changed:
+
+        def refuse(loading: ModuleType) -> None:
+            changed.enter_context(patch.object(loading, name, partial(find_here, getattr(loading, name))))
+
+        # Importing it takes longer than scoring a variant, and few tasks do.
+        with changed_when_imported("evaluate.loading", refuse):
+            yield
 
 
 @contextmanager
@@ -363,7 +365,8 @@ def record_requests(
         except StratalawError:
             raise
         except Exception as error:  # a task may hold code, which fails in any way
-            raise StudyError(f"{stratum}: {benchmark.task}: lm-eval cannot run it: {describe(error)}") from error
+            said = one_line(f"{type(error).__name__}: {error}")
+            raise StudyError(f"{stratum}: {benchmark.task}: lm-eval cannot run it: {said}") from error
         check_scores(benchmark, loaded, samples)
     return pd.DataFrame(model.rows)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
+
+from stratalaw.models.installed import package_folder
 
 TEXT = "text_config"  # of a model that takes images or sound, too
 ALIASES = "attribute_map"
@@ -42,10 +42,11 @@ def is_tied(config: Mapping[str, Any]) -> bool:
 @cache
 def class_defaults(model_type: str) -> dict[str, Any]:
     """The defaults of the class of configurations that transformers has for a type of models; none if it has none."""
-    package = find_spec("transformers")
-    if package is None or package.origin is None:
+    try:
+        folder = package_folder("transformers")
+    except ModuleNotFoundError:
         return {}
-    for path in sorted(Path(package.origin).parent.glob("models/*/configuration_*.py")):
+    for path in sorted(folder.glob("models/*/configuration_*.py")):
         source = path.read_text()
         if f'model_type = "{model_type}"' not in source:
             continue

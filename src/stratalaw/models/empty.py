@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stratalaw.models.folder import CONFIG, ModelError, distinct_shapes, read_config
 from stratalaw.models.shapes import is_plain, matrices_of
+from stratalaw.text import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,12 +43,8 @@ def empty_model(config_folder: Path) -> PreTrainedModel:
     except ImportError:
         raise
     except Exception as error:  # whatever code of many authors makes of a configuration that fits no model
-        raise ModelError(f"{config_folder / CONFIG}: {_one_line(error)}") from None
+        raise ModelError(f"{config_folder / CONFIG}: {one_line(error)}") from None
     return model
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def tensors_to_store(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:
@@ -83,7 +80,7 @@ def check_weights(folder: Path) -> None:
         with without_progress_bars():
             found, _ = convert_and_load_state_dict_in_model(model, stored, options, None)
     except Exception as error:  # whatever the conversions make of shapes that do not fit each other
-        raise ModelError(f"{folder}: its weights do not fit its configuration: {_one_line(error)}") from None
+        raise ModelError(f"{folder}: its weights do not fit its configuration: {one_line(error)}") from None
     # One of a tied pair is enough.
     tied = {name: other for pair in model.all_tied_weights_keys.items() for name, other in (pair, pair[::-1])}
     missing = {name for name in found.missing_keys if tied.get(name, name) in found.missing_keys}

@@ -10,9 +10,9 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
+
+from stratalaw.models.installed import package_folder, source_within
 
 LAYER = "#"
 
@@ -52,22 +52,6 @@ def quantized_modules(model_type: str) -> re.Pattern[str] | None:
     return re.compile("|".join(map(r"\.".join, modules))) if modules else None
 
 
-def source_within(package: str, path: str) -> ast.Module:
-    """A module of an installed package, parsed and not run; raises ModuleNotFoundError if there is no such package."""
-    return ast.parse((_folder_of(package) / path).read_text())
-
-
-def _folder_of(package: str) -> Path:
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
-    return Path(found.origin).parent
-
-
-def _models_folder() -> Path:
-    return _folder_of("gptqmodel") / "models"
-
-
 def _trees(definition: str) -> list[list[Any]]:
     """The trees of a definition, or of the first base that has any; one for each place where layers may be."""
     node = _definitions().get(definition)
@@ -87,7 +71,7 @@ def _trees(definition: str) -> list[list[Any]]:
 
 @cache
 def _definitions() -> dict[str, ast.ClassDef]:
-    files = sorted((_models_folder() / "definitions").glob("*.py"))
+    files = sorted((package_folder("gptqmodel") / "models" / "definitions").glob("*.py"))
     parsed = (node for path in files for node in ast.parse(path.read_text()).body)
     return {node.name: node for node in parsed if isinstance(node, ast.ClassDef)}
 

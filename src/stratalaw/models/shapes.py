@@ -30,8 +30,7 @@ ROUTER = re.compile(r".*\b(gate|router|router\.layer|shared_expert_gate)")  # wh
 # gptqmodel takes this matrix apart.
 FUSED, HALVES = "gate_up_proj", ("gate_proj", "up_proj")
 STORED_TRANSPOSED = frozenset({"gpt2"})
-
-
+# The names of a model's tensors, beside those of its layers, in the layers, and by the type of models what some add.
 ENDS_OF_PLAIN = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
 PLAIN_LAYER = (
     *(f"self_attn.{letter}_proj.weight" for letter in "qkvo"),

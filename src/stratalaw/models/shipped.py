@@ -19,10 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stratalaw.models.configuration import TEXT, text_section
 from stratalaw.models.shapes import Matrix, Shapes
 
 FACTS = Path(__file__).with_suffix(".json")
-TEXT = "text_config"  # of a model that takes images, too
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ShippedModel:
     @property
     def shapes(self) -> Shapes:
         """Those of the model that transformers builds of the configuration."""
-        config = self.config.get(TEXT, self.config)
+        config = text_section(self.config)
         n_layers, hidden_size = config["num_hidden_layers"], config["hidden_size"]
         prefix = "language_model." if TEXT in self.config else ""
         matrices = tuple(

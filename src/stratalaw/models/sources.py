@@ -9,7 +9,8 @@ from pathlib import Path
 
 from stratalaw.layout import Results
 from stratalaw.models.folder import CONFIG, ModelError, model_files, read_config
-from stratalaw.models.module_tree import known_architectures, source_within
+from stratalaw.models.installed import source_within
+from stratalaw.models.module_tree import known_architectures
 from stratalaw.study import Model, Study, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
