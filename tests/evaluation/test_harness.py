@@ -14,7 +14,8 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratalaw.evaluation.answers import answer, batch_requests
-from stratalaw.evaluation.harness import GENERATION, ROLLING, item_scores, record_requests
+from stratalaw.evaluation.harness import GENERATION, ROLLING, record_requests
+from stratalaw.evaluation.scoring import Scorer
 from stratalaw.study import Evaluation, StudyError, read_study
 
 ITEMS, MAX_LENGTH = 40, 256
@@ -62,7 +63,7 @@ def run_lm_eval(folder: Path, dtype: str, batch_size: int) -> tuple[np.ndarray, 
 
 
 def accuracies(requests: pd.DataFrame, answers: pd.DataFrame) -> dict[str, float]:
-    return item_scores(requests, answers, EVALUATION, "reasoning").groupby("task").score.mean().to_dict()
+    return Scorer(requests, EVALUATION, "reasoning").scores(answers).groupby("task").score.mean().to_dict()
 
 
 def test_float32_scores_equal_those_of_lm_evals_own_model(small_model_folder, requests):
@@ -86,7 +87,7 @@ def test_bfloat16_scores_differ_from_lm_evals_own_model_by_rounding_only(small_m
 
 def test_every_item_has_a_score(requests):
     answers = pd.DataFrame({"log_likelihood": np.arange(len(requests), dtype=float), "is_greedy": False})
-    items = item_scores(requests, answers, EVALUATION, "reasoning")
+    items = Scorer(requests, EVALUATION, "reasoning").scores(answers)
     assert items.groupby("task").document.apply(sorted).tolist() == [list(range(ITEMS))] * 2
     assert items.tokens.isna().all() and items.is_cut_off.isna().all()  # nothing was generated
     # The last choice always has the highest log-likelihood here.
@@ -98,17 +99,17 @@ def test_every_item_has_a_score(requests):
 def test_an_answer_that_is_missing_or_no_number_refuses_the_stratum(requests):
     answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
     with pytest.raises(ValueError, match="reasoning: 319 answers to 320 requests"):
-        item_scores(requests, answers[:-1], EVALUATION, "reasoning")
+        Scorer(requests, EVALUATION, "reasoning").scores(answers[:-1])
     answers.loc[5, "log_likelihood"] = np.nan
     with pytest.raises(ValueError, match="ladder_arithmetic: document 1: the log-likelihood is not a number"):
-        item_scores(requests, answers, EVALUATION, "reasoning")
+        Scorer(requests, EVALUATION, "reasoning").scores(answers)
 
 
 def test_tasks_that_changed_since_recording_are_noticed(requests):
     renamed = requests.assign(arguments=requests.arguments.str.replace("start", "begin"))
     answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
     with pytest.raises(StudyError, match="ladder_arithmetic: document 0, request 0 has no answer"):
-        item_scores(renamed, answers, EVALUATION, "reasoning")
+        Scorer(renamed, EVALUATION, "reasoning").scores(answers)
 
 
 def test_an_unknown_task_is_named(tokenizer):
@@ -152,9 +153,11 @@ def test_generations_and_rolling_requests_are_recorded_and_replayed(tokenizer, o
     assert json.loads(generations.generation[0]) == {"stop": [",", "<end>"], "max_new_tokens": 4}
     answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3", "1 5", "7"]})
     answers = answers.assign(tokens=[1, 2, 4], is_cut_off=[False, False, True])
-    items = item_scores(generations, answers, other_kinds, "sums")
+    scorer = Scorer(generations, other_kinds, "sums")
+    items = scorer.scores(answers)
     assert items.score.tolist() == [1, 1, 0]
     assert items.tokens.tolist() == [1, 2, 4] and items.is_cut_off.tolist() == [False, False, True]
+    assert scorer.scores(answers.assign(text=["4", "1 5", "6"])).score.tolist() == [0, 1, 1]
 
     rolling = record_requests(tokenizer, 2, other_kinds, "text")
     assert set(rolling.kind) == {ROLLING}
@@ -166,9 +169,10 @@ def test_windows_of_a_rolling_request_are_summed(tokenizer, other_kinds):
     requests = record_requests(tokenizer, 2, other_kinds, "text")
     windows = requests.groupby("document").size()
     assert windows.min() > 1
+    scorer = Scorer(requests, other_kinds, "text")
     for each, expected in ((-8.9, [1, 1, 1]), (-9.1, [0, 0, 0])):
         answers = pd.DataFrame({"log_likelihood": each / requests.document.map(windows), "is_greedy": False})
-        assert item_scores(requests, answers, other_kinds, "text").score.tolist() == expected
+        assert scorer.scores(answers).score.tolist() == expected
 
 
 def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, tokenizer, other_kinds):
@@ -183,7 +187,7 @@ def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, token
     samples = results["samples"]["sums"]
     assert answers.text.tolist() == [sample["resps"][0][0] for sample in samples]
     expected = [sample["exact_match"] for sample in samples]
-    assert item_scores(requests, answers, other_kinds, "sums").score.tolist() == expected
+    assert Scorer(requests, other_kinds, "sums").scores(answers).score.tolist() == expected
 
 
 @pytest.mark.parametrize("of_the_model", [True, False], ids=["the model's end", "the tokenizer's end"])
@@ -264,7 +268,7 @@ def test_of_a_task_with_two_filters_the_one_that_the_study_names_counts(tokenize
     requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
     texts = ["so it is\n#### 3", "the answer is 5", "I do not know"]
     answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": texts, **LENGTHS})
-    items = item_scores(requests, answers, evaluation, "sums")
+    items = Scorer(requests, evaluation, "sums").scores(answers)
     assert items.document.tolist() == [0, 1, 2]
     assert items.score.tolist() == scores
 
@@ -284,7 +288,7 @@ def test_of_several_accepted_answers_one_must_be_what_the_model_would_write(toke
     requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "who")
     assert requests.document.tolist() == [0, 0, 1]
     answers = pd.DataFrame({"log_likelihood": -1.0, "is_greedy": [False, True, False]})
-    assert item_scores(requests, answers, evaluation, "who").score.tolist() == [1, 0]
+    assert Scorer(requests, evaluation, "who").scores(answers).score.tolist() == [1, 0]
 
 
 def test_a_task_written_in_python_is_recorded_and_scored(tokenizer, monkeypatch):
@@ -297,7 +301,7 @@ def test_a_task_written_in_python_is_recorded_and_scored(tokenizer, monkeypatch)
     requests = record_requests(tokenizer, 2 * MAX_LENGTH, evaluation, "memorization")
     assert set(requests.kind) == {GENERATION} and len(requests) == 2
     answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": [" Blue, mostly", " red"], **LENGTHS})
-    assert item_scores(requests, answers, evaluation, "memorization").score.tolist() == [1, 0]
+    assert Scorer(requests, evaluation, "memorization").scores(answers).score.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("name", ["sums", "arithmetic"], ids=["task", "group"])
@@ -319,7 +323,7 @@ def test_the_prompt_has_as_many_examples_as_the_study_says(tokenizer, tmp_path, 
     contexts = [json.loads(arguments)[0] for arguments in requests.arguments]
     assert {context.count("+") for context in contexts} == {shots + 1}
     answers = pd.DataFrame({"log_likelihood": np.arange(36.0), "is_greedy": False})
-    assert len(item_scores(requests, answers, evaluation, "reasoning")) == 6
+    assert len(Scorer(requests, evaluation, "reasoning").scores(answers)) == 6
 
 
 def test_the_items_of_a_group_are_told_apart(tokenizer, tmp_path):
@@ -340,7 +344,7 @@ def test_the_items_of_a_group_are_told_apart(tokenizer, tmp_path):
     assert len(requests) == 2 * 5
     # The first choice is the likelier one: every even document is right.
     answers = pd.DataFrame({"log_likelihood": -1.0 - requests.choice, "is_greedy": False})
-    items = item_scores(requests, answers, evaluation, "memorization")
+    items = Scorer(requests, evaluation, "memorization").scores(answers)
     assert items.document.tolist() == [0, 1, 2, 3, 4] and set(items.task) == {"knowledge"}
     assert items.score.tolist() == [1, 0, 1, 0, 1]  # anatomy, then geography
 
@@ -374,7 +378,7 @@ def test_data_sets_of_the_hub_are_those_of_the_commit(tokenizer, other_kinds, lo
     evaluation = Evaluation(tasks_folder=other_kinds.tasks_folder, strata={"sums": [pinned]})
     requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "sums")
     answers = pd.DataFrame({"log_likelihood": np.nan, "is_greedy": False, "text": ["3"] * len(requests), **LENGTHS})
-    item_scores(requests, answers, evaluation, "sums")
+    Scorer(requests, evaluation, "sums").scores(answers)
     assert len(loads) == 2  # recorded, and replayed
     assert [options.get("revision") for _, options in loads] == [commit if path != "json" else None] * 2
 
@@ -441,7 +445,7 @@ def test_prompts_are_written_by_the_chat_template_as_lm_eval_writes_them(convers
     assert answers.text[requests.task == "write"].tolist() == texts
     likelihoods = [likelihood for sample in samples["choose"] for likelihood, _ in sample["filtered_resps"]]
     np.testing.assert_allclose(answers.log_likelihood[requests.task == "choose"], likelihoods, atol=1e-4)
-    items = item_scores(requests, answers, evaluation, "application")
+    items = Scorer(requests, evaluation, "application").scores(answers)
     assert items.score.tolist() == [s["acc"] for s in samples["choose"]] + [s["exact_match"] for s in samples["write"]]
 
 

@@ -10,7 +10,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 
-from stratalaw.evaluation.harness import GENERATION, item_scores, record_requests
+from stratalaw.evaluation.harness import GENERATION, record_requests
+from stratalaw.evaluation.scoring import Scorer
 from stratalaw.study import Benchmark, Evaluation, read_study
 
 ITEMS, MAX_LENGTH = 3, 4096
@@ -97,6 +98,7 @@ def made_up_data(monkeypatch) -> None:
 def test_right_answers_are_right_and_wrong_ones_wrong(tokenizer, made_up_data, benchmark):
     evaluation = Evaluation(items=ITEMS, strata={"stratum": [benchmark.model_copy(update={"revision": None})]})
     requests = record_requests(tokenizer, MAX_LENGTH, evaluation, "stratum")
+    scorer = Scorer(requests, evaluation, "stratum")
     is_right = requests.choice == RIGHT_CHOICE.get(benchmark.task, 0)
     if (requests.kind == GENERATION).all():
         is_right[:] = True
@@ -106,6 +108,7 @@ def test_right_answers_are_right_and_wrong_ones_wrong(tokenizer, made_up_data, b
         likelihoods = chosen.map({True: -1.0, False: -9.0})
         answers = pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": chosen & truth, "text": text})
         answers = answers.assign(tokens=1, is_cut_off=False)
-        items = item_scores(requests, answers, evaluation, "stratum")
+        items = scorer.scores(answers)
         assert items.document.is_unique and len(items) % ITEMS == 0
         assert set(items.score) == {float(truth)}
+        pd.testing.assert_frame_equal(scorer.scores(answers), items)  # by lm-eval itself, and by the tasks it built

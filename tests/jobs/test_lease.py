@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from stratalaw.jobs.failures import classify
-from stratalaw.jobs.lease import VISIBLE_DEVICES, LeaseError, leased_gpu, lock_folder
+from stratalaw.jobs.lease import VISIBLE_DEVICES, Gpus, LeaseError, leased_gpu, lock_folder
 from stratalaw.jobs.run import run
 
-HOLD = "import os, sys; from pathlib import Path; from stratalaw.jobs.lease import leased_gpu\n"
+HOLD = "import os, sys; from pathlib import Path; from stratalaw.jobs.lease import Gpus, leased_gpu\n"
 HOLD += "user = int(sys.argv[3]); user and os.setuid(user)\n"
-HOLD += "with leased_gpu(Path(sys.argv[1]), 2, int(sys.argv[2])) as gpu: print(gpu, flush=True); input()"
+HOLD += "with leased_gpu(Gpus.visible(Path(sys.argv[1]), 2, int(sys.argv[2]))) as gpu: print(gpu, flush=True); input()"
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_jobs_share_only_once_every_gpu_has_one(tmp_path, monkeypatch):
     with ExitStack() as jobs:
         for _ in range(3):
             monkeypatch.setenv(VISIBLE_DEVICES, "0,1")  # each job is a process of its own, with no GPU yet
-            leased.append(jobs.enter_context(leased_gpu(tmp_path, 2, 2)))
+            leased.append(jobs.enter_context(leased_gpu(Gpus.visible(tmp_path, 2, 2))))
         assert leased == ["0", "1", "0"]
 
 
@@ -98,10 +98,10 @@ def test_a_job_that_asks_for_a_gpu_sees_it_alone(tmp_path, monkeypatch):
 def test_the_gpus_that_the_user_chose_are_leased(tmp_path, monkeypatch, visible):
     monkeypatch.setenv(VISIBLE_DEVICES, visible)
     chosen = [device.strip() for device in visible.split(",")]
-    with leased_gpu(tmp_path, 2) as first:
+    with leased_gpu(Gpus.visible(tmp_path, 2)) as first:
         assert os.environ[VISIBLE_DEVICES] == first == chosen[0]
         monkeypatch.setenv(VISIBLE_DEVICES, visible)  # the next job is a process of its own, with no GPU yet
-        with leased_gpu(tmp_path, 2) as second:
+        with leased_gpu(Gpus.visible(tmp_path, 2)) as second:
             assert os.environ[VISIBLE_DEVICES] == second == chosen[1]
 
 
@@ -146,27 +146,27 @@ def test_two_users_get_different_gpus(hold):
 
 
 def test_a_lock_that_cannot_be_opened_is_one_line(tmp_path):
-    with leased_gpu(tmp_path, 1):
+    with leased_gpu(Gpus.visible(tmp_path, 1)):
         (lock,) = tmp_path.glob("*.lock")
     lock.unlink()
     lock.symlink_to("elsewhere")
-    with pytest.raises(LeaseError, match="no GPU can be leased") as refused, leased_gpu(tmp_path, 1):
+    with pytest.raises(LeaseError, match="no GPU can be leased") as refused, leased_gpu(Gpus.visible(tmp_path, 1)):
         pass
     assert str(refused.value).startswith(f"{lock}: ") and "\n" not in str(refused.value)
 
 
 def test_a_lock_that_was_cleaned_away_is_made_anew(tmp_path):
-    with leased_gpu(tmp_path, 1):
+    with leased_gpu(Gpus.visible(tmp_path, 1)):
         pass
     for lock in tmp_path.glob("*.lock"):
         lock.unlink()
-    with leased_gpu(tmp_path, 1) as gpu:
+    with leased_gpu(Gpus.visible(tmp_path, 1)) as gpu:
         assert gpu == "0"
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 1), (1, 3)])
 def test_a_gpu_to_oneself_is_shared_with_no_job_of_another_study(tmp_path, hold, first, second):
-    with leased_gpu(tmp_path, 1, first):
+    with leased_gpu(Gpus.visible(tmp_path, 1, first)):
         assert hold(jobs_per_gpu=second, **{VISIBLE_DEVICES: "0,1"}).stdout.readline().strip() == "1"
 
 
@@ -178,7 +178,7 @@ def test_a_gpu_is_the_same_by_its_number_and_its_uuid(tmp_path, monkeypatch, hol
     (commands / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv(VISIBLE_DEVICES, visible)
-    with leased_gpu(tmp_path, 2) as gpu:
+    with leased_gpu(Gpus.visible(tmp_path, 2)) as gpu:
         assert gpu == visible.split(",")[0], "a job sees it by the name that the user gave it"
         assert hold(**{VISIBLE_DEVICES: "0,1"}).stdout.readline().strip() == "1"
 
@@ -188,5 +188,8 @@ def test_a_driver_that_hangs_leases_no_gpu_by_another_name(tmp_path, monkeypatch
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("stratalaw.jobs.lease.SECONDS_TO_REPORT", 0.2)
-    with pytest.raises(LeaseError, match=r"nvidia-smi has not answered within 0\.2 s"), leased_gpu(tmp_path, 1):
+    with (
+        pytest.raises(LeaseError, match=r"nvidia-smi has not answered within 0\.2 s"),
+        leased_gpu(Gpus.visible(tmp_path, 1)),
+    ):
         pass

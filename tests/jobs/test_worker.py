@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from stratalaw.jobs.call import Call
-from stratalaw.jobs.worker import LONGEST_ADDRESS, address, ask_worker
+from stratalaw.jobs.sockets import LONGEST_ADDRESS, address
+from stratalaw.jobs.worker import ask_worker
 
 NOBODY = 65534
 needs_another_user = pytest.mark.skipif(os.geteuid() != 0, reason="taking the part of another user needs root")

@@ -1,7 +1,7 @@
-"""lm-eval, split in two: its requests are recorded once, and its metrics computed from answers that come later.
+"""The first half of lm-eval: its requests, recorded once. The other, its metrics, is ``evaluation.scoring``.
 
-A recording model takes down every request (text and token ids) that lm-eval makes for a stratum; a replaying model
-gives the answers back. Between the two, any engine may compute them, and no variant builds the requests again.
+A recording model takes down every request (text and token ids) that lm-eval makes for a stratum, and any engine may
+compute the answers.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
 from stratalaw.errors import StratalawError
-from stratalaw.evaluation.admission import check_labels, check_scores, tasks_of
+from stratalaw.evaluation.admission import check_labels, check_scores
 from stratalaw.evaluation.late_import import changed_when_imported
-from stratalaw.evaluation.tasks import check_is_not_here, check_metrics, is_on_the_hub, task_manager, why_no_metric
+from stratalaw.evaluation.tasks import check_is_not_here, is_on_the_hub, task_manager, why_no_metric
 from stratalaw.models.hub import Repository, name_with_owner, refusals_named
 from stratalaw.study import StudyError, Task, Tasks
 from stratalaw.text import one_line
@@ -41,7 +41,6 @@ DEFAULT_MAX_NEW_TOKENS = 256  # as lm-eval's hf model
 # Arguments of a generation that do not change what is chosen greedily, and the values of others that do not.
 WITHOUT_EFFECT = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "use_cache")
 NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1, "length_penalty": 1}
-PLACE = ["kind", "task", "document", "choice"]
 
 
 class RecordingModel(TemplateLM):
@@ -90,7 +89,7 @@ class RecordingModel(TemplateLM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         for instance in requests:
             if not instance.args[1]:
-                raise StudyError(f"{_about(instance)}: the continuation is empty, so there is nothing to score")
+                raise StudyError(f"{about_instance(instance)}: the continuation is empty, so there is nothing to score")
         self._instances = requests
         answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
         return answers
@@ -101,12 +100,12 @@ class RecordingModel(TemplateLM):
         for instance, (_, context, continuation) in zip(self._instances, requests, strict=True):
             if not continuation:
                 raise StudyError(
-                    f"{_about(instance)}: no token of the continuation {instance.args[1]!r} is its own: the tokenizer "
-                    "makes one token of its text and the end of the context"
+                    f"{about_instance(instance)}: no token of the continuation {instance.args[1]!r} is its own: the "
+                    "tokenizer makes one token of its text and the end of the context"
                 )
             if len(continuation) > self.max_length:
                 raise StudyError(
-                    f"{_about(instance)}: the continuation has {len(continuation)} tokens, and the model takes "
+                    f"{about_instance(instance)}: the continuation has {len(continuation)} tokens, and the model takes "
                     f"{self.max_length}"
                 )
             self._record(LOGLIKELIHOOD, instance, context, continuation)
@@ -139,8 +138,8 @@ class RecordingModel(TemplateLM):
                 )
         if normalized["max_gen_toks"] >= self.max_length:
             raise StudyError(
-                f"{_about(instance)}: {normalized['max_gen_toks']} new tokens leave no room for a context; the model "
-                f"takes {self.max_length}"
+                f"{about_instance(instance)}: {normalized['max_gen_toks']} new tokens leave no room for a context; the "
+                f"model takes {self.max_length}"
             )
         end = self.tokenizer.decode(self.eot_token_id, skip_special_tokens=False)
         return {
@@ -170,52 +169,8 @@ class RecordingModel(TemplateLM):
         )
 
 
-class ReplayingModel(LM):
-    """Answers recorded requests with what was computed for them.
-
-    Args:
-        requests: see ``record_requests``.
-        answers: one row for each recorded request, by its index, with ``log_likelihood`` and ``is_greedy``, and
-            ``text`` for generations.
-        by_template: prompts are written by a chat template, which is the tokenizer's, and so only the recording knows
-            them; all others are compared with what was recorded.
-    """
-
-    tokenizer_name = ""
-
-    def __init__(self, requests: pd.DataFrame, answers: pd.DataFrame, by_template: bool) -> None:
-        super().__init__()
-        places = [requests[name] for name in PLACE]
-        self._asked = requests.groupby(places, sort=False).arguments.first().to_dict()
-        self._answers = answers.groupby(places, sort=False)
-        self._compares = not by_template
-
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return json.dumps(chat_history)
-
-    def _lookup(self, kind: str, requests: Sequence[Instance], combine: Mapping[str, str]) -> pd.DataFrame:
-        places = [(kind, instance.task_name, instance.doc_id, instance.idx) for instance in requests]
-        for place, instance in zip(places, requests, strict=True):
-            asked = self._asked.get(place)
-            if asked is None or (self._compares and asked != arguments_key(instance)):
-                raise StudyError(
-                    f"{_about(instance)}, request {instance.idx} has no answer; "
-                    "the tasks have changed since the requests were recorded"
-                )
-        return self._answers.agg(combine).loc[places]
-
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        answers = self._lookup(LOGLIKELIHOOD, requests, {"log_likelihood": "first", "is_greedy": "first"})
-        return list(zip(answers.log_likelihood, answers.is_greedy, strict=True))
-
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        return self._lookup(ROLLING, requests, {"log_likelihood": "sum"}).log_likelihood.tolist()
-
-    def generate_until(self, requests: list[Instance]) -> list[str]:
-        return self._lookup(GENERATION, requests, {"text": "first"}).text.tolist()
-
-
-def _about(instance: Instance) -> str:
+def about_instance(instance: Instance) -> str:
+    """Which item of which task a request is about."""
     return f"{instance.task_name}: document {instance.doc_id}"
 
 
@@ -369,65 +324,3 @@ def record_requests(
             raise StudyError(f"{stratum}: {benchmark.task}: lm-eval cannot run it: {said}") from error
         check_scores(benchmark, loaded, samples)
     return pd.DataFrame(model.rows)
-
-
-def item_scores(requests: pd.DataFrame, answers: pd.DataFrame, evaluation: Tasks, stratum: str) -> pd.DataFrame:
-    """What lm-eval's metrics say of the answers: columns task, document and score, one row for each item.
-
-    ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
-    ``tokens`` and ``is_cut_off``: how long the generated answer is, and whether the limit ended it; missing for items
-    that are not answered by generating.
-
-    Raises:
-        ValueError: an answer is missing or not a number, or an item's score is.
-        StudyError: the tasks ask what was not recorded, or have no such metric or filter.
-    """
-    manager = task_manager(evaluation)
-    check_metrics(manager, evaluation)
-    if len(answers) != len(requests):
-        raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
-    computed = requests.kind != GENERATION
-    if not np.isfinite(answers.log_likelihood[computed]).all():
-        bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]
-        raise ValueError(f"{bad.task}: document {bad.document}: the log-likelihood is not a number")
-    generated = lengths_of(requests, answers)
-    tables = []
-    for benchmark in evaluation.strata[stratum]:
-        loaded = load_task(manager, benchmark)
-        names = sorted(task.task_name for task in tasks_of(loaded))
-        asked = requests[requests.task.isin(names)]
-        model = ReplayingModel(asked, answers.loc[asked.index], by_template=benchmark.chat_template)
-        found = run_task(model, loaded, manager, benchmark, evaluation.items)
-        check_scores(benchmark, loaded, found)  # the metric may be another one than when requests were recorded
-        before = 0  # items of the group's earlier tasks; each task counts from 0
-        for task in names:
-            samples = [
-                sample
-                for sample in found[task]
-                if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
-            ]
-            document = np.array([sample["doc_id"] for sample in samples], dtype=int)
-            scores = [float(sample[benchmark.metric]) for sample in samples]
-            of_task = generated.reindex(pd.MultiIndex.from_product([[task], document])).reset_index(drop=True)
-            about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
-            tables.append(about.join(of_task))
-            before += document.max(initial=-1) + 1
-    table = pd.concat(tables, ignore_index=True)
-    if not np.isfinite(table.score).all():
-        bad = table[~np.isfinite(table.score)].iloc[0]
-        raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
-    return table
-
-
-def lengths_of(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Of each (task, document) that is answered by generating: ``tokens`` (Int64) and ``is_cut_off`` (boolean).
-
-    A document with several generations has their mean, rounded, and is cut off if one of them is.
-    """
-    columns = {"tokens": "Int64", "is_cut_off": "boolean"}
-    rows = requests[requests.kind == GENERATION]
-    if rows.empty:
-        return pd.DataFrame(columns=list(columns), index=pd.MultiIndex.from_arrays([[], []])).astype(columns)
-    by_document = answers.loc[rows.index].groupby([rows.task, rows.document])
-    found = by_document.agg({"tokens": "mean", "is_cut_off": "any"})
-    return found.round({"tokens": 0}).astype(columns)

@@ -42,6 +42,11 @@ def perform(call: Call) -> str | None:
         return f"{error.filename or call.log}: the job's log cannot be written: {error.strerror or error}"
 
 
+def killed(call: Call) -> str:
+    """What is said of a call whose process ended without an answer."""
+    return f"the job's process was killed; out of memory? (details: {call.log})"
+
+
 def _perform(call: Call) -> str | None:
     try:
         module, _, name = call.function.partition(":")

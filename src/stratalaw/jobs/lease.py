@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -51,35 +52,62 @@ def lock_folder() -> Path:
     )
 
 
+@dataclass(frozen=True)
+class Gpus:
+    """GPUs to lease from.
+
+    Attributes:
+        folder: where the locks are, the same for all jobs on the machine.
+        names: by GPU, as CUDA_VISIBLE_DEVICES names it here, what all processes call it.
+        jobs_per_gpu: number of jobs that may share a GPU; 1 shares it with no job, whatever others allow.
+    """
+
+    folder: Path
+    names: Mapping[str, str]
+    jobs_per_gpu: int = 1
+
+    @classmethod
+    def visible(cls, folder: Path, count: int, jobs_per_gpu: int = 1) -> Gpus:
+        """The first ``count`` that CUDA_VISIBLE_DEVICES names, else the machine's first.
+
+        Raises:
+            LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs, or nvidia-smi hangs.
+        """
+        return cls(folder, _names(_devices(count)), jobs_per_gpu)
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """Each GPU with each number of a job on it, so that GPUs without a job come first."""
+        for place in range(self.jobs_per_gpu):
+            for gpu in self.names:
+                yield gpu, place
+
+    def waiting_for(self) -> str:
+        """What is said while all are taken."""
+        return f"waiting for a GPU: other jobs have {', '.join(self.names)} (locks in {self.folder})"
+
+
 @contextmanager
-def leased_gpu(folder: Path, gpus: int, jobs_per_gpu: int = 1) -> Iterator[str]:
+def leased_gpu(gpus: Gpus) -> Iterator[str]:
     """Wait for a free GPU, and have this process and its children see no other; yields its number or its UUID.
 
     GPUs without a job go first.
 
-    Args:
-        folder: where the locks are, the same for all jobs on the machine.
-        gpus: number of GPUs to lease from: the first that CUDA_VISIBLE_DEVICES names, else the machine's first.
-        jobs_per_gpu: number of jobs that may share a GPU; 1 shares it with no job, whatever others allow.
-
     Raises:
-        LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs, nvidia-smi hangs, or a lock cannot be opened.
+        LeaseError: a lock cannot be opened.
     """
-    devices = _devices(gpus)
-    names = _names(devices)
-    leased = _try_to_lease(folder, names, jobs_per_gpu)
+    leased = _try_to_lease(gpus)
     if leased is None:
-        print(f"waiting for a GPU: other jobs have {', '.join(devices)} (locks in {folder})", file=sys.stderr)
+        print(gpus.waiting_for(), file=sys.stderr)
     while leased is None:
         time.sleep(SECONDS_BETWEEN_TRIES)
-        leased = _try_to_lease(folder, names, jobs_per_gpu)
+        leased = _try_to_lease(gpus)
     gpu, locks = leased
     former = os.environ.get(VISIBLE_DEVICES)
     os.environ[VISIBLE_DEVICES] = gpu
     try:
         yield gpu
     finally:
-        _give_back(locks)
+        give_back(locks)
         if former is None:
             del os.environ[VISIBLE_DEVICES]
         else:
@@ -119,23 +147,32 @@ def _names(devices: Sequence[str]) -> dict[str, str]:
     return {device: name_of(device) for device in devices}
 
 
-def _try_to_lease(folder: Path, names: dict[str, str], jobs_per_gpu: int) -> tuple[str, list[int]] | None:
+def _try_to_lease(gpus: Gpus) -> tuple[str, list[int]] | None:
     """A GPU and the descriptors of its locked files, or None if all are taken."""
-    for place in range(jobs_per_gpu):
-        for gpu, name in names.items():
-            whole = folder / f"stratalaw-gpu-{quote(name, safe='')}.lock"
-            lock = _lock(whole, fcntl.LOCK_EX if jobs_per_gpu == 1 else fcntl.LOCK_SH)
-            if lock is None:
-                continue
-            if jobs_per_gpu == 1:
-                return gpu, [lock]
-            if (lock_of_place := _lock(whole.with_suffix(f".{place}.lock"), fcntl.LOCK_EX)) is not None:
-                return gpu, [lock, lock_of_place]
-            _give_back([lock])
+    for gpu, place in gpus.places():
+        if (locks := lease(gpus, gpu, place)) is not None:
+            return gpu, locks
     return None
 
 
-def _give_back(locks: Sequence[int]) -> None:
+def lease(gpus: Gpus, gpu: str, place: int) -> list[int] | None:
+    """The descriptors of the locked files of one place on a GPU, or None if it is taken.
+
+    Raises:
+        LeaseError: a lock cannot be opened.
+    """
+    whole = gpus.folder / f"stratalaw-gpu-{quote(gpus.names[gpu], safe='')}.lock"
+    lock = _lock(whole, fcntl.LOCK_EX if gpus.jobs_per_gpu == 1 else fcntl.LOCK_SH)
+    if lock is None or gpus.jobs_per_gpu == 1:
+        return None if lock is None else [lock]
+    if (lock_of_place := _lock(whole.with_suffix(f".{place}.lock"), fcntl.LOCK_EX)) is not None:
+        return [lock, lock_of_place]
+    give_back([lock])
+    return None
+
+
+def give_back(locks: Sequence[int]) -> None:
+    """Close the descriptors of locked files; a lock is free once no process has it open."""
     for lock in locks:
         os.close(lock)
 

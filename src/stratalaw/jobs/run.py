@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratalaw.jobs.call import Call, perform
+
+if TYPE_CHECKING:
+    from stratalaw.jobs.lease import Gpus
 
 
 def export_library() -> None:
     """Let jobs that run in an environment of their own (conda) find this library, which is not installed there."""
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+
+
+# The tasks of lm-eval, which take longer to make than a variant's answers to score, are kept from one to the next.
+WORTH_KEEPING = {"stratalaw.jobs.stages:score_items"}
 
 
 def run(job: Any, function: str, **arguments: Any) -> None:
@@ -28,12 +35,10 @@ def run(job: Any, function: str, **arguments: Any) -> None:
         arguments: lists of files become lists of text.
     """
     from stratalaw.jobs.lease import LeaseError
-    from stratalaw.jobs.worker import ask_worker
 
     call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
     try:
-        with _gpu_for(job):
-            error = (ask_worker if job.config["warm_worker"] else perform)(call)
+        error = _performed(call, _gpus_for(job), job.config["warm_worker"])
     except LeaseError as refused:
         error = str(refused)
         with suppress(OSError):  # for `stratalaw status`
@@ -43,13 +48,30 @@ def run(job: Any, function: str, **arguments: Any) -> None:
         sys.exit(error)
 
 
-def _gpu_for(job: Any) -> AbstractContextManager[object]:
-    """A GPU to itself for a job that asks for one, where the workflow's config says how many there are."""
-    from stratalaw.jobs.lease import leased_gpu, lock_folder
+def _performed(call: Call, gpus: Gpus | None, warm: bool) -> str | None:
+    """Perform a call in a process that stays, in a fork of the warm worker, or here."""
+    from stratalaw.jobs.lease import leased_gpu
+    from stratalaw.jobs.places import ask_resident
+    from stratalaw.jobs.worker import ask_worker
+
+    if warm and (gpus is not None or call.function in WORTH_KEEPING):
+        try:
+            return ask_resident(call, gpus)
+        except OSError as reason:
+            print(f"the job runs in its own process: {reason}", file=sys.stderr)
+    elif warm:
+        return ask_worker(call)
+    with nullcontext() if gpus is None else leased_gpu(gpus):
+        return perform(call)
+
+
+def _gpus_for(job: Any) -> Gpus | None:
+    """The GPUs of which a job leases one; None where it asks for none, or nothing says how many there are."""
+    from stratalaw.jobs.lease import Gpus, lock_folder
 
     if job.config["gpus"] is None or not job.resources.get("gpu"):
-        return nullcontext()
-    return leased_gpu(lock_folder(), job.config["gpus"], job.config["jobs_per_gpu"])
+        return None
+    return Gpus.visible(lock_folder(), job.config["gpus"], job.config["jobs_per_gpu"])
 
 
 def _plain(value: Any) -> Any:

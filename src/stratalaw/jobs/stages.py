@@ -6,6 +6,7 @@ warm worker can be asked for them.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,11 @@ from stratalaw.seals import KEY, Seal, digest_of, read_table, seal_file, seal_of
 if TYPE_CHECKING:  # pandas takes half a second to load
     import pandas as pd
 
+    from stratalaw.evaluation.scoring import Scorer
+
 LOG = logging.getLogger(__name__)
+MOST_SCORERS = 8  # strata whose tasks a process keeps: those of a model, and of the next one
+KEPT_SCORERS: dict[tuple[str, ...], Scorer] = {}
 
 
 def device() -> str:
@@ -257,15 +262,17 @@ def score_items(
 ) -> None:
     """What lm-eval's metrics say of the answers: scores of items, and the accuracy of each benchmark.
 
-    A variant that could not be quantized has no answers, and no scores.
+    A variant that could not be quantized has no answers, and no scores. The tasks of a stratum are kept for other variants
+    that this process scores.
     """
     from stratalaw.evaluation.documents import replayed_documents
-    from stratalaw.evaluation.harness import item_scores
+    from stratalaw.evaluation.scoring import Scorer
     from stratalaw.study import Tasks
 
     use_no_network()
-    files = zip(requests, documents, answers, scores, accuracies, strict=True)
-    for requested, kept, answered, scored, averaged in files:
+    for requested, kept, answered, scored, averaged in zip(
+        requests, documents, answers, scores, accuracies, strict=True
+    ):
         what = about(Path(scored))
         of_stratum = {"stratum": what["stratum"]}
         asked, seal_of_requests = read_table(Path(requested), "requests", of_stratum)
@@ -276,10 +283,16 @@ def score_items(
             write_table(given, Path(scored), seal)
             write_json({}, Path(averaged))
             continue
-        with replayed_documents(read_table(Path(kept), "documents", of_stratum, made_from)[0]):
-            table = item_scores(asked, given, Tasks(**evaluation), what["stratum"])
+        documented, seal_of_documents = read_table(Path(kept), "documents", of_stratum, made_from)
+        made_of = (json.dumps(evaluation), what["stratum"], seal_of_requests.digest, seal_of_documents.digest)
+        if made_of not in KEPT_SCORERS:
+            with replayed_documents(documented):
+                KEPT_SCORERS[made_of] = Scorer(asked, Tasks(**evaluation), what["stratum"])
+        table = KEPT_SCORERS[made_of].scores(given)
         write_table(table, Path(scored), seal)
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), Path(averaged))
+        while len(KEPT_SCORERS) > MOST_SCORERS:
+            del KEPT_SCORERS[next(iter(KEPT_SCORERS))]
 
 
 def table_of_study(path: str) -> tuple[pd.DataFrame, Seal]:

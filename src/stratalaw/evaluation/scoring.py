@@ -1,0 +1,196 @@
+"""The other half of lm-eval: its metrics, computed from answers to recorded requests.
+
+The tasks are made once for many variants. lm-eval itself scores the first; what it built then serves the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from lm_eval.api.group import Group
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.task import Task as LoadedTask
+
+from stratalaw.evaluation.admission import check_scores, tasks_of
+from stratalaw.evaluation.harness import (
+    GENERATION,
+    LOGLIKELIHOOD,
+    ROLLING,
+    Samples,
+    about_instance,
+    arguments_key,
+    load_task,
+    run_task,
+)
+from stratalaw.evaluation.tasks import check_metrics, task_manager
+from stratalaw.study import StudyError, Tasks
+
+PLACE = ["kind", "task", "document", "choice"]
+
+
+class Scorer:
+    """The tasks of a stratum, ready to score the answers of one variant after another.
+
+    Args:
+        requests: of the stratum; see ``record_requests``.
+        evaluation: the benchmarks, with their metrics.
+        stratum: its name.
+
+    Raises:
+        StudyError: a task has no such metric or filter.
+    """
+
+    def __init__(self, requests: pd.DataFrame, evaluation: Tasks, stratum: str) -> None:
+        self._requests, self._evaluation, self._stratum = requests, evaluation, stratum
+        self._manager = task_manager(evaluation)
+        check_metrics(self._manager, evaluation)
+        self._benchmarks = [
+            (benchmark, load_task(self._manager, benchmark)) for benchmark in evaluation.strata[stratum]
+        ]
+        self._are_built = False
+
+    def scores(self, answers: pd.DataFrame) -> pd.DataFrame:
+        """What the metrics say of the answers: columns task, document and score, one row for each item.
+
+        ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
+        ``tokens`` and ``is_cut_off``: how long the generated answer is, and whether the limit ended it; missing for
+        items that are not answered by generating.
+
+        Args:
+            answers: one row for each request, by its index; see ``evaluation.answers.answer``.
+
+        Raises:
+            ValueError: an answer is missing or not a number, or an item's score is.
+            StudyError: the tasks ask what was not recorded, or their scores are no accuracy.
+        """
+        requests, items = self._requests, self._evaluation.items
+        check_answers(requests, answers, self._stratum)
+        generated = lengths_of(requests, answers)
+        tables = []
+        for benchmark, loaded in self._benchmarks:
+            names = sorted(task.task_name for task in tasks_of(loaded))
+            asked = requests[requests.task.isin(names)]
+            model = ReplayingModel(asked, answers.loc[asked.index], by_template=benchmark.chat_template)
+            if self._are_built:
+                found = rescored(loaded, model, items)
+            else:
+                found = run_task(model, loaded, self._manager, benchmark, items)
+            check_scores(benchmark, loaded, found)  # the metric may be another one than when requests were recorded
+            before = 0  # items of the group's earlier tasks; each task counts from 0
+            for task in names:
+                samples = [
+                    sample
+                    for sample in found[task]
+                    if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
+                ]
+                document = np.array([sample["doc_id"] for sample in samples], dtype=int)
+                scores = [float(sample[benchmark.metric]) for sample in samples]
+                of_task = generated.reindex(pd.MultiIndex.from_product([[task], document])).reset_index(drop=True)
+                about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
+                tables.append(about.join(of_task))
+                before += document.max(initial=-1) + 1
+        self._are_built = True
+        table = pd.concat(tables, ignore_index=True)
+        if not np.isfinite(table.score).all():
+            bad = table[~np.isfinite(table.score)].iloc[0]
+            raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
+        return table
+
+
+def check_answers(requests: pd.DataFrame, answers: pd.DataFrame, stratum: str) -> None:
+    """Raise ValueError unless each request has an answer, and each log-likelihood is a number."""
+    if len(answers) != len(requests):
+        raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
+    computed = requests.kind != GENERATION
+    if not np.isfinite(answers.log_likelihood[computed]).all():
+        bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]
+        raise ValueError(f"{bad.task}: document {bad.document}: the log-likelihood is not a number")
+
+
+def rescored(loaded: LoadedTask | Group, model: LM, items: int | None) -> Samples:
+    """What ``run_task`` gives for tasks that it has built before: their samples, as far as scores need them.
+
+    lm-eval's evaluator has no way in between building a task and scoring it; this is what it does with the answers.
+    """
+    samples: Samples = {}
+    for task in tasks_of(loaded):
+        by_kind: dict[str, list[Instance]] = {}
+        by_document: dict[int, list[Instance]] = {}
+        for instance in task.instances:
+            instance.resps, instance.filtered_resps = [], {}
+            by_kind.setdefault(instance.request_type, []).extend([instance] * instance.repeats)
+            by_document.setdefault(instance.doc_id, []).append(instance)
+        for kind, instances in by_kind.items():
+            for answered, instance in zip(getattr(model, kind)(instances), instances, strict=True):
+                instance.resps.append(answered)
+        task.apply_filters()
+        samples[task.task_name] = [
+            {"doc_id": number, "doc": document, "filter": name}
+            | task.process_results(document, [instance.filtered_resps[name] for instance in by_document[number]])
+            for name in task.instances[0].filtered_resps
+            for number, document in task.doc_iterator(limit=items)
+        ]
+    return samples
+
+
+class ReplayingModel(LM):
+    """Answers recorded requests with what was computed for them.
+
+    Args:
+        requests: see ``record_requests``.
+        answers: one row for each recorded request, by its index, with ``log_likelihood`` and ``is_greedy``, and
+            ``text`` for generations.
+        by_template: prompts are written by a chat template, which is the tokenizer's, and so only the recording knows
+            them; all others are compared with what was recorded.
+    """
+
+    tokenizer_name = ""
+
+    def __init__(self, requests: pd.DataFrame, answers: pd.DataFrame, by_template: bool) -> None:
+        super().__init__()
+        places = [requests[name] for name in PLACE]
+        self._asked = requests.groupby(places, sort=False).arguments.first().to_dict()
+        self._answers = answers.groupby(places, sort=False)
+        self._compares = not by_template
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return json.dumps(chat_history)
+
+    def _lookup(self, kind: str, requests: Sequence[Instance], combine: Mapping[str, str]) -> pd.DataFrame:
+        places = [(kind, instance.task_name, instance.doc_id, instance.idx) for instance in requests]
+        for place, instance in zip(places, requests, strict=True):
+            asked = self._asked.get(place)
+            if asked is None or (self._compares and asked != arguments_key(instance)):
+                raise StudyError(
+                    f"{about_instance(instance)}, request {instance.idx} has no answer; "
+                    "the tasks have changed since the requests were recorded"
+                )
+        return self._answers.agg(combine).loc[places]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        answers = self._lookup(LOGLIKELIHOOD, requests, {"log_likelihood": "first", "is_greedy": "first"})
+        return list(zip(answers.log_likelihood, answers.is_greedy, strict=True))
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        return self._lookup(ROLLING, requests, {"log_likelihood": "sum"}).log_likelihood.tolist()
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        return self._lookup(GENERATION, requests, {"text": "first"}).text.tolist()
+
+
+def lengths_of(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Of each (task, document) that is answered by generating: ``tokens`` (Int64) and ``is_cut_off`` (boolean).
+
+    A document with several generations has their mean, rounded, and is cut off if one of them is.
+    """
+    columns = {"tokens": "Int64", "is_cut_off": "boolean"}
+    rows = requests[requests.kind == GENERATION]
+    if rows.empty:
+        return pd.DataFrame(columns=list(columns), index=pd.MultiIndex.from_arrays([[], []])).astype(columns)
+    by_document = answers.loc[rows.index].groupby([rows.task, rows.document])
+    found = by_document.agg({"tokens": "mean", "is_cut_off": "any"})
+    return found.round({"tokens": 0}).astype(columns)
