@@ -262,8 +262,8 @@ def score_items(
 ) -> None:
     """What lm-eval's metrics say of the answers: scores of items, and the accuracy of each benchmark.
 
-    A variant that could not be quantized has no answers, and no scores. The tasks of a stratum are kept for other variants
-    that this process scores.
+    A variant that could not be quantized has no answers, and no scores. The tasks of a stratum are kept for other
+    variants that this process scores.
     """
     from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.scoring import Scorer
