@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from stratalaw.jobs.failures import classify
-from stratalaw.jobs.resume import jobs_left_in
+from stratalaw.jobs.resume import JOB_NAME_PREFIX, jobs_left_in
 from stratalaw.layout import Results
 from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
 
@@ -28,9 +28,15 @@ BITS = (2, 3, 4, 8)
 REDONE = "w4-g128-c4-s0"  # the variant that tests of faults make again
 SECONDS = 1200  # for a whole run, on cores that are busy with other tests
 # The profile as it is; only the waits are shorter, since everything happens on one machine.
-PROFILE = [
+PACKS = [
     *("--profile", str(ROOT / "profiles" / "slurm")),
-    *("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "5"),
+    *("--slurm-packs-init-seconds-before-status-checks", "3", "--latency-wait", "5"),
+]
+# Each job by itself, as those that are long or retried.
+PROFILE = [
+    *(*PACKS, "--executor", "slurm", "--slurm-logdir", str(Results().slurm_logs)),
+    *("--slurm-jobname-prefix", JOB_NAME_PREFIX, "--slurm-status-command", "squeue"),
+    *("--slurm-init-seconds-before-status-checks", "3"),
 ]
 ARGUMENTS = [
     *(str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), *PROFILE),

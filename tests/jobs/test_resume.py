@@ -46,8 +46,8 @@ def lock(folder: Path, host: str) -> None:
 
 def test_the_profile_names_jobs_and_logs_as_the_library_expects():
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
-    assert profile["slurm-jobname-prefix"] == JOB_NAME_PREFIX
-    assert profile["slurm-logdir"] == str(Results().slurm_logs)
+    assert profile["slurm-packs-jobname-prefix"] == JOB_NAME_PREFIX
+    assert profile["slurm-packs-logdir"] == str(Results().slurm_logs)
 
 
 @pytest.fixture

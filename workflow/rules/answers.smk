@@ -18,6 +18,7 @@ rule answers:
         mem_mb=for_answers("mem_mb"),
         gpu_mem_mb=for_answers("gpu_mem_mb"),
         runtime=for_answers("runtime"),
+        expected_seconds=for_answers("expected_seconds"),
     params:
         tokens_per_batch=STUDY.evaluation.tokens_per_batch,
     script:

@@ -17,6 +17,7 @@ rule checkpoints:
         mem_mb=for_checkpoint("mem_mb"),
         gpu_mem_mb=for_checkpoint("gpu_mem_mb"),
         runtime=for_checkpoint("runtime"),
+        expected_seconds=for_checkpoint("expected_seconds"),
     params:
         options=STUDY.gptq.model_dump(),
         made_by=made_by("gptqmodel", "torch", "transformers"),

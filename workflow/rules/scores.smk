@@ -16,6 +16,7 @@ rule scores:
     threads: 1
     resources:
         mem_mb=4000,
+        expected_seconds=20,
     params:
         evaluation=STUDY.evaluation.for_scores(),
         tasks=CONTENT_OF_TASKS,

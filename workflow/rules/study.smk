@@ -12,6 +12,7 @@ from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoi
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
 from stratalaw.jobs.outdated import outdated_jobs, outdated_note
+from stratalaw.jobs.packs import PACKED
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
 from stratalaw.layout import CAPTIONS, FIGURES, Results
@@ -66,7 +67,9 @@ GPU_JOBS = workflow.global_resources.get("gpu")
 # For the scripts of jobs, which see the configuration: what they obey, and what requests are checked against. No
 # parameters, since nothing that is made depends on them.
 config["scored_by"] = STUDY.evaluation.scored_by()
-config |= OPTIONS.for_jobs(workflow.is_main_process and workflow.local_exec, GPU_JOBS and GPU_JOBS.value)
+IS_PACKED = PACKED in os.environ  # one GPU, and processes that stay for all jobs of the pack
+RUN_HERE = IS_PACKED or (workflow.is_main_process and workflow.local_exec)
+config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS and GPU_JOBS.value)
 
 MODELS = {model.name: model for model in STUDY.models}
 STRATA = list(STUDY.evaluation.strata)

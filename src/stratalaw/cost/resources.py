@@ -10,6 +10,7 @@ is rounded up to a few sizes, so that a scheduler can fill gaps with jobs that l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stratalaw.cost.memory import answers_memory, checkpoint_memory, smallest_gpu
@@ -30,11 +31,15 @@ SLOWER_GPU = 4
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job asks for: ``mem_mb`` and ``gpu_mem_mb`` in megabytes, ``runtime`` in minutes (Snakemake's names)."""
+    """What a job asks for: ``mem_mb`` and ``gpu_mem_mb`` in megabytes, ``runtime`` in minutes (Snakemake's names).
+
+    ``expected_seconds``: how long it should take on the measured GPU; short jobs share a job of Slurm by it.
+    """
 
     mem_mb: int
     gpu_mem_mb: int
     runtime: int
+    expected_seconds: int
 
 
 def resources_of_checkpoint(
@@ -72,6 +77,7 @@ def _rounded(on_host: float, on_gpu: float, seconds: float, attempt: int) -> Res
     return Resources(
         mem_mb=round_up((LIBRARIES_MB + on_host / BYTES_PER_MEGABYTE) * attempt, smallest=1_000),
         gpu_mem_mb=round(smallest_gpu(on_gpu * attempt) / BYTES_PER_MEGABYTE),
+        expected_seconds=math.ceil(seconds),
         runtime=round_up((START_MINUTES + SLOWER_GPU * seconds / 60) * attempt, smallest=MIN_MINUTES),
     )
 

@@ -72,12 +72,15 @@ def ask_resident(call: Call, gpus: Gpus | None) -> str | None:
 
 def _places(gpus: Gpus | None) -> Iterator[Place]:
     """All places, those of GPUs without a job first."""
+    # What one job of Slurm has started ends with it.
+    owner = os.environ.get("SLURM_JOB_ID", "this machine")
     if gpus is None:
         for number in itertools.count():
-            yield Place(address(f"place {number}"))
+            yield Place(address(f"place {number} of {owner}"))
     else:
         for gpu, number in gpus.places():
-            yield Place(address(f"place {number} of {gpus.jobs_per_gpu} on {gpus.names[gpu]}"), gpu, number)
+            name = f"place {number} of {gpus.jobs_per_gpu} on {gpus.names[gpu]} of {owner}"
+            yield Place(address(name), gpu, number)
 
 
 @contextmanager

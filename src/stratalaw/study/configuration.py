@@ -21,7 +21,7 @@ class Options(Section):
     allow_missing: StrictBool = False
     """Analyse what was scored, and leave the rest out."""
     warm_worker: StrictBool | None = None
-    """Fork jobs from one process that has the libraries loaded; if not given, wherever jobs run on this machine."""
+    """Run jobs in processes that have the libraries loaded; if not given, wherever jobs run on this machine."""
     gpus: int | None = Field(default=None, ge=1, le=1000)
     """GPUs of this machine that jobs lease; if not given, as many as the resource ``gpu`` of Snakemake has room for."""
     jobs_per_gpu: int = Field(default=1, ge=1, le=1000)
