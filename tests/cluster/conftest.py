@@ -43,10 +43,8 @@ ARGUMENTS = [
     *("--configfile", "study.yaml", "--config", "warm_worker=true"),
 ]
 STUB_FOLDER = Path(__file__).parent / "stub"
-STUB = [
-    *("--snakefile", str(STUB_FOLDER / "Snakefile"), *PROFILE),
-    *("--configfile", str(STUB_FOLDER / "config.yaml"), "--config"),
-]
+OF_STUB = ["--snakefile", str(STUB_FOLDER / "Snakefile"), "--configfile", str(STUB_FOLDER / "config.yaml")]
+STUB = [*OF_STUB, *PROFILE, "--config"]
 
 
 def slurm(*command: str) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stratalaw.errors import StratalawError
+from stratalaw.jobs.sockets import own_folder
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 SECONDS_BETWEEN_TRIES = 0.5
@@ -74,6 +75,12 @@ class Gpus:
             LeaseError: CUDA_VISIBLE_DEVICES names fewer GPUs, or nvidia-smi hangs.
         """
         return cls(folder, _names(_devices(count)), jobs_per_gpu)
+
+    @classmethod
+    def of_slurm(cls, job: str) -> Gpus:
+        """The GPU that Slurm gave to a job, and which nobody else leases; the jobs of a pack take turns at it."""
+        gpu = os.environ.get(VISIBLE_DEVICES, "0").partition(",")[0]
+        return cls(own_folder(), {gpu: f"{gpu} of job {job}"})
 
     def places(self) -> Iterator[tuple[str, int]]:
         """Each GPU with each number of a job on it, so that GPUs without a job come first."""

@@ -68,9 +68,12 @@ def _performed(call: Call, gpus: Gpus | None, warm: bool) -> str | None:
 def _gpus_for(job: Any) -> Gpus | None:
     """The GPUs of which a job leases one; None where it asks for none, or nothing says how many there are."""
     from stratalaw.jobs.lease import Gpus, lock_folder
+    from stratalaw.jobs.packs import PACKED
 
     if job.config["gpus"] is None or not job.resources.get("gpu"):
         return None
+    if PACKED in os.environ:
+        return Gpus.of_slurm(os.environ["SLURM_JOB_ID"])
     return Gpus.visible(lock_folder(), job.config["gpus"], job.config["jobs_per_gpu"])
 
 

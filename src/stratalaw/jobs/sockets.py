@@ -32,16 +32,25 @@ def address(name: str = "") -> Path:
     Raises:
         OSError: what is in the folder's place is not such a folder, or its path is too long for a socket.
     """
-    folder = Path(tempfile.gettempdir()) / f"stratalaw-{os.geteuid()}"
     installation = hashlib.sha256(f"{sys.executable} {__file__} {name}".encode()).hexdigest()[:16]
-    path = folder / f"{installation}.socket"
+    path = own_folder() / f"{installation}.socket"
     if len(os.fsencode(path)) > LONGEST_ADDRESS:
         raise OSError(errno.ENAMETOOLONG, "too long for a socket", str(path))
+    return path
+
+
+def own_folder() -> Path:
+    """A folder for temporary files that only this user can enter.
+
+    Raises:
+        OSError: what is in its place is not such a folder.
+    """
+    folder = Path(tempfile.gettempdir()) / f"stratalaw-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()  # a link is none
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != 0o700:
         raise PermissionError(errno.EPERM, "not a folder of this user alone", str(folder))
-    return path
+    return folder
 
 
 @contextmanager
