@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import requires
@@ -30,7 +32,11 @@ StudyFile = Annotated[Path, typer.Argument(help="The study, as YAML.", metavar="
 @app.callback()
 def stratalaw() -> None:
     """Task-stratified scaling laws of post-training quantization."""
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no line per retry: a final failure is one line
+    # What libraries have to say is no answer to a command: no line per retry (a final failure is one line), no advice.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 @app.command()
@@ -186,7 +192,9 @@ def redo(
 @app.command()
 def fit(
     table: Annotated[Path, typer.Argument(help="Observations, as CSV or parquet.", exists=True, dir_okay=False)],
-    out: Annotated[Path | None, typer.Option(help="Folder for laws.json, tables, figures and a checklist.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for laws.json, tables, figures and a checklist.", file_okay=False)
+    ] = None,
     form: Annotated[list[str] | None, typer.Option(help="Form to compare (repeatable; default: all).")] = None,
     holdout: Annotated[list[str] | None, typer.Option(help="Model to leave out of the fit (repeatable).")] = None,
     items: Annotated[
@@ -249,7 +257,7 @@ def compare(
     metric: Annotated[
         str | None, typer.Option(help="Metric of lm-eval's samples, e.g. acc_norm (default: acc, else the first).")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File for the table, as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the table, as CSV.", dir_okay=False)] = None,
 ) -> None:
     """Compare variants item by item: differences and how sure they are, flips, the smallest loss that would be seen."""
     from stratalaw.damage.folders import compare_folders
@@ -299,7 +307,8 @@ def plan(
     ] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens whose keys and values are kept in memory.")] = 4096,
     portfolio: Annotated[
-        Path | None, typer.Option(help="Several workloads, as YAML, in place of the above.", exists=True)
+        Path | None,
+        typer.Option(help="Several workloads, as YAML, in place of the above.", exists=True, dir_okay=False),
     ] = None,
     risk: Annotated[
         float | None,
@@ -342,10 +351,13 @@ def select(
     study: StudyFile,
     laws: LawsFile,
     seconds: Annotated[
-        Path, typer.Option(help="Cost of each variant: CSV with model, variant, n_params, seconds.", exists=True)
+        Path,
+        typer.Option(
+            help="Cost of each variant: CSV with model, variant, n_params, seconds.", exists=True, dir_okay=False
+        ),
     ],
     gpu_hours: Annotated[float, typer.Option(min=0, help="Budget in GPU-hours.")],
-    out: Annotated[Path | None, typer.Option(help="File for the chosen variants, as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the chosen variants, as CSV.", dir_okay=False)] = None,
 ) -> None:
     """Choose which variants of a study to measure: the most informative within a budget, with every claim testable."""
     from stratalaw.files import write_csv
@@ -371,7 +383,7 @@ def select(
 @app.command()
 def publish(
     study: StudyFile,
-    folder: Annotated[Path, typer.Argument(help="Folder for the tables and figures.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the tables and figures.", file_okay=False)],
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
     """Copy a study's results to a folder for others to check: tables, figures, coverage, seconds per job."""

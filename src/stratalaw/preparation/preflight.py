@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from stratalaw.calibration.samples import CorpusError, texts_long_enough
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
+from stratalaw.models.folder import TOKENIZERS, ModelError
 from stratalaw.models.hub import Repository, unreadable
 from stratalaw.models.known_shapes import has_shipped_shapes, shapes_of_study
 from stratalaw.models.shapes import Shapes
-from stratalaw.models.sources import check_models_are_pinned
+from stratalaw.models.sources import check_models_are_pinned, weights_folder
 from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
 from stratalaw.study import Study, StudyError
 from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.text import one_line
 from stratalaw.units import readable_bytes
 
 GB = 1e9
@@ -100,6 +103,7 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
         )
     problems += problems_of_packing(checkpoints, shapes)
     problems += problems_of_sources(study, study_file, results)
+    problems += problems_of_calibration(study, results)
     return Preflight(checkpoints, shipped, disk, free, problems)
 
 
@@ -135,6 +139,53 @@ def problems_of_sources(study: Study, study_file: str, results: Results) -> list
     if problems or constants.HF_HUB_OFFLINE:
         return problems
     return unreadable(dict.fromkeys(texts_on_the_hub(study, results)))
+
+
+def problems_of_calibration(study: Study, results: Results) -> list[str]:
+    """Why the calibration text has too few samples for a study, as far as text and tokenizers are on this machine.
+
+    Texts that overlap with a benchmark are not known before its requests are recorded.
+    """
+    corpus, tokens = results.corpus(study.calibration), study.calibration.tokens
+    most = max((q.calibration_size for model in study.models for q in study.quantizations_of(model)), default=0)
+    if not most or not corpus.is_file():
+        return []
+    try:
+        tokenizers = tokenizers_of(study, results)
+        counts = {model: texts_long_enough(corpus, tokenize, tokens, most) for model, tokenize in tokenizers.items()}
+    except (CorpusError, ModelError) as error:
+        return [str(error)]
+    for model, count in counts.items():
+        if count < most:
+            long_enough = f" of {tokens} tokens (by the tokenizer of {model})" if model else ""
+            return [f"grids: calibration_size asks for {most} texts{long_enough}, and {corpus} has {count}"]
+    return []
+
+
+def tokenizers_of(study: Study, results: Results) -> dict[str, Callable[[str], list[int]] | None]:
+    """How the models that are on this machine tokenize: each tokenizer once, by the name of the first model with it.
+
+    Where none is here: None, by an empty name.
+
+    Raises:
+        ModelError: a tokenizer cannot be loaded.
+    """
+    places: dict[bytes, tuple[str, Path]] = {}
+    for model in study.models:
+        folder = weights_folder(model, results)
+        if folder is not None and (files := [folder / name for name in TOKENIZERS if (folder / name).is_file()]):
+            places.setdefault(files[0].read_bytes(), (model.name, folder))
+    if not places:
+        return {"": None}
+    from transformers import AutoTokenizer
+
+    tokenizers: dict[str, Callable[[str], list[int]] | None] = {}
+    for name, folder in places.values():
+        try:
+            tokenizers[name] = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).encode
+        except Exception as error:  # the library in Rust raises nothing more special
+            raise ModelError(f"{folder}: its tokenizer cannot be loaded ({one_line(error)})") from None
+    return tokenizers
 
 
 def texts_on_the_hub(study: Study, results: Results) -> Iterator[tuple[Repository, str | None]]:
