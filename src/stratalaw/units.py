@@ -19,3 +19,8 @@ def readable_count(parameters: float) -> str:
         if parameters >= size:
             return f"{parameters / size:.3g}{unit}"
     return str(int(parameters))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as 1 model or 1,200 models; ``noun``: one of them."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

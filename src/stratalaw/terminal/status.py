@@ -9,6 +9,7 @@ from pathlib import Path
 from stratalaw.jobs.adoption import Adoption
 from stratalaw.jobs.status import StageStatus, failures_table
 from stratalaw.jobs.verification import StageVerified
+from stratalaw.units import counted
 
 
 def show_status(statuses: Sequence[StageStatus]) -> None:
@@ -25,8 +26,8 @@ def show_status(statuses: Sequence[StageStatus]) -> None:
         table.add_row(status.stage.name, *map(str, counts), left)
     console.print(table)
     for (stage, cause), alike in failures_table(statuses).groupby(["stage", "cause"], sort=False):
-        first, plural = alike.iloc[0], f"{len(alike)} job" + ("s" if len(alike) > 1 else "")
-        console.print(f"{stage}: {plural}: {cause}: {first.advice}", soft_wrap=True, markup=False)
+        first = alike.iloc[0]
+        console.print(f"{stage}: {counted(len(alike), 'job')}: {cause}: {first.advice}", soft_wrap=True, markup=False)
         console.print(f"    {first.job}: {first.line} ({first.log})", soft_wrap=True, markup=False)
     known = [status.seconds_left for status in statuses if status.seconds_left is not None]
     beyond = "" if len(known) == len(statuses) else ", and stages of which too little is done to tell"
