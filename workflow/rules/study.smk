@@ -95,20 +95,49 @@ BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
 
 onstart:
     if workflow.is_main_process:
-        from stratalaw.preparation.preflight import refuse_what_cannot_run  # jobs need not load it
+        # Jobs need not load these.
+        from stratalaw.jobs.progress import follow_run
+        from stratalaw.preparation.preflight import refuse_what_cannot_run, smallest_gpu_bytes
 
-        wanted = {job.wildcards.get("model") for job in workflow.dag.needrun_jobs()}
+        planned = [(job.rule.name, dict(job.wildcards.items())) for job in workflow.dag.needrun_jobs()]
+        wanted = {wildcards.get("model") for _, wildcards in planned}
         try:
             refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec)
         except StratalawError as error:  # of the study, or of a download
             sys.exit(str(error))
         write_basis(BASIS, RESULTS)
+        on_gpus = not workflow.local_exec or smallest_gpu_bytes() < float("inf")
+        follow_run(logger, STUDY, STUDY_FILE, RESULTS, planned, jobs_at_once(on_gpus), on_gpus)
+
+
+onsuccess:
+    if workflow.is_main_process:
+        from stratalaw.jobs.ending import lines_of_success
+        from stratalaw.jobs.progress import failed_jobs
+
+        failed_jobs(logger)
+        logger.info("\n".join(lines_of_success(STUDY, STUDY_FILE, RESULTS, sys.argv[1:])))
+
+
+onerror:
+    if workflow.is_main_process:
+        from stratalaw.jobs.ending import lines_of_failure
+        from stratalaw.jobs.progress import failed_jobs
+
+        logger.error("\n".join(lines_of_failure(STUDY_FILE, failed_jobs(logger), sys.argv[1:])))
 
 
 wildcard_constraints:
     model="|".join(MODELS),
     variant=f"{BASELINE_NAME}|{NAME_PATTERN.pattern}",
     seed=r"\d+",
+
+
+def jobs_at_once(on_gpus):
+    """Jobs with a GPU that run at once; where there is none, jobs."""
+    if not workflow.local_exec:
+        return workflow.nodes
+    return GPU_JOBS.value if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
 
 
 def of_study(file):
