@@ -85,7 +85,7 @@ def test_what_is_there_already_and_all_when_offline_is_not_asked_for(hub, study_
     study, results = read_study(path), Results(tmp_path / "results")
     for made in (results.corpus(study.calibration), results.documents("local", "recall")):
         made.parent.mkdir(parents=True)
-        made.touch()
+        made.write_text(8 * (json.dumps({"text": "word " * 300}) + "\n"))
     assert problems(path, tmp_path / "results") == []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert problems(path, tmp_path) == []

@@ -148,7 +148,7 @@ def _long_enough(
             yield place, text, ids
 
 
-def texts_long_enough(path: Path, tokenize: Callable[[str], list[int]] | None, tokens: int, wanted: int) -> int:
+def texts_long_enough(path: Path, tokenize: Callable[[str], Sequence[int]] | None, tokens: int, wanted: int) -> int:
     """How many texts of a corpus have as many tokens as asked; no more of it is read once there are ``wanted``.
 
     Args:

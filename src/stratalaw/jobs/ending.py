@@ -40,18 +40,23 @@ def lines_of_success(study: Study, study_file: str, results: Results, arguments:
 
 def lines_of_failure(study_file: str, failed: Sequence[Job], arguments: Sequence[str]) -> list[str]:
     """Which jobs of a run failed and why, where their logs are, and how to run them again; as ``lines_of_success``."""
-    lines = [f"{counted(len(failed), 'job')} failed:"] if failed else ["The run ended before all jobs were done."]
-    for job in failed[:MAX_NAMED]:
+    alike: dict[tuple[str, str], list[tuple[Job, str]]] = {}
+    for job in failed:
         failure = failure_of(job)
-        why = f": {failure.cause.name}: {failure.cause.advice}" if failure else ""
-        lines.append(f"- {job.stage.name} {job.name}{why}")
-        lines += [f"  {failure.line}"] if failure else []
-        lines += [f"  log: {job.log}", f"  this one again: {snakemake([str(job.outputs[0]), *arguments])}"]
-    if len(failed) > MAX_NAMED:
-        lines.append(f"- and {len(failed) - MAX_NAMED} more")
+        why, line = (f"{failure.cause.name}: {failure.cause.advice}", failure.line) if failure else ("see the log", "")
+        alike.setdefault((job.stage.name, why), []).append((job, line))
+    lines = (
+        [f"{counted(len(failed), 'job')} failed."] if failed else ["The run ended before all of its jobs were done."]
+    )
+    for (stage, why), jobs in alike.items():
+        lines.append(f"{stage}: {counted(len(jobs), 'job')}: {why}")
+        lines += [f"    {job.name}: {line} ({job.log})" for job, line in jobs[:MAX_NAMED]]
+        targets = [str(job.outputs[0]) for job, _ in jobs[:MAX_NAMED]]
+        more = f" (and {len(jobs) - MAX_NAMED} more)" if len(jobs) > MAX_NAMED else ""
+        lines.append(f"    again: {snakemake([*targets, *arguments])}{more}")
     return [
         *lines,
-        f"All that is left (what is done stays as it is): {snakemake(arguments)}",
+        f"All that is left, when that is mended (what is done stays as it is): {snakemake(arguments)}",
         f"How far it is, and every failure with its cause: stratalaw status {shlex.quote(study_file)}",
     ]
 

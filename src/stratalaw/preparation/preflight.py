@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stratalaw.calibration.samples import CorpusError, texts_long_enough
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
-from stratalaw.models.folder import TOKENIZERS, ModelError
+from stratalaw.models.folder import TOKENIZER, ModelError
 from stratalaw.models.hub import Repository, unreadable
 from stratalaw.models.known_shapes import has_shipped_shapes, shapes_of_study
 from stratalaw.models.shapes import Shapes
@@ -27,7 +28,12 @@ from stratalaw.study.variants import BASELINE_NAME, Quantization
 from stratalaw.text import one_line
 from stratalaw.units import readable_bytes
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 GB = 1e9
+# Those that transformers puts around a text, maybe, and the bare tokenizer does not: no text is missed for them.
+SPECIAL_TOKENS = 2
 
 
 @dataclass(frozen=True)
@@ -151,8 +157,10 @@ def problems_of_calibration(study: Study, results: Results) -> list[str]:
     if not most or not corpus.is_file():
         return []
     try:
-        tokenizers = tokenizers_of(study, results)
-        counts = {model: texts_long_enough(corpus, tokenize, tokens, most) for model, tokenize in tokenizers.items()}
+        counts = {
+            model: texts_long_enough(corpus, tokenize, tokens - SPECIAL_TOKENS, most)
+            for model, tokenize in tokenizers_of(study, results).items()
+        }
     except (CorpusError, ModelError) as error:
         return [str(error)]
     for model, count in counts.items():
@@ -162,30 +170,35 @@ def problems_of_calibration(study: Study, results: Results) -> list[str]:
     return []
 
 
-def tokenizers_of(study: Study, results: Results) -> dict[str, Callable[[str], list[int]] | None]:
+def tokenizers_of(study: Study, results: Results) -> dict[str, Callable[[str], Sequence[int]] | None]:
     """How the models that are on this machine tokenize: each tokenizer once, by the name of the first model with it.
 
-    Where none is here: None, by an empty name.
+    Where none is here as a ``tokenizer.json``: None, by an empty name.
 
     Raises:
         ModelError: a tokenizer cannot be loaded.
     """
+    from tokenizers import Tokenizer
+
     places: dict[bytes, tuple[str, Path]] = {}
     for model in study.models:
         folder = weights_folder(model, results)
-        if folder is not None and (files := [folder / name for name in TOKENIZERS if (folder / name).is_file()]):
-            places.setdefault(files[0].read_bytes(), (model.name, folder))
-    if not places:
-        return {"": None}
-    from transformers import AutoTokenizer
-
-    tokenizers: dict[str, Callable[[str], list[int]] | None] = {}
-    for name, folder in places.values():
+        if folder is not None and (file := folder / TOKENIZER).is_file():
+            places.setdefault(file.read_bytes(), (model.name, file))
+    tokenizers: dict[str, Callable[[str], Sequence[int]] | None] = {}
+    for name, file in places.values():
         try:
-            tokenizers[name] = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).encode
+            tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library in Rust raises nothing more special
-            raise ModelError(f"{folder}: its tokenizer cannot be loaded ({one_line(error)})") from None
-    return tokenizers
+            raise ModelError(f"{file}: not a tokenizer ({one_line(error)})") from None
+        tokenizer.no_truncation()
+        tokenizers[name] = partial(_ids, tokenizer)
+    return tokenizers or {"": None}
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> Sequence[int]:
+    ids: Sequence[int] = tokenizer.encode(text).ids
+    return ids
 
 
 def texts_on_the_hub(study: Study, results: Results) -> Iterator[tuple[Repository, str | None]]:
