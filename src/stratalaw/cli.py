@@ -103,14 +103,15 @@ def cost(
 def status(study: StudyFile) -> None:
     """Show how far a study is in this folder: done, running, failed and why, remaining, and the time left."""
     from stratalaw.jobs.outdated import outdated_jobs, outdated_note
-    from stratalaw.jobs.status import status_of
+    from stratalaw.jobs.status import status_of, time_left
     from stratalaw.layout import Results
     from stratalaw.study import read_study
     from stratalaw.terminal.status import show_status
 
     with _one_line_errors():
         wanted = read_study(study)
-        show_status(status_of(wanted))
+        statuses = status_of(wanted)
+        show_status(statuses, time_left(wanted, str(study), statuses))
         if outdated := outdated_jobs(wanted, Results()):
             print(outdated_note(outdated, str(study)))
 

@@ -20,6 +20,7 @@ from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 
 DOWNLOAD_RATE = 1e8  # bytes per second
+START = 2.0  # seconds until snakemake has started a job; costs leave it out
 VARIANTS_OF_LADDER = 299
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 ON_GPU = [stage.name for stage in STAGES if stage.on_gpu]

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TextIO
 
 from rich.console import Console
@@ -20,18 +20,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from stratalaw.cost.estimate import DOWNLOAD_RATE, expectation, work_left
+from stratalaw.cost.estimate import DOWNLOAD_RATE, START, expectation, work_left
 from stratalaw.cost.rates import CPU
 from stratalaw.cost.schedule import Work, simulate
 from stratalaw.errors import StratalawError
 from stratalaw.layout import Results
 from stratalaw.pipeline import Job, jobs_of
 from stratalaw.study import Study
+from stratalaw.units import readable_time
 
 DEFAULT_HANDLER = "DefaultStreamHandler"  # of snakemake; there is none where the user asked for another logger
 OF_EACH_JOB = {"JOB_INFO", "JOB_STARTED", "JOB_FINISHED", "PROGRESS", "SHELLCMD"}
 SELECTING = "Select jobs to execute..."
-START = 2.0  # seconds until snakemake has started a job, which the cost model leaves out
 PRIOR = 0.2  # the pace that was expected counts as if it had been seen for this share of the run
 
 
@@ -106,9 +106,7 @@ class Progress(logging.Handler):
         clock: seconds from any start.
     """
 
-    def __init__(
-        self, stream: TextIO, jobs: Sequence[Job], forecast: Forecast, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, jobs: Sequence[Job], forecast: Forecast, clock: Callable[[], float]) -> None:
         super().__init__()
         self._stream, self._jobs, self._forecast, self._clock = stream, jobs, forecast, clock
         self._places = {key_of(job): i for i, job in enumerate(jobs)}
@@ -174,9 +172,7 @@ class Progress(logging.Handler):
 class Bars(Progress):
     """The same on a terminal: a bar for all jobs, with the times, and one for each stage."""
 
-    def __init__(
-        self, stream: TextIO, jobs: Sequence[Job], forecast: Forecast, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, jobs: Sequence[Job], forecast: Forecast, clock: Callable[[], float]) -> None:
         super().__init__(stream, jobs, forecast, clock)
         console = Console(file=stream)
         self.above = FileProxy(console, stream)  # what is written to it appears above the bars
@@ -235,6 +231,7 @@ def follow_run(
     wanted: Collection[tuple[str, Mapping[str, str]]],
     workers: int,
     has_gpus: bool,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Progress | None:
     """Show the progress of a run that is about to start, instead of what snakemake prints of each job.
 
@@ -246,6 +243,7 @@ def follow_run(
         wanted: the rule and the wildcards of each job that will run.
         workers: jobs on GPUs that run at once, or where there are none, jobs.
         has_gpus: whether jobs run on GPUs.
+        clock: seconds from any start.
 
     Returns:
         The handler; None where the user asked for another logger, or for quiet.
@@ -260,10 +258,10 @@ def follow_run(
     left = [job for job in jobs if key_of(job) in planned]
     forecast = forecast_of(study, study_file, results, jobs, left, workers, has_gpus)
     if default.stream.isatty():
-        progress: Progress = (bars := Bars(default.stream, left, forecast))
+        progress: Progress = (bars := Bars(default.stream, left, forecast, clock))
         default.setStream(bars.above)
     else:
-        progress = Progress(default.stream, left, forecast)
+        progress = Progress(default.stream, left, forecast, clock)
     default.addFilter(is_of_no_single_job)
     logger.addHandler(progress)
     return progress
@@ -317,10 +315,6 @@ def event_of(record: logging.LogRecord) -> str:
 def is_of_no_single_job(record: logging.LogRecord) -> bool:
     """Whether snakemake is to print a record itself."""
     return event_of(record) not in OF_EACH_JOB and record.msg != SELECTING
-
-
-def readable_time(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 def readable_left(seconds: float | None) -> str:
