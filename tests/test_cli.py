@@ -73,7 +73,7 @@ ARGUMENTS = {
     "plan": ["FILE", "--laws", "FILE"],
     "select": ["FILE", "--laws", "FILE", "--seconds", "FILE", "--gpu-hours", "1"],
     "publish": ["FILE", "published"],
-    "new": ["study.yaml", "--model", "FILE", "--benchmark", "recall=task:0"],
+    "new": ["study.yaml", "--model", "FILE", "--benchmark", "recall=task:0", "--tasks", "."],
 }
 READING = [name for name, arguments in ARGUMENTS.items() if "FILE" in arguments]
 

@@ -48,6 +48,60 @@ def schema() -> None:
 
 
 @app.command()
+def new(
+    study: Annotated[Path, typer.Argument(help="The file to write.", metavar="STUDY.yaml", dir_okay=False)],
+    model: Annotated[
+        list[str], typer.Option(help="Folder of a model, or its name on the Hub, e.g. Qwen/Qwen3-0.6B (repeatable).")
+    ],
+    benchmark: Annotated[
+        list[str],
+        typer.Option(
+            help="Stratum, task of lm-eval and chance, e.g. reasoning=arc_easy:0.25, and a metric if it is not acc, "
+            "e.g. recall=triviaqa:0:exact_match (repeatable)."
+        ),
+    ],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Bits, group size and calibration samples, e.g. w4-g128-c128 (repeatable; default: 3 and 4 bits, "
+            "groups of 32 and 128, 128 samples)."
+        ),
+    ] = None,
+    corpus: Annotated[
+        str, typer.Option(help="Calibration text: JSON Lines with a text in each, or OWNER/NAME:FILE on the Hub.")
+    ] = "allenai/c4:en/c4-train.00000-of-01024.json.gz",
+    tokens: Annotated[int, typer.Option(help="Tokens of a calibration sample.")] = 2048,
+    family: Annotated[
+        str | None, typer.Option(help="Family of all models, which differ in size only (default: the study's name).")
+    ] = None,
+    tasks: Annotated[Path | None, typer.Option(help="Folder of lm-eval tasks, in place of lm-eval's own.")] = None,
+    items: Annotated[int | None, typer.Option(help="Only the first items of each benchmark (default: all).")] = None,
+    gpu_memory: Annotated[float, typer.Option(help="Memory of one GPU in GB.")] = 80,
+) -> None:
+    """Write a study of your own models, variants and benchmarks, and check it as preflight does."""
+    with _one_line_errors():
+        from stratalaw.preparation.new_study import DEFAULT_VARIANTS, study_of, write_study
+        from stratalaw.preparation.preflight import GB, preflight
+        from stratalaw.study import read_study
+        from stratalaw.terminal.preparation import show_preflight
+
+        folder = None if tasks is None else str(tasks)
+        name, variants = study.stem, variant or DEFAULT_VARIANTS
+        content = study_of(name, model, variants, benchmark, corpus, tokens, family, folder, items)
+        to_pin = write_study(study, content)
+        typer.echo(f"{study} is written.")
+        if to_pin:
+            typer.echo(f"To be pinned, since it is on the Hub: {', '.join(to_pin)}.")
+            typer.echo(f"Next: stratalaw pin {study}; stratalaw preflight {study}")
+            return
+        checked = preflight(read_study(study), str(study), gpu_memory * GB)
+    show_preflight(checked)
+    if checked.problems:
+        raise typer.Exit(1)
+    typer.echo(f"Next: snakemake --cores 2 --configfile {study}")
+
+
+@app.command()
 def pin(study: StudyFile) -> None:
     """Write the commits of a study's models and data sets on the Hub into its file, and show them."""
     with _one_line_errors():

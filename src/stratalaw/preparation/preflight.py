@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratalaw.calibration.samples import CorpusError, texts_long_enough
+from stratalaw.contents import Contents
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
@@ -23,6 +24,7 @@ from stratalaw.models.shapes import Shapes
 from stratalaw.models.sources import check_models_are_pinned, weights_folder
 from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
+from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbours_of
 from stratalaw.study import Study, StudyError
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 from stratalaw.text import one_line
@@ -110,6 +112,7 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
     problems += problems_of_packing(checkpoints, shapes)
     problems += problems_of_sources(study, study_file, results)
     problems += problems_of_calibration(study, results)
+    problems += problems_of_neighbours(study, study_file, results)
     return Preflight(checkpoints, shipped, disk, free, problems)
 
 
@@ -167,6 +170,18 @@ def problems_of_calibration(study: Study, results: Results) -> list[str]:
         if count < most:
             long_enough = f" of {tokens} tokens (by the tokenizer of {model})" if model else ""
             return [f"grids: calibration_size asks for {most} texts{long_enough}, and {corpus} has {count}"]
+    return []
+
+
+def problems_of_neighbours(study: Study, study_file: str, results: Results) -> list[str]:
+    """Which results of another study in the same folder would be overwritten."""
+    others, contents = neighbours_of(study, study_file, results), Contents(results.hashes)
+    try:
+        if others:
+            basis = basis_of(study, study_file, results, lambda *files: contents.digest(files))
+            check_neighbours(basis, others, results)
+    except (StudyError, OSError) as error:  # of files that are not there, which are problems of their own
+        return [str(error)] if isinstance(error, StudyError) else []
     return []
 
 
