@@ -1,4 +1,8 @@
-PYTHON ?= python3
+# The versions of Python that requirements.lock is for; the first one that is here is taken.
+PYTHONS := 3.11
+version_of = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+is_right = $(filter $(PYTHONS),$(call version_of,$(1)))
+PYTHON ?= $(firstword $(foreach name,$(PYTHONS:%=python%) python3,$(if $(call is_right,$(name)),$(name))) python3)
 VENV := .venv
 RUN := $(VENV)/bin
 
@@ -17,6 +21,11 @@ help:  ## list the targets
 setup: $(VENV)/.installed  ## make the environment with the locked versions
 
 $(VENV)/.installed: requirements.lock pyproject.toml
+	@test -n "$(call is_right,$(PYTHON))" || { \
+		echo "The locked versions need Python $(PYTHONS), and $(PYTHON) is $(or $(call version_of,$(PYTHON)),not there)."; \
+		echo "Get it: apt install python3.11-venv (Debian 12), brew install python@3.11, uv python install 3.11," \
+			"or https://www.python.org/downloads/"; \
+		echo "If it has another name then: make setup PYTHON=/path/to/python3.11"; exit 1; } >&2
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
 	$(RUN)/pip install --quiet --disable-pip-version-check --no-deps --editable .

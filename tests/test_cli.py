@@ -54,6 +54,75 @@ def test_a_laws_file_that_was_cut_is_named(tmp_path):
     assert one_line(run("show", path)).startswith(f"{path}: damaged (KeyError: ")
 
 
+# The arguments of each command, with FILE in the place of a file or folder that it reads or writes.
+ARGUMENTS = {
+    "schema": [],
+    "pin": ["FILE"],
+    "preflight": ["FILE"],
+    "cost": ["FILE"],
+    "status": ["FILE"],
+    "verify": ["FILE"],
+    "adopt": ["FILE", "-n"],
+    "resume": [],
+    "redo": ["FILE", "r1", "-n"],
+    "fit": ["FILE"],
+    "power": ["FILE"],
+    "show": ["FILE"],
+    "compare": ["FILE", "FILE"],
+    "predict": ["--laws", "FILE", *PREDICT],
+    "plan": ["FILE", "--laws", "FILE"],
+    "select": ["FILE", "--laws", "FILE", "--seconds", "FILE", "--gpu-hours", "1"],
+    "publish": ["FILE", "published"],
+    "new": ["study.yaml", "--model", "FILE", "--benchmark", "recall=task:0", "--tasks", "."],
+}
+READING = [name for name, arguments in ARGUMENTS.items() if "FILE" in arguments]
+
+
+def test_every_command_is_tried_with_files_that_are_wrong():
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == ARGUMENTS.keys()
+
+
+@pytest.mark.parametrize(
+    "content", [None, "folder", b"", b"\xff\xfe{[:", b"hello: [1", b"- 1\n", b"a: 1\n", b"a,b\n1,2\n"]
+)
+@pytest.mark.parametrize("command", READING)
+def test_no_file_that_is_wrong_ends_in_a_traceback(tmp_path, monkeypatch, command, content):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "given"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    result = run(command, *[path if word == "FILE" else word for word in ARGUMENTS[command]])
+    if result.exit_code == 2:
+        assert "given" in result.stderr and "Usage: " in result.stderr
+    else:
+        assert "given" in one_line(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["fit", "observations.csv", "--out", "FILE"], "file"),
+        (["publish", "study.yaml", "FILE"], "file"),
+        (["compare", "a", "a", "--out", "FILE"], "directory"),
+        (["select", "study.yaml", "--laws", "l", "--seconds", "s", "--gpu-hours", "1", "--out", "FILE"], "directory"),
+    ],
+)
+def test_what_is_written_replaces_nothing_of_another_kind(tmp_path, monkeypatch, arguments, kind):
+    monkeypatch.chdir(tmp_path)
+    for name in ("observations.csv", "study.yaml", "l", "s"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "a").mkdir()
+    target = tmp_path / "target"
+    if kind == "file":
+        target.write_text("kept")
+    else:
+        target.mkdir()
+    result = run(*[target if word == "FILE" else word for word in arguments])
+    assert result.exit_code == 2 and f"is a {kind}" in result.stderr and target.exists()
+
+
 def test_files_that_are_not_there_are_named(tmp_path):
     table = tmp_path / "observations.csv"
     pd.DataFrame({"n_params": [1]}).to_csv(table)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import requires
@@ -30,7 +32,11 @@ StudyFile = Annotated[Path, typer.Argument(help="The study, as YAML.", metavar="
 @app.callback()
 def stratalaw() -> None:
     """Task-stratified scaling laws of post-training quantization."""
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no line per retry: a final failure is one line
+    # What libraries have to say is no answer to a command: no line per retry (a final failure is one line), no advice.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 @app.command()
@@ -39,6 +45,60 @@ def schema() -> None:
     from stratalaw.study import Study
 
     print(json.dumps(Study.model_json_schema(), indent=2))
+
+
+@app.command()
+def new(
+    study: Annotated[Path, typer.Argument(help="The file to write.", metavar="STUDY.yaml", dir_okay=False)],
+    model: Annotated[
+        list[str], typer.Option(help="Folder of a model, or its name on the Hub, e.g. Qwen/Qwen3-0.6B (repeatable).")
+    ],
+    benchmark: Annotated[
+        list[str],
+        typer.Option(
+            help="Stratum, task of lm-eval and chance, e.g. reasoning=arc_easy:0.25, and a metric if it is not acc, "
+            "e.g. recall=triviaqa:0:exact_match (repeatable)."
+        ),
+    ],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Bits, group size and calibration samples, e.g. w4-g128-c128 (repeatable; default: 3 and 4 bits, "
+            "groups of 32 and 128, 128 samples)."
+        ),
+    ] = None,
+    corpus: Annotated[
+        str, typer.Option(help="Calibration text: JSON Lines with a text in each, or OWNER/NAME:FILE on the Hub.")
+    ] = "allenai/c4:en/c4-train.00000-of-01024.json.gz",
+    tokens: Annotated[int, typer.Option(help="Tokens of a calibration sample.")] = 2048,
+    family: Annotated[
+        str | None, typer.Option(help="Family of all models, which differ in size only (default: the study's name).")
+    ] = None,
+    tasks: Annotated[Path | None, typer.Option(help="Folder of lm-eval tasks, in place of lm-eval's own.")] = None,
+    items: Annotated[int | None, typer.Option(help="Only the first items of each benchmark (default: all).")] = None,
+    gpu_memory: Annotated[float, typer.Option(help="Memory of one GPU in GB.")] = 80,
+) -> None:
+    """Write a study of your own models, variants and benchmarks, and check it as preflight does."""
+    with _one_line_errors():
+        from stratalaw.preparation.new_study import DEFAULT_VARIANTS, study_of, write_study
+        from stratalaw.preparation.preflight import GB, preflight
+        from stratalaw.study import read_study
+        from stratalaw.terminal.preparation import show_preflight
+
+        folder = None if tasks is None else str(tasks)
+        name, variants = study.stem, variant or DEFAULT_VARIANTS
+        content = study_of(name, model, variants, benchmark, corpus, tokens, family, folder, items)
+        to_pin = write_study(study, content)
+        typer.echo(f"{study} is written.")
+        if to_pin:
+            typer.echo(f"To be pinned, since it is on the Hub: {', '.join(to_pin)}.")
+            typer.echo(f"Next: stratalaw pin {study}; stratalaw preflight {study}")
+            return
+        checked = preflight(read_study(study), str(study), gpu_memory * GB)
+    show_preflight(checked)
+    if checked.problems:
+        raise typer.Exit(1)
+    typer.echo(f"Next: snakemake --cores 2 --configfile {study}")
 
 
 @app.command()
@@ -97,14 +157,15 @@ def cost(
 def status(study: StudyFile) -> None:
     """Show how far a study is in this folder: done, running, failed and why, remaining, and the time left."""
     from stratalaw.jobs.outdated import outdated_jobs, outdated_note
-    from stratalaw.jobs.status import status_of
+    from stratalaw.jobs.status import status_of, time_left
     from stratalaw.layout import Results
     from stratalaw.study import read_study
     from stratalaw.terminal.status import show_status
 
     with _one_line_errors():
         wanted = read_study(study)
-        show_status(status_of(wanted))
+        statuses = status_of(wanted)
+        show_status(statuses, time_left(wanted, str(study), statuses))
         if outdated := outdated_jobs(wanted, Results()):
             print(outdated_note(outdated, str(study)))
 
@@ -186,7 +247,9 @@ def redo(
 @app.command()
 def fit(
     table: Annotated[Path, typer.Argument(help="Observations, as CSV or parquet.", exists=True, dir_okay=False)],
-    out: Annotated[Path | None, typer.Option(help="Folder for laws.json, tables, figures and a checklist.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for laws.json, tables, figures and a checklist.", file_okay=False)
+    ] = None,
     form: Annotated[list[str] | None, typer.Option(help="Form to compare (repeatable; default: all).")] = None,
     holdout: Annotated[list[str] | None, typer.Option(help="Model to leave out of the fit (repeatable).")] = None,
     items: Annotated[
@@ -249,7 +312,7 @@ def compare(
     metric: Annotated[
         str | None, typer.Option(help="Metric of lm-eval's samples, e.g. acc_norm (default: acc, else the first).")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File for the table, as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the table, as CSV.", dir_okay=False)] = None,
 ) -> None:
     """Compare variants item by item: differences and how sure they are, flips, the smallest loss that would be seen."""
     from stratalaw.damage.folders import compare_folders
@@ -299,7 +362,8 @@ def plan(
     ] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens whose keys and values are kept in memory.")] = 4096,
     portfolio: Annotated[
-        Path | None, typer.Option(help="Several workloads, as YAML, in place of the above.", exists=True)
+        Path | None,
+        typer.Option(help="Several workloads, as YAML, in place of the above.", exists=True, dir_okay=False),
     ] = None,
     risk: Annotated[
         float | None,
@@ -342,10 +406,13 @@ def select(
     study: StudyFile,
     laws: LawsFile,
     seconds: Annotated[
-        Path, typer.Option(help="Cost of each variant: CSV with model, variant, n_params, seconds.", exists=True)
+        Path,
+        typer.Option(
+            help="Cost of each variant: CSV with model, variant, n_params, seconds.", exists=True, dir_okay=False
+        ),
     ],
     gpu_hours: Annotated[float, typer.Option(min=0, help="Budget in GPU-hours.")],
-    out: Annotated[Path | None, typer.Option(help="File for the chosen variants, as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the chosen variants, as CSV.", dir_okay=False)] = None,
 ) -> None:
     """Choose which variants of a study to measure: the most informative within a budget, with every claim testable."""
     from stratalaw.files import write_csv
@@ -371,7 +438,7 @@ def select(
 @app.command()
 def publish(
     study: StudyFile,
-    folder: Annotated[Path, typer.Argument(help="Folder for the tables and figures.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the tables and figures.", file_okay=False)],
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
     """Copy a study's results to a folder for others to check: tables, figures, coverage, seconds per job."""

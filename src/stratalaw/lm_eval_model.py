@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
@@ -23,11 +24,13 @@ from stratalaw.engine import log_likelihoods
 class PrefixSharingModel(HFLM):
     """lm-eval's ``hf`` model, but log-likelihoods run each shared token once.
 
-    ``tokens_per_batch``: tokens in one forward pass.
+    ``tokens_per_batch``: tokens in one forward pass. ``device``: a GPU if there is one, and else the CPU, if not given.
     """
 
-    def __init__(self, *arguments: Any, tokens_per_batch: int = 16_384, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(
+        self, *arguments: Any, tokens_per_batch: int = 16_384, device: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, device=device or ("cuda" if torch.cuda.is_available() else "cpu"), **options)
         self.tokens_per_batch = tokens_per_batch
 
     def _loglikelihood_tokens(

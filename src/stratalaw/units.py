@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 
 def readable_bytes(n_bytes: float) -> str:
     """Bytes as text with three digits that count, in the unit that suits them."""
@@ -19,3 +21,13 @@ def readable_count(parameters: float) -> str:
         if parameters >= size:
             return f"{parameters / size:.3g}{unit}"
     return str(int(parameters))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as 1 model or 1,200 models; ``noun``: one of them."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def readable_time(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds, such as 0:01:30; of more than a day, the days too."""
+    return str(timedelta(seconds=round(seconds)))

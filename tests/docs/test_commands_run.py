@@ -146,11 +146,11 @@ def dry(command_of):
 
 @pytest.fixture(scope="module")
 def of_stratalaw(desk) -> dict[str, tuple[int, str]]:
-    """Exit status and output of each command of stratalaw; studies are pinned first, and laws fitted."""
+    """Exit status and output of each command of stratalaw; studies are written and pinned first, and laws fitted."""
 
     def order(line: str) -> int:
         name = line.split()[1]
-        return ["pin", "fit", name].index(name)
+        return ["new", "pin", "fit", name].index(name)
 
     ran = {}
     for line in sorted(run_of("stratalaw"), key=order):

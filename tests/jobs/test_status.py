@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stratalaw.errors import StratalawError
 from stratalaw.jobs.call import FINISHED
-from stratalaw.jobs.status import failure_of, failures_table, status_of
+from stratalaw.jobs.status import failure_of, failures_table, status_of, time_left
 from stratalaw.layout import Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.pipeline import jobs_of
 from stratalaw.quantization.unquantizable import record_unquantizable
 from stratalaw.study import read_study
+from stratalaw.terminal.status import sentence_of
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("r2", "r4", "r6")
@@ -183,3 +185,32 @@ def test_a_pause_is_not_taken_for_work(study, tmp_path):
         finish(job, at=100_000 + 10 * i)
     left = stage(study, tmp_path, "checkpoints").seconds_left
     assert left < 10 * 39 * 20
+
+
+def test_the_time_left_is_a_range_that_holds_stages_of_which_nothing_is_done(study, tmp_path):
+    jobs = [job for job in checkpoint_jobs(study, tmp_path) if job.model == "r2"]
+    for i, job in enumerate(jobs):
+        finish(job, at=1000 + 10 * i)
+    statuses = status_of(study, Results(tmp_path))
+    left = time_left(study, "study.yaml", statuses, Results(tmp_path))
+    rated = stage(study, tmp_path, "checkpoints").seconds_left
+    assert left.least == pytest.approx(rated) and left.most > rated + 42 and not left.unknown
+    assert left.assumed == tuple(status.stage.name for status in statuses if status.stage.name != "checkpoints")
+    words = sentence_of(left)
+    assert " to " in words and "left" in words and "most" not in words and "cost model for models, requests," in words
+
+
+def test_where_nobody_knows_the_time_there_is_no_upper_end(study, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise StratalawError("no shapes")
+
+    monkeypatch.setattr("stratalaw.jobs.status.expectation", refuse)
+    left = time_left(study, "study.yaml", status_of(study, Results(tmp_path)), Results(tmp_path))
+    assert left.most is None and sentence_of(left).startswith("More than 0:00:00 left; too little is done of models, ")
+
+
+def test_of_a_finished_study_nothing_is_left(study, tmp_path):
+    for job in jobs_of(study, Results(tmp_path)):
+        finish(job)
+    left = time_left(study, "study.yaml", status_of(study, Results(tmp_path)), Results(tmp_path))
+    assert sentence_of(left) == "Nothing is left."

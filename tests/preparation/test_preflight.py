@@ -16,6 +16,7 @@ from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_model
 from stratalaw.models.shapes import Matrix
 from stratalaw.models.sources import known_architectures
+from stratalaw.preparation.checks import check_inputs
 from stratalaw.preparation.inference_kernels import INFERENCE_KERNELS, inference_kernel_of
 from stratalaw.preparation.preflight import GB, preflight, refuse_what_cannot_run, smallest_gpu_bytes
 from stratalaw.study import StudyError, read_study
@@ -186,7 +187,7 @@ def test_of_a_model_on_the_hub_only_the_configuration_is_fetched(hub, study_file
     assert result.exit_code == 0, result.output
     assert dict(hub.fetched()) == {"config.json": 1}
     for shown in (
-        "4 quantized variants of 1 models",
+        "4 quantized variants of 1 model.",
         "Marlin",
         "Triton",
         "Ragged groups: 4b, group size 1024",
@@ -207,6 +208,24 @@ def test_a_study_that_is_not_pinned_is_one_line(study_file):
     result = run(study_file)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].endswith(f"the revision is missing; run: stratalaw pin {study_file}")
+
+
+@pytest.mark.parametrize("command", ["preflight", "cost"])
+def test_a_folder_that_is_not_there_is_called_as_in_a_run(study_file, command):
+    text = study_file.read_text().replace(f" revision: {COMMIT},", "")
+    for source in ("absent", "not/a/name"):
+        study_file.write_text(text.replace("someone/4b", source))
+        result = CliRunner().invoke(app, [command, str(study_file)])
+        (line,) = result.stderr.splitlines()
+        assert result.exit_code == 1 and line == f"{study_file}: models.0.source: there is no folder {source}"
+        with pytest.raises(StudyError, match=f"^{line}$"):
+            check_inputs(read_study(study_file), str(study_file))
+
+
+def test_a_folder_has_no_revision(study_file):
+    study_file.write_text(study_file.read_text().replace("someone/4b", "not/a/name"))
+    (line,) = run(study_file).stderr.splitlines()
+    assert "models.0.source: not/a/name is not the name of a repository of the Hub (owner/name)" in line
 
 
 def test_an_unknown_model_without_a_network_is_one_line(study_file, monkeypatch, waits):

@@ -85,7 +85,7 @@ def test_what_is_there_already_and_all_when_offline_is_not_asked_for(hub, study_
     study, results = read_study(path), Results(tmp_path / "results")
     for made in (results.corpus(study.calibration), results.documents("local", "recall")):
         made.parent.mkdir(parents=True)
-        made.touch()
+        made.write_text(8 * (json.dumps({"text": "word " * 300}) + "\n"))
     assert problems(path, tmp_path / "results") == []
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert problems(path, tmp_path) == []
@@ -106,3 +106,23 @@ def test_a_data_set_without_a_commit_is_one_line(study_file, tmp_path):
         "evaluation.strata.recall: recall: the revision of its data set someone/questions is missing; "
         f"run: stratalaw pin {path}"
     ]
+
+
+def test_a_text_that_is_too_short_for_the_calibration_sets_is_a_problem(study_file, tmp_path):
+    path, corpus = study_file(corpus="texts.jsonl", dataset=""), tmp_path / "texts.jsonl"
+    long, short = (json.dumps({"text": "word " * times}) + "\n" for times in (300, 3))
+    corpus.write_text(short * 5 + long * 8)
+    assert problems(path, tmp_path) == []
+    corpus.write_text(short * 5 + long * 7)
+    asked = "grids: calibration_size asks for 8 texts of 256 tokens (by the tokenizer of local), and"
+    assert problems(path, tmp_path) == [f"{asked} {corpus} has 7"]
+    corpus.write_text(long + "text\n")
+    assert problems(path, tmp_path) == [f'{corpus}: line 2 is not a JSON object with the key "text"']
+
+
+def test_an_unknown_task_is_a_problem(study_file, tmp_path):
+    path = study_file()
+    path.write_text(path.read_text().replace("task: recall,", "task: recal,"))
+    tasks = tmp_path / "tasks"
+    expected = f"evaluation.strata.recall: the folder {tasks} has no task recal; allowed: recall"
+    assert problems(path, tmp_path) == [expected]

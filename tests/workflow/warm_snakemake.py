@@ -20,7 +20,7 @@ from pathlib import Path
 LONGEST_SECONDS = 900
 PRELOADED = (
     *("snakemake.cli", "snakemake.report.html_reporter", "snakemake_executor_plugin_slurm"),
-    *("snakemake_logger_plugin_rich", "pandas", "pydantic", "scipy.optimize", "safetensors"),
+    *("pandas", "pydantic", "scipy.optimize", "safetensors"),
     *("transformers.models.auto.auto_mappings", "lm_eval.tasks"),
 )
 

@@ -2,9 +2,7 @@ rule checkpoints:
     "One GPTQ checkpoint: a variant of a model, with the audit of how it came about."
     input:
         model=RESULTS.model("{model}"),
-        calibration=lambda wildcards: RESULTS.calibration(
-            wildcards.model, Quantization.from_name(wildcards.variant).calibration_seed
-        ),
+        calibration=calibration_of,
     output:
         directory(RESULTS.checkpoint("{model}", "{variant}")),
     log:

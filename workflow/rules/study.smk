@@ -21,6 +21,7 @@ from stratalaw.models.sources import files_of, weights_folder
 from stratalaw.observations.coverage import scored_variants
 from stratalaw.pipeline import jobs_of
 from stratalaw.preparation.checks import check_inputs, task_files
+from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbours_of, samples_of, write_basis
 from stratalaw.seals import digest_of
 from stratalaw.study.configuration import read_configuration
 from stratalaw.study.plain_yaml import read_yaml
@@ -35,6 +36,15 @@ if not workflow.configfiles and not config.keys() - workflow.config_settings.con
 
 STUDY_FILE = " and ".join(os.path.relpath(file) for file in workflow.configfiles) or "config"
 RESULTS = Results()
+CONTENTS = Contents(RESULTS.hashes)
+
+
+@cache
+def content_of(*files):
+    """A digest of files of this machine, which is another once one of them has changed, whatever its time stamp."""
+    return CONTENTS.digest(files)
+
+
 try:
     for file in workflow.configfiles:
         read_yaml(Path(file))  # Snakemake takes a key that stands twice
@@ -48,8 +58,11 @@ try:
             HERE.parents[1],
         ],
     )
+    NEIGHBOURS = neighbours_of(STUDY, STUDY_FILE, RESULTS)
     if workflow.is_main_process:
         check_inputs(STUDY, STUDY_FILE)
+        BASIS = basis_of(STUDY, STUDY_FILE, RESULTS, content_of)
+        check_neighbours(BASIS, NEIGHBOURS, RESULTS)
         if outdated := outdated_jobs(STUDY, RESULTS):
             print(outdated_note(outdated, STUDY_FILE), file=sys.stderr)
     VARIANTS = STUDY.variants()
@@ -72,12 +85,12 @@ RUN_HERE = IS_PACKED or (workflow.is_main_process and workflow.local_exec)
 config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS and GPU_JOBS.value)
 
 MODELS = {model.name: model for model in STUDY.models}
+NAMED = set(STUDY.variant_names())
 STRATA = list(STUDY.evaluation.strata)
 # Jobs depend on the content of local inputs, not on their time stamps: copied by rsync or unpacked, a changed file can be
 # older than the results, and an unchanged one newer. So inputs are ``ancient``, and digests of them are params.
 TASKS = [ancient(file) for file in task_files(STUDY.evaluation)]
 CONTENT_OF_TASKS = digest_of(sha256(Path(file)) for file in TASKS)
-CONTENTS = Contents(RESULTS.hashes)
 REQUESTS = [RESULTS.requests("{model}", stratum) for stratum in STRATA]
 DOCUMENTS = [RESULTS.documents("{model}", stratum) for stratum in STRATA]
 BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
@@ -85,19 +98,49 @@ BATCHES = [RESULTS.batches("{model}", stratum) for stratum in STRATA]
 
 onstart:
     if workflow.is_main_process:
-        from stratalaw.preparation.preflight import refuse_what_cannot_run  # jobs need not load it
+        # Jobs need not load these.
+        from stratalaw.jobs.progress import follow_run
+        from stratalaw.preparation.preflight import refuse_what_cannot_run, smallest_gpu_bytes
 
-        wanted = {job.wildcards.get("model") for job in workflow.dag.needrun_jobs()}
+        planned = [(job.rule.name, dict(job.wildcards.items())) for job in workflow.dag.needrun_jobs()]
+        wanted = {wildcards.get("model") for _, wildcards in planned}
         try:
             refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec)
         except StratalawError as error:  # of the study, or of a download
             sys.exit(str(error))
+        write_basis(BASIS, RESULTS)
+        on_gpus = not workflow.local_exec or smallest_gpu_bytes() < float("inf")
+        follow_run(logger, STUDY, STUDY_FILE, RESULTS, planned, jobs_at_once(on_gpus), on_gpus)
+
+
+onsuccess:
+    if workflow.is_main_process:
+        from stratalaw.jobs.ending import lines_of_success
+        from stratalaw.jobs.progress import failed_jobs
+
+        failed_jobs(logger)
+        logger.info("\n".join(lines_of_success(STUDY, STUDY_FILE, RESULTS, sys.argv[1:])))
+
+
+onerror:
+    if workflow.is_main_process:
+        from stratalaw.jobs.ending import lines_of_failure
+        from stratalaw.jobs.progress import failed_jobs
+
+        logger.error("\n".join(lines_of_failure(STUDY_FILE, failed_jobs(logger), sys.argv[1:])))
 
 
 wildcard_constraints:
     model="|".join(MODELS),
     variant=f"{BASELINE_NAME}|{NAME_PATTERN.pattern}",
     seed=r"\d+",
+
+
+def jobs_at_once(on_gpus):
+    """Jobs with a GPU that run at once; where there is none, jobs."""
+    if not workflow.local_exec:
+        return workflow.nodes
+    return GPU_JOBS.value if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
 
 
 def of_study(file):
@@ -110,10 +153,11 @@ def captions(stage):
     return RESULTS.captions(STUDY.name, stage)
 
 
-@cache
-def content_of(*files):
-    """A digest of files of this machine, which is another once one of them has changed, whatever its time stamp."""
-    return CONTENTS.digest(files)
+def calibration_of(wildcards):
+    """The calibration samples of a variant; none but those that the study names are made."""
+    if (wildcards.model, wildcards.variant) not in NAMED:
+        sys.exit(f"{STUDY_FILE}: {wildcards.model}/{wildcards.variant} is no variant of the study; name it in a grid")
+    return RESULTS.calibration(wildcards.model, Quantization.from_name(wildcards.variant).calibration_seed)
 
 
 def made_by(*packages):

@@ -148,6 +148,32 @@ def _long_enough(
             yield place, text, ids
 
 
+def texts_long_enough(path: Path, tokenize: Callable[[str], Sequence[int]] | None, tokens: int, wanted: int) -> int:
+    """How many texts of a corpus have as many tokens as asked; no more of it is read once there are ``wanted``.
+
+    Args:
+        path: JSON Lines with a ``text`` in each line, gzipped or not.
+        tokenize: token ids of a text; None where that is not known: then every text counts.
+        tokens: per sample.
+        wanted: the number of samples.
+
+    Raises:
+        CorpusError: a line is no object with a ``text``, or the file is not gzip or cut short.
+    """
+    count = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            number = 0
+            while count < wanted and (line := file.readline(MAX_LINE_BYTES + 1)):
+                number += 1
+                if (text := _text_of(line)) is None:
+                    raise CorpusError(f'{path}: line {number} is not a JSON object with the key "text"')
+                count += tokenize is None or len(tokenize(text)) >= tokens
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CorpusError(f"{path}: not a gzip file, or cut short ({error})") from None
+    return count
+
+
 def record_corpus(corpus: Path, record: Path) -> None:
     """Write down the hash of a corpus that was fetched."""
     write_record({"sha256": sha256(corpus)}, record, Seal("corpus", {}, {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,6 +19,9 @@ from stratalaw.pipeline import STAGES, Job, jobs_of
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 
+DOWNLOAD_RATE = 1e8  # bytes per second
+START = 2.0  # seconds until snakemake has started a job; costs leave it out
+VARIANTS_OF_LADDER = 299
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 ON_GPU = [stage.name for stage in STAGES if stage.on_gpu]
 
@@ -90,6 +93,46 @@ def cost_of(
         DownloadError: the configuration of a model cannot be fetched.
         RatesError: there are no rates of the device.
     """
+    expected = expectation(study, study_file, download_rate, device, results)
+    work = work_left(jobs_of(study, results), expected.seconds, expected.rates.device == CPU)
+    return Cost(
+        expected.variants,
+        expected.model_bytes,
+        [model.name for model in study.models if has_shipped_shapes(model, results)],
+        expected.rates.device if expected.runs.device is None else expected.runs.device,
+        len(expected.runs.seconds),
+        expected.is_estimated,
+        [simulate(work, number) for number in workers],
+        most_worthwhile(work),
+        longest_chain(work),
+    )
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the jobs of a study are expected to take.
+
+    Attributes:
+        seconds: by stage and name of the job; jobs of negligible time are missing.
+        variants: see ``Cost``.
+        model_bytes: see ``Cost``.
+        runs: the jobs that were run.
+        rates: those that were used.
+        is_estimated: see ``Cost``.
+    """
+
+    seconds: dict[tuple[str, str], float]
+    variants: pd.DataFrame
+    model_bytes: dict[str, int]
+    runs: Runs
+    rates: Rates
+    is_estimated: bool
+
+
+def expectation(
+    study: Study, study_file: str, download_rate: float, device: str | None = None, results: Results = Results()
+) -> Expectation:
+    """What the jobs of a study are expected to take; arguments and errors are those of ``cost_of``."""
     shapes = shapes_of_study(study, study_file, results)
     runs, rates = runs_and_rates(study, results, device)
     workloads = {name: work_of(study.evaluation, name, results) for name in shapes}
@@ -98,18 +141,8 @@ def cost_of(
     on_the_hub = [model.name for model in study.models if model.revision or is_unpinned(model)]
     downloads = {name: model_bytes[name] / download_rate for name in on_the_hub}
     seconds = seconds_of_jobs(study, variants, workloads, rates, downloads)
-    work = work_left(jobs_of(study, results), seconds, on_cpu=rates.device == CPU)
-    return Cost(
-        variants,
-        model_bytes,
-        [model.name for model in study.models if has_shipped_shapes(model, results)],
-        rates.device if runs.device is None else runs.device,
-        len(runs.seconds),
-        any(asked.is_estimated for asked in workloads.values()),
-        [simulate(work, number) for number in workers],
-        most_worthwhile(work),
-        longest_chain(work),
-    )
+    is_estimated = any(asked.is_estimated for asked in workloads.values())
+    return Expectation(seconds, variants, model_bytes, runs, rates, is_estimated)
 
 
 def runs_and_rates(study: Study, results: Results, device: str | None) -> tuple[Runs, Rates]:
@@ -191,13 +224,18 @@ def seconds_of_jobs(
             for stage in ("checkpoints", "answers", "scores")
             for name, took in zip(names, variants[stage], strict=True)
         },
-        # The stages after the scores were measured together.
-        ("laws", study.name): rates.seconds("analysis"),
+        # The stages after the scores were measured together, on the ladder.
+        ("laws", study.name): rates.seconds("analysis") * min(max(len(variants) / VARIANTS_OF_LADDER, 0.1), 1),
     }
 
 
-def work_left(jobs: Sequence[Job], seconds: Mapping[tuple[str, str], float], on_cpu: bool) -> list[Work]:
-    """The jobs that are not done, with what each waits for; ``on_cpu``: without a GPU, each of them takes a core.
+def work_left(
+    jobs: Sequence[Job],
+    seconds: Mapping[tuple[str, str], float],
+    on_cpu: bool,
+    is_left: Callable[[Job], bool] = lambda job: not job.is_done(),
+) -> list[Work]:
+    """The jobs that are left, with what each waits for; ``on_cpu``: without a GPU, each of them takes a core.
 
     Downloads share the connection: they run one after the other.
     """
@@ -205,7 +243,7 @@ def work_left(jobs: Sequence[Job], seconds: Mapping[tuple[str, str], float], on_
     places: dict[int, int] = {}
     line: list[int] = []
     for number, job in enumerate(jobs):
-        if job.is_done():
+        if not is_left(job):
             continue
         after = [places[i] for i in job.after if i in places]
         if is_download := job.stage.name == "models":

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stratalaw.errors import StratalawError
+from stratalaw.units import counted
 
 JOB_NAME_PREFIX = "stratalaw"  # profiles/slurm/config.yaml: slurm-jobname-prefix
 # Run apart: the library does without snakemake.
@@ -64,7 +65,7 @@ def resume(arguments: Sequence[str]) -> int:
     folder = snakemake_options(arguments).directory
     check_head_is_gone(folder)
     if jobs := jobs_left_in(folder):
-        print(f"Cancelling {len(jobs)} jobs of the run before: {' '.join(jobs)}", flush=True)
+        print(f"Cancelling {counted(len(jobs), 'job')} of the run before: {' '.join(jobs)}", flush=True)
         cancel(jobs, folder)
     if locked(folder):
         subprocess.run([*snakemake, "--unlock"], check=True)

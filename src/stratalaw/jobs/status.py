@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from stratalaw.cost.estimate import DOWNLOAD_RATE, START, expectation
+from stratalaw.errors import StratalawError
 from stratalaw.jobs.call import FINISHED, is_written
 from stratalaw.jobs.failures import Failure, classify, failure_with
 from stratalaw.layout import Results
@@ -115,6 +117,45 @@ def seconds_left(done: Sequence[Job], undone: Sequence[Job], sizes: Mapping[str,
     # The first job's end is where the clock starts, so its own size does not count.
     worked = sum(size for _, size in recent[1:])
     return (recent[-1][0] - recent[0][0]) / worked * sum(sizes.get(job.model, 1) for job in undone)
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """How long the rest of a study will take.
+
+    Attributes:
+        least: seconds if stages overlap as far as they can: those of the longest.
+        most: seconds if they run one after the other; None where nobody knows the time of some stage.
+        assumed: stages of which too little is done to tell a rate, so that their time is the cost model's.
+        unknown: stages whose time the cost model does not know either.
+    """
+
+    least: float
+    most: float | None
+    assumed: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def time_left(study: Study, study_file: str, statuses: Sequence[StageStatus], results: Results = Results()) -> TimeLeft:
+    """How long the rest of a study will take, at the rates so far, or by the cost model where there are none."""
+    without_rate = [status.stage.name for status in statuses if status.seconds_left is None]
+    least = [status.seconds_left for status in statuses if status.seconds_left is not None]
+    if not without_rate:
+        return TimeLeft(max(least, default=0.0), sum(least), (), ())
+    try:
+        seconds = expectation(study, study_file, DOWNLOAD_RATE, results=results).seconds
+    except StratalawError:
+        return TimeLeft(max(least, default=0.0), None, (), tuple(without_rate))
+    most = sum(least)
+    for name in without_rate:
+        expected = [
+            START + seconds.get((name, job.name), 0.0)
+            for job in jobs_of(study, results)
+            if job.stage.name == name and not job.is_done()
+        ]
+        least.append(max(expected))
+        most += sum(expected)
+    return TimeLeft(max(least), most, tuple(without_rate), ())
 
 
 def finished_at(job: Job) -> float:

@@ -24,7 +24,8 @@ SETTINGS = "quantize_config.json"  # of a packed checkpoint, by gptqmodel
 OTHER_SETTINGS = "quant_config.json"  # read by gptqmodel too
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+TOKENIZER = "tokenizer.json"
+TOKENIZERS = (TOKENIZER, "tokenizer.model")
 HEADS = ("lm_head.weight", "embed_out.weight")  # output embeddings
 EMBEDDINGS = (*HEADS, "embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 # Weights in pickle formats (*.bin, *.pt) are never copied: loading one can run any code.

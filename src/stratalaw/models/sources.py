@@ -14,15 +14,25 @@ from stratalaw.models.module_tree import known_architectures
 from stratalaw.study import Model, Study, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
+OLD_REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # without an owner, such as gpt2
 
 
 def check_is_pinned(model: Model, key: str, study_file: str) -> None:
-    """Refuse a model that can only be a repository of the Hub, and has no revision."""
+    """Refuse a model that is neither a folder here nor a repository of the Hub with its revision."""
+    if model.revision is not None:
+        if not any(pattern.fullmatch(model.source) for pattern in (REPOSITORY_NAME, OLD_REPOSITORY_NAME)):
+            raise StudyError(
+                f"{key}.source: {model.source} is not the name of a repository of the Hub (owner/name), as its "
+                "revision says; a folder has none"
+            )
+        return
     if is_unpinned(model):
         raise StudyError(
             f"{key}: there is no folder {model.source}, and for a repository of the Hub the revision is missing; "
             f"run: stratalaw pin {study_file}"
         )
+    if not Path(model.source).is_dir():
+        raise StudyError(f"{key}.source: there is no folder {model.source}")
 
 
 def check_models_are_pinned(study: Study, study_file: str) -> None:

@@ -27,6 +27,7 @@ from stratalaw.planning.prediction import points_of
 from stratalaw.planning.skeleton import Skeleton
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_BITS
+from stratalaw.text import one_line
 
 # Keeps the first determinants from being zero; in units of a row's information it is nothing.
 RIDGE = 1e-6
@@ -75,9 +76,12 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
     the law expects it of the model's best variant.
 
     Raises:
-        SelectionError: a variant has no cost, or a model no size.
+        SelectionError: the file is no table, a variant has no cost, or a model no size.
     """
-    cost = pd.read_csv(seconds_file)
+    try:
+        cost = pd.read_csv(seconds_file)
+    except (OSError, ValueError) as error:  # of pandas, or of the encoding
+        raise SelectionError(f"{seconds_file}: not a table: {one_line(error)}") from None
     missing = {"model", "variant", "seconds", "n_params"} - set(cost.columns)
     if missing:
         raise SelectionError(f"{seconds_file}: the column {sorted(missing)[0]} is missing")

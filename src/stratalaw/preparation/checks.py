@@ -29,8 +29,6 @@ def check_inputs(study: Study, study_file: str) -> None:
 def check_source(model: Model, key: str, study_file: str) -> None:
     """Refuse a model without a revision that is no folder, or not a whole one."""
     check_is_pinned(model, key, study_file)
-    if not Path(model.source).is_dir():
-        raise StudyError(f"{key}.source: there is no folder {model.source}")
     folder = Path(model.source)
     check_model(folder)
     check_architecture(folder)

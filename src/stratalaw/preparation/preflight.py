@@ -5,26 +5,37 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from stratalaw.calibration.samples import CorpusError, texts_long_enough
+from stratalaw.contents import Contents
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
+from stratalaw.models.folder import TOKENIZER, ModelError
 from stratalaw.models.hub import Repository, unreadable
 from stratalaw.models.known_shapes import has_shipped_shapes, shapes_of_study
 from stratalaw.models.shapes import Shapes
-from stratalaw.models.sources import check_models_are_pinned
+from stratalaw.models.sources import check_models_are_pinned, weights_folder
 from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
+from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbours_of
 from stratalaw.study import Study, StudyError
 from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.text import one_line
 from stratalaw.units import readable_bytes
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 GB = 1e9
+# Those that transformers puts around a text, maybe, and the bare tokenizer does not: no text is missed for them.
+SPECIAL_TOKENS = 2
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,8 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
         )
     problems += problems_of_packing(checkpoints, shapes)
     problems += problems_of_sources(study, study_file, results)
+    problems += problems_of_calibration(study, results)
+    problems += problems_of_neighbours(study, study_file, results)
     return Preflight(checkpoints, shipped, disk, free, problems)
 
 
@@ -135,6 +148,72 @@ def problems_of_sources(study: Study, study_file: str, results: Results) -> list
     if problems or constants.HF_HUB_OFFLINE:
         return problems
     return unreadable(dict.fromkeys(texts_on_the_hub(study, results)))
+
+
+def problems_of_calibration(study: Study, results: Results) -> list[str]:
+    """Why the calibration text has too few samples for a study, as far as text and tokenizers are on this machine.
+
+    Texts that overlap with a benchmark are not known before its requests are recorded.
+    """
+    corpus, tokens = results.corpus(study.calibration), study.calibration.tokens
+    most = max((q.calibration_size for model in study.models for q in study.quantizations_of(model)), default=0)
+    if not most or not corpus.is_file():
+        return []
+    try:
+        counts = {
+            model: texts_long_enough(corpus, tokenize, tokens - SPECIAL_TOKENS, most)
+            for model, tokenize in tokenizers_of(study, results).items()
+        }
+    except (CorpusError, ModelError) as error:
+        return [str(error)]
+    for model, count in counts.items():
+        if count < most:
+            long_enough = f" of {tokens} tokens (by the tokenizer of {model})" if model else ""
+            return [f"grids: calibration_size asks for {most} texts{long_enough}, and {corpus} has {count}"]
+    return []
+
+
+def problems_of_neighbours(study: Study, study_file: str, results: Results) -> list[str]:
+    """Which results of another study in the same folder would be overwritten."""
+    others, contents = neighbours_of(study, study_file, results), Contents(results.hashes)
+    try:
+        if others:
+            basis = basis_of(study, study_file, results, lambda *files: contents.digest(files))
+            check_neighbours(basis, others, results)
+    except (StudyError, OSError) as error:  # of files that are not there, which are problems of their own
+        return [str(error)] if isinstance(error, StudyError) else []
+    return []
+
+
+def tokenizers_of(study: Study, results: Results) -> dict[str, Callable[[str], Sequence[int]] | None]:
+    """How the models that are on this machine tokenize: each tokenizer once, by the name of the first model with it.
+
+    Where none is here as a ``tokenizer.json``: None, by an empty name.
+
+    Raises:
+        ModelError: a tokenizer cannot be loaded.
+    """
+    from tokenizers import Tokenizer
+
+    places: dict[bytes, tuple[str, Path]] = {}
+    for model in study.models:
+        folder = weights_folder(model, results)
+        if folder is not None and (file := folder / TOKENIZER).is_file():
+            places.setdefault(file.read_bytes(), (model.name, file))
+    tokenizers: dict[str, Callable[[str], Sequence[int]] | None] = {}
+    for name, file in places.values():
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library in Rust raises nothing more special
+            raise ModelError(f"{file}: not a tokenizer ({one_line(error)})") from None
+        tokenizer.no_truncation()
+        tokenizers[name] = partial(_ids, tokenizer)
+    return tokenizers or {"": None}
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> Sequence[int]:
+    ids: Sequence[int] = tokenizer.encode(text).ids
+    return ids
 
 
 def texts_on_the_hub(study: Study, results: Results) -> Iterator[tuple[Repository, str | None]]:

@@ -18,6 +18,8 @@ from stratalaw.study import Study
 
 TIMED_STAGES = ("checkpoints", *TIMED)
 TABLES = ("damage.csv", *(f"{name}.csv" for name in LAW_TABLES))
+README = "README.md"
+PUBLISHED = {"observations.csv", "coverage.csv", "seconds.csv", "draws.csv", *TABLES, "figures", README}
 SIGNIFICANT = "%.6g"  # accuracies are shares of a thousand items
 
 
@@ -34,11 +36,15 @@ def publish(study: Study, results: Results, folder: Path) -> None:
     between draws of the calibration set, where there are several. A ``README.md`` in the folder is kept.
 
     Raises:
-        PublicationError: the study has not been run.
+        PublicationError: the study has not been run, or not to its end; or the folder holds what nobody published.
     """
     source = results.of_study(study.name)
     if not (source / "observations.parquet").exists():
         raise PublicationError(f"{source}: no observations; run the study first (snakemake --configfile …)")
+    if missing := [name for name in TABLES if not (source / name).exists()]:
+        raise PublicationError(f"{source}: no {missing[0]}; run the study to its end (snakemake --configfile …)")
+    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - PUBLISHED)):
+        raise PublicationError(f"{folder}: {others[0]} in it would be removed; name a new folder, or a published one")
     observations, _ = read_table(source / "observations.parquet", "observations", {"study": study.name})
     with appears_whole(folder) as unfinished:
         unfinished.mkdir()
@@ -52,8 +58,8 @@ def publish(study: Study, results: Results, folder: Path) -> None:
         (unfinished / "figures").mkdir()
         for path in sorted((source / "figures").glob("*.svg")):
             shutil.copy(path, unfinished / "figures")
-        if (folder / "README.md").exists():
-            shutil.copy(folder / "README.md", unfinished)
+        if (folder / README).exists():
+            shutil.copy(folder / README, unfinished)
 
 
 def seconds(study: Study, observations: pd.DataFrame, results: Results) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from stratalaw.cost.rates import CPU
 from stratalaw.cost.schedule import WORTHWHILE, Schedule
 from stratalaw.study.variants import BASELINE_NAME
 from stratalaw.terminal.base import PlainConsole, new_table, of_shipped_shapes
-from stratalaw.units import readable_bytes
+from stratalaw.units import counted, readable_bytes
 
 HOUR, MINUTE, GB = 3600, 60, 1e9
 
@@ -85,7 +85,7 @@ def notes(cost: Cost) -> list[str]:
     """What an estimate rests on."""
     lines = []
     if cost.runs:
-        lines.append(f"{cost.runs} jobs that were run here refine the measured rates")
+        lines.append(f"the measured rates are refined by {counted(cost.runs, 'job')} that ran here")
     else:
         lines.append("nothing was run here yet; the rates were measured at true shapes (rates.csv)")
     if cost.shipped:

@@ -11,7 +11,7 @@ from stratalaw.cost.rates import rates_of
 from stratalaw.preparation.pin import Pinned
 from stratalaw.preparation.preflight import ExpectedCheckpoint, Preflight
 from stratalaw.terminal.base import PlainConsole, new_table, of_shipped_shapes, styled
-from stratalaw.units import readable_bytes
+from stratalaw.units import counted, readable_bytes
 
 
 def show_pinned(study: Path, pinned: list[Pinned]) -> None:
@@ -30,7 +30,7 @@ def show_preflight(checked: Preflight) -> None:
     console = PlainConsole()
     console.print(table_of_checkpoints(checked.checkpoints))
     models = {checkpoint.model for checkpoint in checked.checkpoints}
-    console.print(f"{len(checked.checkpoints)} quantized variants of {len(models)} models.")
+    console.print(f"{counted(len(checked.checkpoints), 'quantized variant')} of {counted(len(models), 'model')}.")
     measured = measured_peaks()
     console.print(
         f"GPU memory: what jobs ask for at first, up to the next kind of GPU; {len(measured)} peaks were measured on "

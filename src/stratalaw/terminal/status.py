@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 from stratalaw.jobs.adoption import Adoption
-from stratalaw.jobs.status import StageStatus, failures_table
+from stratalaw.jobs.status import StageStatus, TimeLeft, failures_table
 from stratalaw.jobs.verification import StageVerified
+from stratalaw.units import counted, readable_time
 
 
-def show_status(statuses: Sequence[StageStatus]) -> None:
+def show_status(statuses: Sequence[StageStatus], left: TimeLeft) -> None:
     """Print the stages as a table, the causes of failures with advice, and the time that the rest will take."""
     from rich.table import Table
 
@@ -20,20 +20,28 @@ def show_status(statuses: Sequence[StageStatus]) -> None:
     console = PlainConsole()
     table = Table("stage", "done", "running", "failed", "remaining", "left")
     for status in statuses:
-        left = "?" if status.seconds_left is None else str(timedelta(seconds=round(status.seconds_left)))
+        takes = "?" if status.seconds_left is None else readable_time(status.seconds_left)
         counts = (status.done, status.running, len(status.failed), status.remaining)
-        table.add_row(status.stage.name, *map(str, counts), left)
+        table.add_row(status.stage.name, *map(str, counts), takes)
     console.print(table)
     for (stage, cause), alike in failures_table(statuses).groupby(["stage", "cause"], sort=False):
-        first, plural = alike.iloc[0], f"{len(alike)} job" + ("s" if len(alike) > 1 else "")
-        console.print(f"{stage}: {plural}: {cause}: {first.advice}", soft_wrap=True, markup=False)
+        first = alike.iloc[0]
+        console.print(f"{stage}: {counted(len(alike), 'job')}: {cause}: {first.advice}", soft_wrap=True, markup=False)
         console.print(f"    {first.job}: {first.line} ({first.log})", soft_wrap=True, markup=False)
-    known = [status.seconds_left for status in statuses if status.seconds_left is not None]
-    beyond = "" if len(known) == len(statuses) else ", and stages of which too little is done to tell"
-    # Stages overlap: a variant is answered while others are still quantized.
-    console.print(
-        f"At most about {timedelta(seconds=round(sum(known)))} left at the rates so far{beyond}.", soft_wrap=True
-    )
+    console.print(sentence_of(left), soft_wrap=True, markup=False, highlight=False)
+
+
+def sentence_of(left: TimeLeft) -> str:
+    """How long the rest takes, in words."""
+    least = readable_time(left.least)
+    if left.most is None:
+        return f"More than {least} left; too little is done of {', '.join(left.unknown)} to tell how much more."
+    if left.most == 0:
+        return "Nothing is left."
+    basis = "at the rates so far"
+    if left.assumed:
+        basis = f"by the cost model for {', '.join(left.assumed)}, of which too little is done to tell a rate"
+    return f"{least} to {readable_time(left.most)} left, as far as stages overlap, {basis}."
 
 
 def show_verified(stages: Sequence[StageVerified], study: str) -> None:
