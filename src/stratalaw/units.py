@@ -19,3 +19,8 @@ def readable_count(parameters: float) -> str:
         if parameters >= size:
             return f"{parameters / size:.3g}{unit}"
     return str(int(parameters))
+
+
+def points(share: float) -> str:
+    """A change of accuracy in points, with its sign; what rounds to nothing has none of its own."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"

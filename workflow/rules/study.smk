@@ -14,7 +14,7 @@ from stratalaw.files import sha256
 from stratalaw.jobs.outdated import outdated_jobs, outdated_note
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
-from stratalaw.layout import CAPTIONS, FIGURES, Results
+from stratalaw.layout import COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import files_of, weights_folder
 from stratalaw.observations.coverage import scored_variants
@@ -48,6 +48,7 @@ try:
         ],
     )
     if workflow.is_main_process:
+        config["report_style"] = Path(workflow.source_path("../report/style.css")).read_text()
         check_inputs(STUDY, STUDY_FILE)
         if outdated := outdated_jobs(STUDY, RESULTS):
             print(outdated_note(outdated, STUDY_FILE), file=sys.stderr)
