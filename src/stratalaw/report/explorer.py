@@ -23,10 +23,10 @@ from stratalaw.study.variants import BASELINE_NAME
 TEMPLATE = Path(__file__).with_suffix(".html")
 LEVEL = 0.95
 CAPTION = (
-    "Interactive page: what was lost, the accuracy of any variant in each stratum with its "
-    f"{LEVEL:.0%} interval and its memory, lines of equal accuracy and equal memory, and every variant of the study. What was measured is shown as measured; "
-    "all else starts from the model's own original and takes off the damage that the best law predicts, with intervals "
-    "from models that were left out in turn. It works without a network."
+    f"Interactive page: what was lost, the accuracy of any variant in each stratum with its {LEVEL:.0%} interval and "
+    "its memory, lines of equal accuracy and equal memory, and every variant of the study. What was measured is shown "
+    "as measured; all else starts from the model's own original and takes off the damage that the best law predicts, "
+    "with intervals from models that were left out in turn. It works without a network."
 )
 
 
