@@ -19,12 +19,13 @@ include: "workflow/rules/coverage.smk"
 include: "workflow/rules/damage.smk"
 include: "workflow/rules/laws.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/tables.smk"
 include: "workflow/rules/explorer.smk"
 include: "workflow/rules/summary.smk"
 
 
 rule all:
-    "All outputs of a study: observations, coverage, damage, laws, figures, the explorer page and the summary."
+    "All outputs of a study: observations, coverage, damage, laws, figures, tables to read, the explorer page and the summary."
     default_target: True
     input:
         rules.observations.output,
@@ -32,6 +33,7 @@ rule all:
         rules.damage.output,
         rules.laws.output,
         rules.figures.output,
+        rules.tables.output,
         rules.explorer.output,
         rules.summary.output,
 

@@ -10,12 +10,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from scipy import stats
 
 from ladder.release import MODELS, TABLES
 from ladder.rungs import RUNGS
 from ladder.world import STRATA
 
 CHANCE = 0.25
+ORIGINAL = "bf16"
 COLOURS = {"memorization": "#0072B2", "application": "#E69F00", "reasoning": "#009E73"}
 
 CARD = """\
@@ -90,7 +92,7 @@ def stratum_means(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def plot_accuracy(accuracy: pd.DataFrame, path: Path) -> None:
     """Accuracy in bf16 against size: each benchmark thin, the mean of its stratum thick, with standard errors."""
-    figure, panels = plt.subplots(1, 3, figsize=(10, 3.9), sharey=True, constrained_layout=True)
+    figure, panels = plt.subplots(1, 3, figsize=(9.4, 4.2), sharey=True, constrained_layout=True)
     size = {rung: shape.non_embedding_parameters for rung, shape in RUNGS.items()}
     means = stratum_means(accuracy, ["rung"])
     for panel, stratum in zip(panels, STRATA, strict=True):
@@ -107,7 +109,7 @@ def plot_accuracy(accuracy: pd.DataFrame, path: Path) -> None:
         )
         panel.axhline(100 * CHANCE, color="grey", ls=":", lw=1)
         panel.set(xscale="log", title=stratum, xlabel="non-embedding parameters", ylim=(18, 102))
-        panel.legend(fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+        panel.legend(fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy in bf16, %")
     panels[0].annotate(
@@ -115,23 +117,46 @@ def plot_accuracy(accuracy: pd.DataFrame, path: Path) -> None:
         (min(size.values()), 100 * CHANCE),
         xytext=(0, -9),
         textcoords="offset points",
-        fontsize=7.5,
+        fontsize=9,
         color="grey",
     )
     save(figure, path)
 
 
+def changes(means: pd.DataFrame) -> pd.DataFrame:
+    """By variant and stratum: the mean change against bf16 over the rungs, half of its 95 % interval (Student's t over
+    the rungs), and where guessing would be (all shares)."""
+    table = means.pivot_table(index=["variant", "stratum"], columns="rung", values="accuracy", sort=False)
+    original = table.loc[ORIGINAL]
+    own = table.drop(index=ORIGINAL, level="variant")
+    change = own - original.reindex(own.index.get_level_values("stratum")).to_numpy()
+    rungs = change.notna().sum(axis=1)
+    half = stats.t.ppf(0.975, rungs - 1) * change.std(axis=1, ddof=1) / rungs**0.5
+    guessing = CHANCE - original.mean(axis=1).reindex(own.index.get_level_values("stratum")).to_numpy()
+    return pd.DataFrame({"change": change.mean(axis=1), "half": half, "guessing": guessing})
+
+
 def plot_damage(means: pd.DataFrame, path: Path) -> None:
-    """What GPTQ leaves, averaged over the rungs, by stratum and variant."""
-    figure, axes = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
-    averages = means.groupby(["variant", "stratum"], sort=False).accuracy.mean().unstack()[list(STRATA)]
+    """What GPTQ takes from the models, by variant and stratum: a dot plot of ``changes``."""
+    table = changes(means)
+    variants = list(dict.fromkeys(table.index.get_level_values("variant")))
+    figure, axes = plt.subplots(figsize=(7.5, 0.9 + 0.62 * len(variants)), constrained_layout=True)
     for offset, stratum in enumerate(STRATA):
-        x = [place + 0.26 * (offset - 1) for place in range(len(averages))]
-        axes.bar(x, 100 * averages[stratum], width=0.24, color=COLOURS[stratum], label=stratum)
-    axes.axhline(100 * CHANCE, color="grey", ls=":", lw=1)
-    axes.set_xticks(range(len(averages)), averages.index.str.replace(", ", "\n"))
-    axes.set(ylabel="accuracy, %, mean of the rungs", ylim=(0, 100))
-    axes.legend(frameon=False, ncols=3, loc="upper right")
+        rows = table.xs(stratum, level="stratum")
+        y = [-variants.index(name) - 0.22 * (offset - 1) for name in rows.index]
+        axes.errorbar(100 * rows.change, y, xerr=100 * rows.half, fmt="o", ms=5, color=COLOURS[stratum], label=stratum)
+        axes.plot(100 * rows.guessing, y, "|", color=COLOURS[stratum], ms=9)
+    for place in range(1, len(variants)):
+        axes.axhline(0.5 - place, color="lightgrey", lw=0.6)
+    axes.plot([], [], "|", color="grey", ms=9, label="guessing")
+    axes.axvline(0, color="grey", ls="--", lw=1)
+    axes.set_yticks([-place for place in range(len(variants))], variants)
+    rungs = means.rung.nunique()
+    axes.set_xlabel(
+        "change of accuracy against bf16, points\n"
+        f"mean and 95 % interval over the {rungs} models of the ladder (its rungs)"
+    )
+    axes.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
@@ -154,13 +179,13 @@ def main() -> None:
     )
     damage = pd.concat([accuracy, pd.read_csv(TABLES / "damage.csv")])
     names = damage.bits.astype(str) + " bits"
-    damage["variant"] = names.where(damage.bits == 16, names + ", G=" + damage.group_size.astype(str)).replace(
-        "16 bits", "bf16"
+    damage["variant"] = names.where(damage.bits == 16, names + ", groups of " + damage.group_size.astype(str)).replace(
+        "16 bits", ORIGINAL
     )
     means = stratum_means(damage, ["variant", "rung"])
     plot_damage(means, TABLES / "damage")
     by_rung = means.pivot_table(index=["variant", "rung"], columns="stratum", values="accuracy", sort=False)
-    for table in (by_rung.groupby("variant", sort=False).mean(), by_rung.loc["bf16"]):
+    for table in (by_rung.groupby("variant", sort=False).mean(), by_rung.loc[ORIGINAL]):
         print("\n" + (100 * table).round(1).to_markdown())
 
 

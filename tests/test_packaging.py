@@ -73,7 +73,7 @@ def test_the_wheel_has_everything_that_is_no_code(wheel):
     data = {
         str(path.relative_to(ROOT / "src"))
         for path in (ROOT / "src" / "stratalaw").rglob("*")
-        if path.suffix in (".csv", ".html", ".json") or path.name == "py.typed"
+        if path.suffix in (".css", ".csv", ".html", ".js", ".json") or path.name == "py.typed"
     }
     some = ("py.typed", "report/explorer.html", "cost/rates.csv", "models/shipped.json")
     assert {f"stratalaw/{name}" for name in some} <= data <= names

@@ -288,12 +288,17 @@ def power(
 
 @app.command()
 def show(laws: Annotated[Path, typer.Argument(help="The laws.json of a study.", exists=True, dir_okay=False)]) -> None:
-    """Show the laws of a study: exponents, forms and verdicts."""
+    """Show a study: what each variant lost (of the damage table beside the laws), exponents, forms and verdicts."""
     from stratalaw.laws.analysis import Analysis
+    from stratalaw.seals import read_table
     from stratalaw.terminal.analysis import show_analysis
+    from stratalaw.terminal.damage import show_overview
 
     with _one_line_errors():
-        analysis = Analysis.read(laws)
+        analysis, table = Analysis.read(laws), laws.with_name("damage.parquet")
+        damage = read_table(table, "damage")[0] if table.exists() else None
+    if damage is not None:
+        show_overview(damage)
     show_analysis(analysis)
 
 

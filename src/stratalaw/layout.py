@@ -12,11 +12,14 @@ from pathlib import Path
 from stratalaw.study import Calibration
 from stratalaw.study.variants import BASELINE_NAME
 
-LAWS = "Laws"  # the chapter of the report whose figures need laws
+# Chapters of the report; its menu sorts them by their names. ``LAWS``: the one whose figures need laws.
+LOST, ACCURACY, LAWS = "1. What was lost", "2. Accuracy", "3. Laws"
+EXPLORER, OBSERVATIONS, COVERAGE = "4. Explorer", "5. Observations", "6. Coverage"
 # By name, the chapter of the report's menu and the label of each figure of a study.
 FIGURES: Mapping[str, tuple[str, str]] = {
-    "accuracy": ("Accuracy", "accuracy by bits"),
-    "effects": ("Accuracy", "group and calibration size"),
+    "damage": (LOST, "changes against the original"),
+    "accuracy": (ACCURACY, "accuracy by bits"),
+    "effects": (ACCURACY, "group and calibration size"),
     "predicted": (LAWS, "predicted against observed"),
     "residuals": (LAWS, "residuals against each factor"),
     "exponents": (LAWS, "exponents beside the paper's"),
@@ -28,13 +31,26 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 
 # Tables of the laws; ``laws.tables`` says what they hold.
 LAW_TABLES = ("exponents", "models", "forms", "verdicts", "needs")
-# The names of the report's captions by the stage that writes them; a table and a figure of one name share a caption.
+# By name, the chapter and the label of each page with a table.
+PAGES: Mapping[str, tuple[str, str]] = {
+    "damage": (LOST, "all variants, and what each stratum kept"),
+    "benchmarks": (LOST, "each variant on each benchmark"),
+    "exponents": (LAWS, "exponents"),
+    "models": (LAWS, "exponents of each model"),
+    "forms": (LAWS, "forms compared"),
+    "verdicts": (LAWS, "verdicts on the paper's claims"),
+    "needs": (LAWS, "what would decide the open claims"),
+    "observations": (OBSERVATIONS, "observations"),
+    "coverage": (COVERAGE, "variants named and observed"),
+    "failures": (COVERAGE, "jobs that failed"),
+}
+# The names of the report's captions by the stage that writes them; table, page and figure of one name share one.
 CAPTIONS: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations",),
     "coverage": ("coverage", "failures"),
     "damage": ("damage",),
     "laws": LAW_TABLES,
-    "figures": tuple(name for name in FIGURES if name not in ("exponents", "forms")),
+    "figures": tuple(name for name in FIGURES if name not in ("damage", "exponents", "forms")),
     "explorer": ("explorer",),
 }
 # The files of a study by the stage that makes them.
@@ -44,6 +60,7 @@ OF_STUDY: Mapping[str, tuple[str, ...]] = {
     "damage": ("damage.csv", "damage.parquet"),
     "laws": ("laws.json", *(f"{name}.csv" for name in LAW_TABLES)),
     "figures": tuple(f"figures/{name}.{suffix}" for suffix in ("svg", "png") for name in FIGURES),
+    "tables": tuple(f"tables/{name}.html" for name in PAGES),
     "explorer": ("explorer.html",),
     "summary": ("summary.rst",),
 }

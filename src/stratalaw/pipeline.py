@@ -47,6 +47,7 @@ STAGES = (
     Stage("damage", "each variant beside its original, paired by item", of="study"),
     Stage("laws", "the fitted laws", of="study"),
     Stage("figures", "the figures", of="study"),
+    Stage("tables", "the tables as pages", of="study"),
     Stage("explorer", "the interactive page", of="study"),
     Stage("summary", "the report's landing page", of="study"),
 )
@@ -133,7 +134,9 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     add("damage", results.files_of_study(study.name, "damage"), [("models", model) for model in models] + [observed])
     add("laws", results.files_of_study(study.name, "laws"), [observed])
     fitted = ("laws", study.name)
-    for stage in ("figures", "explorer"):
-        add(stage, results.files_of_study(study.name, stage), [observed, fitted])
-    add("summary", results.files_of_study(study.name, "summary"), [observed, ("damage", study.name), fitted])
+    lost, covered = ("damage", study.name), ("coverage", study.name)
+    add("figures", results.files_of_study(study.name, "figures"), [observed, lost, fitted])
+    add("tables", results.files_of_study(study.name, "tables"), [observed, lost, fitted, covered])
+    for stage in ("explorer", "summary"):
+        add(stage, results.files_of_study(study.name, stage), [observed, lost, fitted])
     return jobs

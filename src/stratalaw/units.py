@@ -31,3 +31,8 @@ def counted(number: int, noun: str) -> str:
 def readable_time(seconds: float) -> str:
     """Seconds as hours, minutes and seconds, such as 0:01:30; of more than a day, the days too."""
     return str(timedelta(seconds=round(seconds)))
+
+
+def points(share: float) -> str:
+    """A change of accuracy in points, with its sign; what rounds to nothing has none of its own."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"

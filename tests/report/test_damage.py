@@ -1,12 +1,13 @@
 """What a report says of damage first: a sentence, and the variants beside their originals."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from stratalaw.damage.table import damage_of_study
-from stratalaw.report.damage import damage_rows, damage_sentence, overall, rows_by_bits
+from stratalaw.damage.table import ALL, damage_of_study
+from stratalaw.report.damage import damage_rows, damage_sentence, overall, rows_by_bits, verdict_of
 
 KEPT = {"bf16": 1.0, "w8-g128-c8-s0": 1.0, "w4-g128-c8-s0": 0.9, "w3-g128-c8-s0": 0.5}  # of the right answers
 
@@ -15,6 +16,11 @@ def damage_of(
     variants: Sequence[str], model: str = "r2", strata: Sequence[str] = ("memorization", "reasoning")
 ) -> pd.DataFrame:
     """A damage table of 400 items a stratum, of which the original has two thirds right."""
+    return _damage_of(tuple(variants), model, tuple(strata)).copy()
+
+
+@cache
+def _damage_of(variants: tuple[str, ...], model: str, strata: tuple[str, ...]) -> pd.DataFrame:
     right = np.arange(400) % 3 > 0
     tables = []
     for stratum in strata:
@@ -38,19 +44,35 @@ def test_the_sentence_counts_what_loses_by_bits():
     )
 
 
-def test_every_variant_is_shown_by_stratum_with_flips_and_memory():
+def test_every_variant_is_shown_by_stratum_with_memory_and_verdict():
     damage = damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0"])
     header, same, worse = damage_rows(damage)
-    assert header == ["variant", "general", "memorization", "reasoning", "lost", "gained", "seen", "memory"]
-    assert same[0] == "r2 w8-g128-c8-s0" and same[4:6] == ["0", "0"] and same[-1] == "unknown"
-    assert not same[1].startswith("**") and worse[1].startswith("**-") and worse[-1] == "600 kB of 2 MB"
-    lost = damage[(damage.variant == "w4-g128-c8-s0") & (damage.stratum == "general")].lost.iloc[0]
-    assert worse[4] == str(lost)
+    assert header == ["variant", "memory", "general", "memorization", "reasoning", "verdict"]
+    assert same[:2] == ["r2 w8-g128-c8-s0", "unknown"] and worse[1] == "600 kB (30 %)"
+    assert not same[2].startswith("**") and worse[2].startswith("**-")
+    seen = overall(damage).detectable_loss.iloc[0]
+    assert same[-1] == f"no loss found; one of {100 * seen:.1f} points would have been"
+    assert worse[-1] == "loses in every stratum"
+
+
+def test_a_verdict_names_only_what_is_significant():
+    damage = damage_of(["w4-g128-c8-s0"])
+    means = damage[damage.benchmark == ALL].copy()
+    means["p_holm"] = [0.2, 0.01, 0.3]
+    assert verdict_of(means) == "loses in memorization"
+    means["p_holm"] = [0.01, 0.2, 0.3]
+    assert verdict_of(means) == "loses on average over strata"
+    means["p_holm"] = [0.2, 0.01, 0.01]
+    means.loc[means.stratum == "reasoning", "difference"] = 0.2
+    assert verdict_of(means) == "loses in memorization; gains in reasoning"
+    assert verdict_of(means.tail(1)) == "gains 20.0 points"
+    means["p_holm"], means["detectable_loss"] = 1.0, np.nan
+    assert verdict_of(means) == "too few items to find a loss"
 
 
 def test_a_study_of_one_stratum_has_it_in_place_of_the_mean():
     damage = damage_of(["w3-g128-c8-s0"], strata=["reasoning"])
-    assert damage_rows(damage)[0][:2] == ["variant", "reasoning"]
+    assert damage_rows(damage)[0] == ["variant", "memory", "reasoning", "verdict"]
     assert "1 of 1 at 3 bits" in damage_sentence(damage)
 
 

@@ -13,6 +13,7 @@ from stratalaw.laws.forms import FORMS, PAPER_LAW
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.simulation import paper_grid, simulate
 from stratalaw.report.explorer import explorer_page
+from tests.report.test_damage import damage_of
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_javascript_says_what_the_form_says(form):
 
 def test_the_page_holds_every_variant_and_no_address(observations):
     analysis = analyse(observations, [PAPER_LAW], resamples=100)
-    page = explorer_page("a </script> study", observations, analysis)
+    page = explorer_page("a </script> study", observations, damage_of(["w4-g128-c8-s0"]), analysis)
     data = data_of(page)
     assert data["study"] == "a </script> study"
     assert len(data["points"]) == len(observations) and len(data["models"]) == 5
@@ -46,4 +47,6 @@ def test_the_page_holds_every_variant_and_no_address(observations):
     law = data["laws"]["reasoning"]
     assert law["levels"]["bits"] == [3, 4, 8] and law["between"] > 0
     assert len(law["measured"]) == len(observations)
+    assert page.index("loses in every stratum") < page.index("Predict a variant")  # what was lost comes first
+    assert data["chance"] == {"reasoning": 0.25}
     assert not re.search(r"(src|href)=|https?://(?!www\.w3\.org/2000/svg)", page)

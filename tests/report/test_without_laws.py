@@ -84,13 +84,14 @@ def test_figures_of_laws_say_why_and_those_of_observations_show_what_there_is(an
     assert list(figures) == [name for name, (chapter, _) in FIGURES.items() if chapter == LAWS]
     for figure in figures.values():
         assert figure.texts[0].get_text().replace("\n", " ") == f"N{WHY[1:]}."
-    observed = plot_observations(observations)
+    observed = plot_observations(observations, damage_of([]))
     assert len(observed["accuracy"].axes) == 3
+    assert observed["damage"].texts[0].get_text() == "No quantized variant was observed."
     assert observed["effects"].texts[0].get_text() == "No variant of fewer than 8 bits was observed."
 
 
 def test_the_explorer_shows_what_was_observed_and_says_why(analysis, observations):
-    data = data_of(explorer_page("small", observations, analysis))
+    data = data_of(explorer_page("small", observations, damage_of(["w8-g128-c8-s0"]), analysis))
     assert data["laws"] == {} and data["whyNoLaws"] == f"N{WHY[1:]}."
     assert set(data["strata"]) == {"general", "memorization", "application", "reasoning"}
     assert len(data["points"]) == 2
@@ -100,7 +101,7 @@ def test_the_summary_has_the_damage_first_and_the_reason(analysis, observations)
     text = summarize(read_study(Path("config/demo.yaml")), observations, damage_of(["w8-g128-c8-s0"]), analysis)
     findings, damage, *_ = text.split("\n\n")
     assert findings.startswith("**Findings.** Variants that lose more than") and f"N{WHY[1:]}." in findings
-    assert damage.startswith("**Damage**") and "The paper's law" not in text
+    assert damage.startswith("**What was lost**") and "The paper's law" not in text
     page = publish_string(text, writer_name="html", settings_overrides={"report_level": 1, "halt_level": 5}).decode()
     assert "System Message" not in page and re.search(r"<td>r2\s+w8-g128-c8-s0</td>", page)
 
@@ -111,7 +112,7 @@ def test_a_stratum_without_a_law_can_be_looked_at_beside_the_others(ladder):
     analysis = analyse(chosen.assign(accuracy=at_chance).reset_index(drop=True), [], resamples=100)
     assert analysis.laws and not analysis.why_no_laws
     assert any(note.startswith("reasoning has no law: ") for note in analysis.notes)
-    data = data_of(explorer_page("small", chosen, analysis))
+    data = data_of(explorer_page("small", chosen, damage_of(["w8-g128-c8-s0"]), analysis))
     assert set(data["strata"]) - set(data["laws"]) == {"reasoning"}
     assert data["whyNoLaws"] == "No law was fitted to this stratum."
 

@@ -105,10 +105,12 @@ def test_every_study_ends_with_a_report(run, name):
     made = run(name)
     bits, strata = STUDIES[name]
     assert "System Message" not in made.report  # docutils' way of reporting an error
-    assert "each variant beside its original" in made.report
+    assert "all variants, and what each stratum kept" in made.report
     summary = made.path("summary.rst").read_text()
     first, second, *_ = summary.split("\n\n")
-    assert first.startswith("**Findings.** Variants that lose more than the noise") and second.startswith("**Damage**")
+    assert first.startswith("**Findings.** Variants that lose more than the noise") and second.startswith(
+        "**What was lost**"
+    )
     damage = made.damage()
     assert list(damage.columns) == list(COLUMNS)
     means = [(GENERAL, ALL)] if len(strata) > 1 else []

@@ -6,14 +6,14 @@ rule coverage:
         coverage=report(
             of_study("coverage.csv"),
             caption="../report/coverage.rst",
-            category="Coverage",
-            labels={"what": "variants named and observed", "form": "table"},
+            category=COVERAGE,
+            labels={"what": PAGES["coverage"][1], "form": "table (CSV)"},
         ),
         failures=report(
             of_study("failures.csv"),
             caption="../report/failures.rst",
-            category="Coverage",
-            labels={"what": "jobs that failed", "form": "table"},
+            category=COVERAGE,
+            labels={"what": PAGES["failures"][1], "form": "table (CSV)"},
         ),
         captions=captions("coverage"),
     log:

@@ -7,8 +7,8 @@ rule damage:
         csv=report(
             of_study("damage.csv"),
             caption="../report/damage.rst",
-            category="Damage",
-            labels={"what": "each variant beside its original", "form": "table"},
+            category=LOST,
+            labels={"what": PAGES["damage"][1], "form": "table (CSV)"},
         ),
         parquet=of_study("damage.parquet"),
         captions=captions("damage"),

@@ -2,12 +2,13 @@ rule explorer:
     "One page that works without a network: predictions of any variant, and linked plots of all of them."
     input:
         observations=rules.observations.output.parquet,
+        damage=rules.damage.output.parquet,
         laws=rules.laws.output.laws,
     output:
         page=report(
             of_study("explorer.html"),
             caption="../report/explorer.rst",
-            category="Explorer",
+            category=EXPLORER,
             labels={"what": "predict, compare, look", "form": "page"},
         ),
         captions=captions("explorer"),

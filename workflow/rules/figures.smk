@@ -2,6 +2,7 @@ rule figures:
     "What was observed and what the laws make of it, to look at (SVG) and for slides (PNG)."
     input:
         observations=rules.observations.output.parquet,
+        damage=rules.damage.output.parquet,
         laws=rules.laws.output.laws,
     output:
         *(

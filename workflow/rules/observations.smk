@@ -11,8 +11,8 @@ rule observations:
         csv=report(
             of_study("observations.csv"),
             caption="../report/observations.rst",
-            category="Observations",
-            labels={"what": "observations", "form": "table"},
+            category=OBSERVATIONS,
+            labels={"what": PAGES["observations"][1], "form": "table (CSV)"},
         ),
         parquet=of_study("observations.parquet"),
         items_parquet=of_study("items.parquet"),

@@ -15,7 +15,7 @@ from stratalaw.jobs.outdated import outdated_jobs, outdated_note
 from stratalaw.jobs.packs import PACKED
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
-from stratalaw.layout import CAPTIONS, FIGURES, Results
+from stratalaw.layout import COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import files_of, weights_folder
 from stratalaw.observations.coverage import scored_variants
@@ -60,6 +60,7 @@ try:
     )
     NEIGHBOURS = neighbours_of(STUDY, STUDY_FILE, RESULTS)
     if workflow.is_main_process:
+        config["report_style"] = Path(workflow.source_path("../report/style.css")).read_text()
         check_inputs(STUDY, STUDY_FILE)
         BASIS = basis_of(STUDY, STUDY_FILE, RESULTS, content_of)
         check_neighbours(BASIS, NEIGHBOURS, RESULTS)

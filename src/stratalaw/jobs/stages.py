@@ -403,7 +403,7 @@ def fit_laws(
 
 
 def plot_figures(
-    study: Mapping[str, Any], observations: str, laws: str, figures: Sequence[str], captions: Sequence[str]
+    study: Mapping[str, Any], observations: str, damage: str, laws: str, figures: Sequence[str], captions: Sequence[str]
 ) -> None:
     """Every figure of a study, in the files named after them (``accuracy.svg`` and so on)."""
 
@@ -413,22 +413,37 @@ def plot_figures(
     from stratalaw.study.description import describe_study
 
     (table, _), analysis = table_of_study(observations), Analysis.read(Path(laws))
-    plotted = plot_observations(table) | plot_laws(table, analysis)
+    plotted = plot_observations(table, table_of_study(damage)[0]) | plot_laws(table, analysis)
     for path in map(Path, figures):
         save(plotted[path.stem], path)
     write_captions(captions_of(describe_study(Study(**study))), captions)
 
 
+def write_pages(observations: str, damage: str, laws: str, coverage: str, failures: str, pages: Sequence[str]) -> None:
+    """The tables of a study as pages, in the files named after them (``damage.html`` and so on)."""
+    import pandas as pd
+
+    from stratalaw.laws.analysis import Analysis
+    from stratalaw.report.tables import pages as pages_of
+
+    (table, seal), analysis = table_of_study(observations), Analysis.read(Path(laws))
+    seen = [pd.read_csv(path) for path in (coverage, failures)]
+    written = pages_of(seal.about["study"], table, table_of_study(damage)[0], analysis, *seen)
+    for path in map(Path, pages):
+        write_text(written[path.stem], path)
+
+
 def write_explorer(
-    study: Mapping[str, Any], observations: str, laws: str, explorer: str, captions: Sequence[str]
+    study: Mapping[str, Any], observations: str, damage: str, laws: str, explorer: str, captions: Sequence[str]
 ) -> None:
-    """The interactive page: predictions of the laws, and the observations."""
+    """The interactive page: what was lost, predictions of the laws, and the observations."""
 
     from stratalaw.laws.analysis import Analysis
     from stratalaw.report.explorer import CAPTION, explorer_page
     from stratalaw.study import Study
 
-    page = explorer_page(Study(**study).name, table_of_study(observations)[0], Analysis.read(Path(laws)))
+    (table, _), (lost, _) = table_of_study(observations), table_of_study(damage)
+    page = explorer_page(Study(**study).name, table, lost, Analysis.read(Path(laws)))
     write_text(page, Path(explorer))
     write_captions({"explorer": CAPTION}, captions)
 

@@ -17,10 +17,15 @@ from stratalaw.laws.forms import FACTORS, PAPER_LAW
 from stratalaw.laws.holdout import HOW_COMPARED
 from stratalaw.laws.intervals import OVER_MODELS, REGRESSION
 from stratalaw.laws.power import HOW_NEEDED, Need
-from stratalaw.laws.verdicts import HOW_JUDGED, verdict_table
+from stratalaw.laws.verdicts import HOW_JUDGED, MIN_MODELS, verdict_table
 
 PAPER_LAW_RST = (
     "-ln(accuracy adjusted for chance) = A · N\\ :sup:`α` · (log2 B)\\ :sup:`β` · (log2 C)\\ :sup:`γ` · G\\ :sup:`δ`"
+)
+HEADLINE = OVER_MODELS  # the method of the intervals that are shown first, wherever there is room for one
+WHY_NO_INTERVAL = (
+    f"there is none where fewer than {MIN_MODELS} models tell an exponent, or {MIN_MODELS + 1} that of the size: those "
+    "that happen to agree would make it look sure"
 )
 FACTOR_OF = {"alpha": "N", "beta": "B", "c": "B", "gamma": "C", "delta": "G"}
 
@@ -35,8 +40,8 @@ def exponents_table(analysis: Analysis) -> pd.DataFrame:
 
     Columns: stratum, scale (accuracy: the paper's law of -ln a; damage: the law of D = -ln(a / a16) of the model's own
     original), exponent, factor, value, low and high (the regression over all rows, HC3), model_mean, model_low and
-    model_high (mean over single models, or slope over their sizes, with Student's t interval over models), models,
-    published (of the paper's law, for the strata that the paper has).
+    model_high (mean over single models, or slope over their sizes, with Student's t interval over models, which
+    ``MIN_MODELS`` must tell), models, published (of the paper's law, for the strata that the paper has).
     """
     parts = [part for part in (_paper_exponents(analysis), _damage_exponents(analysis)) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(EXPONENT_COLUMNS))
@@ -60,8 +65,8 @@ def _paper_exponents(analysis: Analysis) -> pd.DataFrame:
                     "low": regression.low,
                     "high": regression.high,
                     "model_mean": known.get("value"),
-                    "model_low": known.get("low"),
-                    "model_high": known.get("high"),
+                    "model_low": known.get("low") if _tell_interval(name, known.get("models")) else None,
+                    "model_high": known.get("high") if _tell_interval(name, known.get("models")) else None,
                     "models": known.get("models"),
                     "published": published.EXPONENTS.get(law.stratum, {}).get(name),
                 }
@@ -86,10 +91,18 @@ def _damage_exponents(analysis: Analysis) -> pd.DataFrame:
             values = model_values(analysis, fit.stratum, DAMAGE, name)
             if len(values) > 1:
                 estimate = mean_over_models(values.to_numpy(float))
-                low, high = estimate.interval()
+                low, high = estimate.interval() if _tell_interval(name, len(values)) else (None, None)
                 row |= {"model_mean": estimate.value, "model_low": low, "model_high": high, "models": len(values)}
             rows.append(row)
     return pd.DataFrame(rows, columns=list(EXPONENT_COLUMNS))
+
+
+def _tell_interval(exponent: str, models: float | None) -> bool:
+    """Whether models are enough for an interval: two degrees of freedom or more; a slope over sizes takes one of them.
+
+    With one, Student's t interval has its level only on average: it is narrow whenever two models happen to agree.
+    """
+    return models is not None and models >= MIN_MODELS + (exponent == "alpha")
 
 
 def model_values(analysis: Analysis, stratum: str, scale: str, exponent: str) -> pd.Series:
@@ -128,9 +141,10 @@ def table_named(analysis: Analysis, name: str) -> pd.DataFrame:
 def captions(analysis: Analysis, about: Mapping[str, str]) -> dict[str, str]:
     """How each table was made, as reStructuredText; ``about``: the study (see ``study.description``)."""
     exponents = (
-        f"Exponents of {PAPER_LAW_RST} by stratum, with 95 % intervals of ordinary least squares on the logarithms, "
-        "and beside them the mean over single models with Student's t interval over models, and what the paper "
-        "publishes (arXiv 2508.18609; it gives no intervals). On the scale ``damage``: the same of D = -ln(a / a16), "
+        f"Exponents of {PAPER_LAW_RST} by stratum. The intervals of the figure, and ``model_low`` to ``model_high`` of "
+        f"the table, are 95 % of {HEADLINE}: Student's t over estimates of single models; {WHY_NO_INTERVAL}. The table "
+        f"also has those of the {REGRESSION} (``low``, ``high``). Beside them stands what the paper publishes (arXiv "
+        "2508.18609; it gives no intervals). On the scale ``damage``: the same of D = -ln(a / a16), "
         "what quantization took of a model's own original, log D being linear in log N, bits, log C and log G. "
         f"Studied: {about['variants']} variants of {about['models']}."
     )

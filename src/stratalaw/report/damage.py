@@ -4,22 +4,70 @@ from __future__ import annotations
 
 import pandas as pd
 
-from stratalaw.damage.table import ALL
+from stratalaw.damage.table import ALL, GENERAL
 from stratalaw.study.variants import Quantization
-from stratalaw.units import readable_bytes
+from stratalaw.units import points, readable_bytes
 
 SIGNIFICANT = 0.05
-MOST_SHOWN = 12  # variants in the table of the landing page
+MOST_SHOWN = 48  # variants that are shown one by one on the landing page and the terminal
 HOW_TO_READ = (
-    "Difference to the original in points of accuracy, paired by item, with its 95 % interval; bold: p < 0.05 by "
-    "McNemar's exact test after Holm's adjustment. Lost: items right before and wrong after; gained: the other way "
-    "around. Seen: the smallest loss (points) that would have been found with 80 % power."
+    "Change against the original in points of accuracy, paired by item, with its 95 % interval; bold: p < 0.05 by "
+    "McNemar's exact test after Holm's adjustment for all variants. The verdict goes by that test; where it found no "
+    "loss, it says how large one would have been found with 80 % power. Memory: of the weights, and its share of the "
+    "original's."
 )
 
 
 def overall(damage: pd.DataFrame) -> pd.DataFrame:
     """One row for each variant: in general, or in the only stratum."""
     return damage.groupby(["model", "variant"], sort=False).head(1)
+
+
+def strata_of(damage: pd.DataFrame) -> list[str]:
+    """The strata of the means in their order, the one in general first."""
+    return list(dict.fromkeys(damage[damage.benchmark == ALL].stratum))
+
+
+def is_loss(rows: pd.DataFrame) -> pd.Series:
+    """Which rows lose more than the noise of the items."""
+    return (rows.p_holm < SIGNIFICANT) & (rows.difference < 0)
+
+
+def verdict_of(means: pd.DataFrame) -> str:
+    """What the rows of one variant (its means over benchmarks) say, in words.
+
+    A loss or gain is named where it is significant; silence about the others is no claim that they are unharmed, so
+    where nothing was found the words say how large a loss would have been.
+    """
+    strata = means[means.stratum != GENERAL]
+    is_gain = (means.p_holm < SIGNIFICANT) & (means.difference > 0)
+    found = (("loses", is_loss(means)), ("gains", is_gain))
+    parts = [f"{verb} {_where(means[chosen], strata)}" for verb, chosen in found if chosen.any()]
+    if parts:
+        return "; ".join(parts)
+    power = means.iloc[0].detectable_loss
+    if pd.isna(power):
+        return "too few items to find a loss"
+    return f"no loss found; one of {100 * power:.1f} points would have been"
+
+
+def _where(chosen: pd.DataFrame, strata: pd.DataFrame) -> str:
+    named = [stratum for stratum in chosen.stratum if stratum != GENERAL]
+    if len(strata) == 1:
+        return f"{abs(100 * chosen.difference.iloc[0]):.1f} points"
+    if len(named) == len(strata):
+        return "in every stratum"
+    return f"in {' and '.join(named)}" if named else "on average over strata"
+
+
+def verdicts_of(damage: pd.DataFrame) -> pd.Series:
+    """The verdict of each variant, by model and variant."""
+    means = damage[damage.benchmark == ALL]
+    keys, texts = [], []
+    for key, own in means.groupby(["model", "variant"], sort=False):
+        keys.append(key)
+        texts.append(verdict_of(own))
+    return pd.Series(texts, index=pd.MultiIndex.from_tuples(keys, names=["model", "variant"]), dtype=object)
 
 
 def damage_sentence(damage: pd.DataFrame) -> str:
@@ -43,41 +91,43 @@ def damage_sentence(damage: pd.DataFrame) -> str:
 def _by_bits(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     """One row for each variant, by bits from many to few; with a column ``loses``: more than the noise of the items."""
     bits = rows.variant.map(lambda name: Quantization.from_name(name).bits)
-    marked = rows.assign(loses=(rows.p_holm < SIGNIFICANT) & (rows.difference < 0))
+    marked = rows.assign(loses=is_loss(rows))
     return [(int(width), marked[bits == width]) for width in sorted(bits.unique(), reverse=True)]
 
 
 def rows_by_bits(damage: pd.DataFrame) -> list[list[str]]:
     """All variants by bits, as rows of text, the header first: for studies of many."""
-    rows = [["bits", "variants", "that lose", "difference, mean", "least", "most", "flips of 1,000 items"]]
+    rows = [["bits", "variants", "that lose", "change, mean", "least", "most", "flips of 1,000 items"]]
     for bits, own in _by_bits(overall(damage)):
         flips = 1000 * (own.lost + own.gained).sum() / own.n_items.sum()
         losses = [own.difference.mean(), own.difference.max(), own.difference.min()]
-        differences = [f"{100 * loss:+.1f}" for loss in losses]
+        differences = [points(loss) for loss in losses]
         rows.append([str(bits), str(len(own)), str(own.loses.sum()), *differences, f"{flips:.0f}"])
     return rows
 
 
 def damage_rows(damage: pd.DataFrame) -> list[list[str]]:
     """The variants beside their originals as rows of text, the header first; reStructuredText in the cells."""
-    means = damage[damage.benchmark == ALL]
-    strata = list(dict.fromkeys(means.stratum))
-    rows = [["variant", *strata, "lost", "gained", "seen", "memory"]]
+    means, strata, verdicts = damage[damage.benchmark == ALL], strata_of(damage), verdicts_of(damage)
+    rows = [["variant", "memory", *strata, "verdict"]]
     for (model, variant), own in means.groupby(["model", "variant"], sort=False):
-        of_stratum, first = own.set_index("stratum"), own.iloc[0]
-        seen = "none" if pd.isna(first.detectable_loss) else f"{100 * first.detectable_loss:.1f}"
-        counts = [str(first.lost), str(first.gained)]
+        of_stratum = own.set_index("stratum")
         cells = [_difference(of_stratum.loc[stratum]) if stratum in of_stratum.index else "" for stratum in strata]
-        rows.append([f"{model} {variant}", *cells, *counts, seen, _memory(first)])
+        rows.append([f"{model} {variant}", memory_of(own.iloc[0]), *cells, str(verdicts[model, variant])])
     return rows
 
 
+def change_of(row: pd.Series) -> str:
+    """A difference with its interval, in points."""
+    return f"{points(row.difference)} ({points(row.low)} to {points(row.high)})"
+
+
 def _difference(row: pd.Series) -> str:
-    text = f"{100 * row.difference:+.1f} ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
-    return f"**{text}**" if row.p_holm < SIGNIFICANT else text
+    return f"**{change_of(row)}**" if row.p_holm < SIGNIFICANT else change_of(row)
 
 
-def _memory(row: pd.Series) -> str:
+def memory_of(row: pd.Series) -> str:
+    """Bytes of the weights, and their share of the original's, in words."""
     if pd.isna(row.bytes) or pd.isna(row.bytes_original):
         return "unknown"
-    return f"{readable_bytes(row.bytes)} of {readable_bytes(row.bytes_original)}"
+    return f"{readable_bytes(row.bytes)} ({100 * row.bytes / row.bytes_original:.0f} %)"

@@ -15,27 +15,29 @@ from stratalaw.laws.rows import stratum_accuracies
 from stratalaw.laws.scatter import line_of_originals
 from stratalaw.laws.table import GENERAL
 from stratalaw.planning.prediction import ALLOWANCES, SAME, Predictor, predictors
+from stratalaw.report.damage import HOW_TO_READ
 from stratalaw.report.findings import as_sentence
+from stratalaw.report.tables import SCRIPT, STYLE, overview
 from stratalaw.study.variants import BASELINE_NAME
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-PLACEHOLDER = "__DATA__"
 LEVEL = 0.95
 CAPTION = (
-    f"Interactive page: the accuracy of any variant in each stratum with its {LEVEL:.0%} interval and its memory, "
-    "lines of equal accuracy and equal memory, and every variant of the study. What was measured is shown as measured; "
-    "all else starts from the model's own original and takes off the damage that the best law predicts, with intervals "
-    "from models that were left out in turn. It works without a network."
+    f"Interactive page: what was lost, the accuracy of any variant in each stratum with its {LEVEL:.0%} interval and "
+    "its memory, lines of equal accuracy and equal memory, and every variant of the study. What was measured is shown "
+    "as measured; all else starts from the model's own original and takes off the damage that the best law predicts, "
+    "with intervals from models that were left out in turn. It works without a network."
 )
 
 
-def explorer_page(name: str, observations: pd.DataFrame, analysis: Analysis) -> str:
+def explorer_page(name: str, observations: pd.DataFrame, damage: pd.DataFrame, analysis: Analysis) -> str:
     """The page of a study as HTML, with its data and laws within.
 
     Args:
         name: of the study.
         observations: the observations table.
-        analysis: of it.
+        damage: the damage table.
+        analysis: of the observations.
     """
     accuracies = stratum_accuracies(observations)
     accuracies["accuracy"] = accuracies.chance + (1 - accuracies.chance) * accuracies.accuracy_adjusted
@@ -43,6 +45,7 @@ def explorer_page(name: str, observations: pd.DataFrame, analysis: Analysis) -> 
     data = {
         "study": name,
         "strata": sorted(accuracies.stratum.unique(), key=lambda stratum: stratum != GENERAL),
+        "chance": accuracies.groupby("stratum").chance.mean().to_dict(),
         "models": _models(observations),
         "points": _points(accuracies),
         "whyNoLaws": as_sentence(analysis.why_no_laws or "no law was fitted to this stratum"),
@@ -50,7 +53,11 @@ def explorer_page(name: str, observations: pd.DataFrame, analysis: Analysis) -> 
     }
     # A text that ends a script element must not occur within it.
     content = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
-    return TEMPLATE.read_text().replace(PLACEHOLDER, content)
+    page = TEMPLATE.read_text()
+    parts = {"STYLE": STYLE, "HOW_TO_READ": HOW_TO_READ, "TABLE": overview(damage), "SCRIPT": SCRIPT, "DATA": content}
+    for place, part in parts.items():  # the data last: a name may look like a place
+        page = page.replace(f"__{place}__", part)
+    return page
 
 
 def _models(observations: pd.DataFrame) -> list[dict[str, Any]]:
@@ -73,7 +80,7 @@ def _points(accuracies: pd.DataFrame) -> list[dict[str, Any]]:
             "E": round(float(row["effective_bits"]), 4),
             "G": None if row["variant"] == BASELINE_NAME else float(row["group_size"]),
             "C": None if row["variant"] == BASELINE_NAME else float(row["calibration_size"]),
-            "accuracy": {name: round(float(row[name]), 5) for name in strata},
+            "accuracy": {name: None if pd.isna(row[name]) else round(float(row[name]), 5) for name in strata},
         }
         for row in table.to_dict("records")
     ]

@@ -14,24 +14,30 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from stratalaw.damage.table import ALL, GENERAL
 from stratalaw.files import appears_whole
 from stratalaw.laws.analysis import Analysis
 from stratalaw.layout import FIGURES, LAWS
-from stratalaw.report.findings import as_sentence
+from stratalaw.report.damage import MOST_SHOWN, SIGNIFICANT
+from stratalaw.report.damage import strata_of as strata_of_damage
+from stratalaw.report.findings import as_sentence, chances
 from stratalaw.report.law_figures import (
     BITS_COLORS,
     LAW_CAPTIONS,
+    WIDTH,
     exponents_beside_published,
     forms_compared,
+    grid_of_panels,
     held_out_parity,
     intervals_by_method,
     likelihood_profiles,
     predicted_against_observed,
     residuals_against_factors,
-    row_of_panels,
     sentence,
 )
+from stratalaw.report.matching import with_settings
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 from stratalaw.units import readable_count
 
@@ -42,21 +48,26 @@ HIGH_BITS = 8  # at which nothing is lost
 STYLE: dict[RcKeyType, object] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "font.size": 9.5,  # points: 12.7 pixels
     "axes.titlesize": 11,
     "axes.labelsize": 9.5,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "stratalaw",  # the same figure is the same file
 }
 
 
-def plot_observations(observations: pd.DataFrame) -> dict[str, Figure]:
-    """What was observed: figures by their names."""
+def plot_observations(observations: pd.DataFrame, damage: pd.DataFrame) -> dict[str, Figure]:
+    """What was observed: figures by their names; ``damage``: the damage table."""
     with plt.rc_context(STYLE):
-        return {"accuracy": accuracy_by_bits(observations), "effects": effects_at_low_bits(observations)}
+        return {
+            "damage": changes_against_original(damage, chances(observations)),
+            "accuracy": accuracy_by_bits(observations),
+            "effects": effects_at_low_bits(observations),
+        }
 
 
 def plot_laws(observations: pd.DataFrame, analysis: Analysis) -> dict[str, Figure]:
@@ -111,6 +122,69 @@ def stratum_means(observations: pd.DataFrame, by: Sequence[str], value: str, err
     return pd.DataFrame({"mean": grouped[value].mean(), "stderr": errors}).reset_index()
 
 
+def changes_against_original(damage: pd.DataFrame, chance: pd.Series) -> Figure:
+    """The change of accuracy of each variant against its original, with its interval, a panel for each stratum.
+
+    A row is a variant; of studies with many, it is all variants of a model and a width. Filled: significant.
+    Grey: where guessing would be.
+
+    Args:
+        damage: the damage table.
+        chance: the accuracy of guessing, by stratum.
+    """
+    means = with_settings(damage[damage.benchmark == ALL])
+    if means.empty:
+        return sentence("No quantized variant was observed.")
+    strata = strata_of_damage(means)
+    chance = pd.concat([chance.drop(GENERAL, errors="ignore"), pd.Series({GENERAL: chance.mean()})])
+    one_by_one = means.groupby(["model", "variant"]).ngroups <= MOST_SHOWN
+    means = means.sort_values(["bits"], ascending=False, kind="stable")
+    rows = means.model + " " + (means.variant if one_by_one else means.bits.astype(str) + " bits")
+    names = [name for model in damage.model.unique() for name in dict.fromkeys(rows[means.model == model])]
+    places = {name: -place for place, name in enumerate(names)}
+    figure, panels = plt.subplots(
+        1, len(strata), figsize=(WIDTH, 1.3 + 0.22 * len(names)), sharex=True, sharey=True, squeeze=False
+    )
+    for panel, stratum in zip(panels[0], strata, strict=True):
+        chosen = means.stratum == stratum
+        own, place = means[chosen], rows[chosen].map(places).to_numpy(float)
+        # Variants of one row are spread upwards, in their order.
+        order, together = own.groupby(rows[chosen]).cumcount(), own.groupby(rows[chosen]).variant.transform("size")
+        place = place + (0.7 * ((order + 0.5) / together - 0.5)).to_numpy()
+        for (bits, is_sure), part in own.assign(place=place).groupby(["bits", own.p_holm < SIGNIFICANT]):
+            colour = BITS_COLORS.get(bits, "black")
+            panel.errorbar(
+                100 * part.difference,
+                part.place,
+                xerr=100 * np.abs([part.difference - part.low, part.high - part.difference]),
+                fmt="o",
+                ms=3.5,
+                color=colour,
+                mfc=colour if is_sure else "white",
+                lw=1.3 if one_by_one else 0.5,
+            )
+        guessing = 100 * (chance.get(stratum, np.nan) - own.accuracy_original)
+        panel.plot(guessing, place, "|", color="grey", ms=7)
+        panel.axvline(0, color="grey", lw=0.8, ls="--")
+        for model in damage.model.unique()[1:]:
+            first = next(place for name, place in places.items() if name in set(rows[means.model == model]))
+            panel.axhline(first + 0.5, color="lightgrey", lw=0.8)
+        panel.set_title(stratum)
+        panel.margins(y=0.5 / len(names))
+    panels[0, 0].set_yticks(list(places.values()), names)
+    figure.suptitle("Change of accuracy against the original, in points, with 95 % intervals", fontsize="medium")
+    handles = [
+        *(
+            Line2D([], [], ls="", marker="o", color=BITS_COLORS.get(bits, "black"), label=f"{bits} bits")
+            for bits in sorted(means.bits.unique(), reverse=True)
+        ),
+        Line2D([], [], ls="", marker="o", color="black", mfc="white", label="not significant"),
+        Line2D([], [], ls="", marker="|", color="grey", ms=7, label="guessing"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
 def accuracy_by_bits(observations: pd.DataFrame) -> Figure:
     """Accuracy against bits for each model and stratum, at the largest group and calibration set of each bit-width.
 
@@ -122,7 +196,7 @@ def accuracy_by_bits(observations: pd.DataFrame) -> Figure:
     shown = reference_variants(observations)
     means = stratum_means(shown, ["stratum", "model", "bits"], "accuracy", "stderr")
     places = {bits: place for place, bits in enumerate(sorted(means.bits.unique()))}
-    figure, panels = row_of_panels(strata, height=4.2)
+    figure, panels = grid_of_panels(strata, height=4)
     for panel, stratum in zip(panels, strata, strict=True):
         for model, size in sizes.items():
             curve = means[(means.stratum == stratum) & (means.model == model)].sort_values("bits")
@@ -143,8 +217,8 @@ def accuracy_by_bits(observations: pd.DataFrame) -> Figure:
         plot_chance(panel, observations[observations.stratum == stratum])
         panel.set_xticks(list(places.values()), [bits_label(bits) for bits in places])
         panel.set_xlabel("bits of a weight")
-    panels[0].set_ylabel("accuracy, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(6, len(sizes)))
+    figure.supylabel("accuracy, %", fontsize="medium")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(sizes)))
     return figure
 
 
@@ -162,7 +236,7 @@ def plot_chance(panel: Axes, observations: pd.DataFrame) -> None:
         xytext=(-2, 2),
         textcoords="offset points",
         ha="right",
-        fontsize=7.5,
+        fontsize="small",
         color="grey",
     )
 
@@ -185,9 +259,7 @@ def effects_at_low_bits(observations: pd.DataFrame) -> Figure:
     if low.empty:
         return sentence(f"No variant of fewer than {HIGH_BITS} bits was observed.")
     factors = {"group_size": "group size", "calibration_size": "calibration samples"}
-    figure, panels = plt.subplots(
-        len(factors), len(strata), figsize=(3.7 * len(strata), 5.8), sharey=True, squeeze=False
-    )
+    figure, panels = plt.subplots(len(factors), len(strata), figsize=(WIDTH, 5.8), sharey=True, squeeze=False)
     for row, (factor, label) in zip(panels, factors.items(), strict=True):
         for panel, stratum in zip(row, strata, strict=True):
             of_stratum = low[low.stratum == stratum]

@@ -1,27 +1,42 @@
-"""What a study found, in at most five sentences with numbers: what one would tell a colleague first."""
+"""What a study found, in at most five sentences with numbers: what one would tell a colleague first.
+
+What is compared is matched: variants of the same models that differ in nothing else. The 95 % interval of a mean over
+variants runs from the mean of their lower ends to that of the upper ends: they answer the same items, and whatever
+their errors have in common, the mean is no less sure than that. It holds for these models, whatever items had been
+asked.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from stratalaw.laws import stratum_accuracies
+from stratalaw.damage.table import ALL, GENERAL
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.comparison import EACH_SIZE, of_stratum, strata_of
 from stratalaw.laws.forms import PAPER_LAW
-from stratalaw.laws.table import GENERAL
 from stratalaw.laws.verdicts import UNTESTABLE, at_least
-from stratalaw.study.variants import BASELINE_BITS
+from stratalaw.report.damage import overall
+from stratalaw.report.matching import matched, with_settings
+from stratalaw.units import points
 
-NEXT_TO_NOTHING = 0.02  # of adjusted accuracy: what is left of it means nothing
+NEXT_TO_NOTHING = 0.02  # of accuracy beyond chance: a share of what is left of it means nothing
+FACTORS = {"group_size": "groups of", "calibration_size": "calibration samples:"}
 
 
-def findings(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
-    """The sentences; one that the study cannot support is left out, but for why there is no law."""
-    accuracies = stratum_accuracies(observations)
+def findings(observations: pd.DataFrame, damage: pd.DataFrame, analysis: Analysis) -> list[str]:
+    """The sentences; one that the study cannot support is left out, but for why there is no law.
+
+    Args:
+        observations: the observations table, which knows the chance of each benchmark.
+        damage: the damage table.
+        analysis: of the observations.
+    """
+    variants = with_settings(damage[damage.benchmark == ALL])
     sentences = [
-        what_bits_leave(accuracies),
-        what_loses_most(accuracies),
-        what_groups_and_calibration_do(accuracies),
+        what_bits_cost(overall(variants)),
+        what_loses_most(variants, chances(observations)),
+        what_groups_and_calibration_do(overall(variants)),
         how_laws_predict(analysis),
         what_claims_survive(analysis),
     ]
@@ -32,57 +47,85 @@ def as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def shares_kept(accuracies: pd.DataFrame, by: str) -> pd.Series:
-    """Mean adjusted accuracy of the quantized variants over that of their models' baselines, by a column.
-
-    A ratio of means, not a mean of ratios: a model that knows next to nothing unquantized would outweigh all others.
-    """
-    is_baseline = accuracies.bits >= BASELINE_BITS
-    baseline = accuracies[is_baseline].set_index(["model", "stratum"]).accuracy_adjusted
-    quantized = accuracies[~is_baseline]
-    own = pd.MultiIndex.from_frame(quantized[["model", "stratum"]])
-    means = quantized.assign(baseline=baseline.reindex(own).to_numpy()).dropna(subset="baseline").groupby(by)
-    kept = means.accuracy_adjusted.mean() / means.baseline.mean()
-    return kept[means.baseline.mean() > NEXT_TO_NOTHING]
+def chances(observations: pd.DataFrame) -> pd.Series:
+    """The accuracy of guessing in each stratum: the mean over its benchmarks."""
+    return observations.groupby(["stratum", "benchmark"]).chance.first().groupby("stratum").mean()
 
 
-def overall(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """The rows in general, or those of the only stratum."""
-    return accuracies[accuracies.stratum == GENERAL] if (accuracies.stratum == GENERAL).any() else accuracies
+def change_and_half_width(rows: pd.DataFrame) -> tuple[float, float]:
+    """The mean change of accuracy of rows of the damage table, and half of its 95 % interval (shares)."""
+    return float(rows.difference.mean()), float(((rows.high - rows.low) / 2).mean())
 
 
-def what_bits_leave(accuracies: pd.DataFrame) -> str:
-    kept = shares_kept(overall(accuracies), "bits")
-    if kept.empty:
+def with_interval(change: float, half: float) -> str:
+    return f"{points(change)} ({points(change - half)} to {points(change + half)})"
+
+
+def what_bits_cost(rows: pd.DataFrame) -> str:
+    """The change of accuracy by bits, of the models and settings that have all bit-widths."""
+    rows = matched(rows, "bits", list(rows.bits.unique()))
+    if rows.empty:
         return ""
-    parts = [f"{100 * share:.0f} % at {bits:g} bits" for bits, share in kept.sort_index(ascending=False).items()]
-    return f"Of what the unquantized models know beyond guessing, {', '.join(parts)} is left on average."
+    by_bits = rows.groupby("bits")
+    parts = [
+        f"{with_interval(*change_and_half_width(own))} points at {bits} bits"
+        for bits, own in sorted(by_bits, key=lambda group: -group[0])
+    ]
+    settings = by_bits.size().iloc[0]
+    where = f" (mean of {settings} matched settings of {rows.model.nunique()} models)" if settings > 1 else ""
+    return f"Against the unquantized model, accuracy changes by {', '.join(parts)}{where}."
 
 
-def what_loses_most(accuracies: pd.DataFrame) -> str:
-    strata = accuracies[accuracies.stratum != GENERAL]
-    widths = sorted(strata[strata.bits < BASELINE_BITS].bits.unique())
+def what_loses_most(rows: pd.DataFrame, chance: pd.Series) -> str:
+    """Which stratum keeps the least of what the originals know beyond guessing, if that can be told."""
+    rows = rows[rows.stratum != GENERAL]
+    widths = sorted(rows.bits.unique())
     bits = next((width for width in widths if width > 2), next(iter(widths), None))
-    share = 100 * shares_kept(strata[strata.bits.isin([bits, BASELINE_BITS])], "stratum").sort_values()
-    if len(share) < 2:
+    rows = rows[rows.bits == bits]
+    in_all = rows.groupby(["model", "variant"]).stratum.transform("nunique") == rows.stratum.nunique()
+    kept = []
+    for stratum, own in rows[in_all].groupby("stratum", sort=False):
+        known = float(own.accuracy_original.mean() - chance.get(stratum, np.nan))
+        if known > NEXT_TO_NOTHING:
+            change, half = change_and_half_width(own)
+            kept.append((1 + change / known, half / known, str(stratum)))
+    if len(kept) < 2:
         return ""
-    others = ", ".join(f"{name} {value:.0f} %" for name, value in share.iloc[1:].items())
-    return f"At {bits:g} bits {share.index[0]} suffers most: {share.iloc[0]:.0f} % is left, of {others}."
+    worst, *others = sorted(kept)
+    shares = [f"{stratum} {100 * share:.0f} % (± {100 * half:.0f})" for share, half, stratum in (worst, *others)]
+    # Strata have no items in common, so that their errors add up by squares.
+    if all(share - worst[0] > np.hypot(half, worst[1]) for share, half, _ in others):
+        return (
+            f"At {bits} bits {worst[2]} suffers most: of what the unquantized models know beyond guessing is left in "
+            f"{', '.join(shares)}."
+        )
+    return (
+        f"At {bits} bits these items cannot tell which stratum suffers most: of what the unquantized models know "
+        f"beyond guessing is left in {', '.join(shares)}."
+    )
 
 
-def what_groups_and_calibration_do(accuracies: pd.DataFrame) -> str:
-    rows = overall(accuracies)
-    rows = rows[rows.bits < BASELINE_BITS]
+def what_groups_and_calibration_do(rows: pd.DataFrame) -> str:
+    """What the largest value of a factor changes against the smallest, all else the same."""
     widths = [width for width in sorted(rows.bits.unique()) if width > 2]
     if not widths:
         return ""
-    rows, parts = rows[(rows.bits == widths[0]) & ~(rows.group_size <= 0)], []
-    for column, what in (("group_size", "groups of"), ("calibration_size", "calibration samples:")):
-        means = 100 * rows.groupby(column).accuracy_adjusted.mean()
-        if len(means) > 1:
-            low, high = means.index[0], means.index[-1]
-            parts.append(f"{what} {high:g} instead of {low:g} change it by {means[high] - means[low]:+.1f} points")
-    return f"There the adjusted accuracy also follows the rest: {', and '.join(parts)}." if parts else ""
+    rows, parts = rows[(rows.bits == widths[0]) & (rows.group_size > 0)], []
+    for factor, words in FACTORS.items():
+        low, high = rows[factor].min(), rows[factor].max()
+        pairs = matched(rows, factor, [low, high])
+        if low == high or pairs.empty:
+            continue
+        (least, half_least), (most, half_most) = (
+            change_and_half_width(pairs[pairs[factor] == level]) for level in (low, high)
+        )
+        # Both are measured on the same items against the same original, which makes the difference surer, not less.
+        change, half = most - least, float(np.hypot(half_least, half_most))
+        unsure = ", which may be nothing" if abs(change) <= half else ""
+        parts.append(f"{words} {high:g} instead of {low:g} change it by {with_interval(change, half)} points{unsure}")
+    if not parts:
+        return ""
+    return f"At {widths[0]} bits, with all else the same, {'; '.join(parts)}."
 
 
 def how_laws_predict(analysis: Analysis) -> str:
@@ -92,14 +135,14 @@ def how_laws_predict(analysis: Analysis) -> str:
     ranking = of_stratum(analysis.forms, GENERAL if GENERAL in strata else strata[0])
     if EACH_SIZE not in ranking[0].held_out:
         return ""
-    points = {record.form: 100 * record.error(EACH_SIZE) for record in ranking}
+    errors = {record.form: 100 * record.error(EACH_SIZE) for record in ranking}
     laws = [record for record in ranking if not record.is_baseline]
     rule = next(record for record in ranking if record.is_baseline)
-    paper = f"within {points[PAPER_LAW.name]:.1f} points of adjusted accuracy on average by the paper's law"
-    rival = f"within {points[laws[0].form]:.1f} by the best law ({laws[0].title})"
+    paper = f"within {errors[PAPER_LAW.name]:.1f} points of adjusted accuracy on average by the paper's law"
+    rival = f"within {errors[laws[0].form]:.1f} by the best law ({laws[0].title})"
     best = "which no other law beats" if laws[0].form == PAPER_LAW.name else rival
     return (
-        f"A size that was not fitted is predicted {paper}, {best}, and within {points[rule.form]:.1f} by the best rule "
+        f"A size that was not fitted is predicted {paper}, {best}, and within {errors[rule.form]:.1f} by the best rule "
         f"without a law ({rule.title})."
     )
 

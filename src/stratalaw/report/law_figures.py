@@ -22,7 +22,7 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.intervals import used_rows
 from stratalaw.laws.rows import stratum_accuracies
 from stratalaw.laws.table import GENERAL
-from stratalaw.laws.tables import exponents_table
+from stratalaw.laws.tables import HEADLINE, exponents_table
 from stratalaw.study.variants import BASELINE_BITS
 from stratalaw.units import readable_count
 
@@ -35,6 +35,8 @@ STRATUM_COLORS = {
 BITS_COLORS: Mapping[Hashable, str] = {2: "#b2182b", 3: "#e0862f", 4: "#4393c3", 8: "#2d3e6e"}
 ERROR_TICKS = (1, 2, 5, 10, 20, 50)  # points
 LEVEL = 0.95
+PROFILE_LIMIT = float(chi2.ppf(LEVEL, 1))
+WIDTH = 9.4  # inches: 902 pixels, which the report shows unscaled in a window of 1,280
 LAW_CAPTIONS = {
     "predicted": (
         "Adjusted accuracy as the paper's law predicts it against what was observed, for every variant. Filled: rows "
@@ -54,7 +56,8 @@ LAW_CAPTIONS = {
     "profiles": (
         "Profile likelihood of each exponent of the paper's law (beta-binomial error, floor at chance, 2 bits and "
         "collapsed variants included): what fixing an exponent at a value costs when all other parameters are fitted "
-        f"anew. Below the dashed line lies the {LEVEL:.0%} interval."
+        "anew. It is twice the difference of the logarithms of the likelihoods (the deviance): 0 is the best fit, "
+        f"and the values whose cost stays below {PROFILE_LIMIT:.2f}, the dashed line, are the {LEVEL:.0%} interval."
     ),
     "held_out": (
         "Each model as it is predicted by a fit to the other sizes, against what was observed: the paper's law above, "
@@ -76,22 +79,31 @@ FACTOR_LABELS = {
 }
 
 
-def row_of_panels(
-    names: Sequence[str], height: float = 3.6, sharex: bool = False
+def grid_of_panels(
+    names: Sequence[str], height: float = 3.3, sharex: bool = False
 ) -> tuple[Figure, NDArray[np.object_]]:
-    """A figure with one panel for each name, side by side, with the same scale upwards."""
-    size = (3.7 * len(names), height)
-    figure, panels = plt.subplots(1, len(names), figsize=size, squeeze=False, sharex=sharex, sharey=True)
-    for panel, name in zip(panels[0], names, strict=True):
+    """A figure with one panel for each name and the same scale upwards, as wide as the report shows it at full size.
+
+    Wider figures are scaled down there, and their text with them. ``height``: of a panel, in inches.
+    """
+    columns = len(names) if len(names) <= 3 else 2 if len(names) == 4 else 3
+    rows = -(-len(names) // columns)
+    size = (WIDTH if columns > 1 else WIDTH / 2, height * rows)
+    figure, panels = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=sharex, sharey=True)
+    every = panels.ravel()
+    for panel, name in zip(every, names, strict=False):
         panel.set_title(name)
-    return figure, panels[0]
+        panel.tick_params(labelbottom=True)
+    for panel in every[len(names) :]:
+        panel.remove()
+    return figure, every[: len(names)]
 
 
 def predicted_against_observed(observations: pd.DataFrame, laws: Sequence[LawFit]) -> Figure:
     """What each law predicts against what was observed, in adjusted accuracy; open: rows not fitted."""
     accuracies = stratum_accuracies(observations)
     quantized = accuracies[accuracies.bits < BASELINE_BITS]
-    figure, panels = row_of_panels([law.stratum for law in laws], sharex=True)
+    figure, panels = grid_of_panels([law.stratum for law in laws], sharex=True)
     for panel, law in zip(panels, laws, strict=True):
         rows = quantized[quantized.stratum == law.stratum]
         predicted = law.predict(rows)
@@ -112,7 +124,7 @@ def predicted_against_observed(observations: pd.DataFrame, laws: Sequence[LawFit
                 )
         panel.axline((0, 0), slope=1, color="grey", lw=0.8, ls="--")
         panel.set(xlabel="observed, %", title=f"{law.stratum}\nadj. R² {law.adjusted_r_squared:.3f} (log space)")
-    panels[0].set_ylabel("predicted, %")
+    figure.supylabel("predicted, %", fontsize="medium")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -128,7 +140,7 @@ def residuals_against_factors(observations: pd.DataFrame, laws: Sequence[LawFit]
     """Observed minus predicted adjusted accuracy (points) against each factor, for the fitted rows of each law."""
     accuracies = stratum_accuracies(observations)
     figure, panels = plt.subplots(
-        len(laws), len(FACTOR_LABELS), figsize=(3.1 * len(FACTOR_LABELS), 2.1 * len(laws)), sharey=True, squeeze=False
+        len(laws), len(FACTOR_LABELS), figsize=(WIDTH, 2.2 * len(laws)), sharey=True, squeeze=False
     )
     for panel, label in zip(panels[-1], FACTOR_LABELS.values(), strict=True):
         panel.set_xlabel(label)
@@ -144,13 +156,13 @@ def residuals_against_factors(observations: pd.DataFrame, laws: Sequence[LawFit]
             panel.plot(means.index, means, "_", ms=16, mew=2, color="black")
             panel.axhline(0, color="grey", lw=0.8, ls="--")
             names = [readable_count(level) if factor == "n_params" else f"{level:g}" for level in levels]
-            panel.set_xticks(range(len(levels)), names, fontsize=7.5)
+            panel.set_xticks(range(len(levels)), names, rotation=45 if len(levels) > 4 else 0)
         row[0].set_ylabel(f"{law.stratum}\nresidual, points")
     return figure
 
 
 def exponents_beside_published(analysis: Analysis) -> Figure:
-    """Each exponent of the paper's law by stratum, with t intervals over models (95 %); diamonds: the paper's."""
+    """Each exponent of the paper's law by stratum, with the intervals of ``HEADLINE``; diamonds: the paper's."""
     table = exponents_table(analysis)
     table = table[table.scale == ACCURACY]
     names = [name for name in EXPONENT_NAMES if name in set(table.exponent)]
@@ -158,7 +170,7 @@ def exponents_beside_published(analysis: Analysis) -> Figure:
         return sentence(NO_EXPONENT)
     strata = list(dict.fromkeys(table.stratum))
     places = {stratum: -place for place, stratum in enumerate(strata)}
-    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=2.9)
+    figure, panels = grid_of_panels([EXPONENT_NAMES[name] for name in names], height=2.6)
     for panel, name in zip(panels, names, strict=True):
         for row in table[table.exponent == name].to_dict("records"):
             low, high = (row["value"] if pd.isna(end) else end for end in (row["model_low"], row["model_high"]))
@@ -168,7 +180,7 @@ def exponents_beside_published(analysis: Analysis) -> Figure:
         panel.axvline(0, color="grey", lw=0.8, ls=":")
         panel.set_yticks(list(places.values()), strata)
         panel.set_ylim(min(places.values()) - 0.5, 0.4)
-    ours = Line2D([], [], color="grey", marker="o", label="this study, 95 % (t over models)")
+    ours = Line2D([], [], color="grey", marker="o", label=f"this study, 95 % ({HEADLINE}, where enough tell it)")
     paper = Line2D([], [], ls="", marker="D", mfc="none", mec="black", label="paper (arXiv 2508.18609)")
     figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2)
     return figure
@@ -188,7 +200,7 @@ def intervals_by_method(analysis: Analysis) -> Figure:
         return sentence(NO_EXPONENT)
     methods = list(dict.fromkeys(table.method))
     strata = list(dict.fromkeys(table.stratum))
-    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=4.4)
+    figure, panels = grid_of_panels([EXPONENT_NAMES[name] for name in names], height=3.9)
     for panel, name in zip(panels, names, strict=True):
         for row in table[table.parameter == name].to_dict("records"):
             place = -methods.index(row["method"]) - 0.16 * (strata.index(row["stratum"]) - (len(strata) - 1) / 2)
@@ -210,13 +222,14 @@ def likelihood_profiles(analysis: Analysis) -> Figure:
     names = [name for name in EXPONENT_NAMES if name in set(table.parameter)]
     if not names:
         return sentence(NO_EXPONENT)
-    figure, panels = row_of_panels([EXPONENT_NAMES[name] for name in names], height=3.2)
+    figure, panels = grid_of_panels([EXPONENT_NAMES[name] for name in names], height=2.9)
     for panel, name in zip(panels, names, strict=True):
         for stratum, curve in table[table.parameter == name].groupby("stratum", sort=False):
             panel.plot(curve.value, curve.lost, color=STRATUM_COLORS.get(str(stratum), "black"), lw=1.5, label=stratum)
-        panel.axhline(chi2.ppf(LEVEL, 1), color="grey", ls="--", lw=0.8)
+        panel.axhline(PROFILE_LIMIT, color="grey", ls="--", lw=0.8)
         panel.set_ylim(0, 9)
-    panels[0].set_ylabel("loss of 2 log-likelihood")
+        panel.set_xlabel("exponent")
+    figure.supylabel("cost of fixing the exponent here (deviance)", fontsize="medium")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -226,31 +239,31 @@ def held_out_parity(analysis: Analysis) -> Figure:
     table = analysis.held_out
     if table.empty:
         return sentence("Holding out each size needs three sizes or more.")
-    strata = list(dict.fromkeys(table.stratum))
+    strata, titles = list(dict.fromkeys(table.stratum)), {record.form: record.title for record in analysis.forms}
     figure, panels = plt.subplots(
-        2, len(strata), figsize=(3.4 * len(strata), 6.2), sharex=True, sharey=True, squeeze=False
+        len(strata), 2, figsize=(WIDTH, 3.4 * len(strata)), sharex=True, sharey=True, squeeze=False
     )
-    for column, stratum in enumerate(strata):
+    for row, stratum in zip(panels, strata, strict=True):
         rows = table[table.stratum == stratum]
         best = next((name for name in rows.form.unique() if name != PAPER_LAW.name), PAPER_LAW.name)
-        for panel, form in zip(panels[:, column], (PAPER_LAW.name, best), strict=True):
+        for panel, form in zip(row, (PAPER_LAW.name, best), strict=True):
             part = rows[rows.form == form]
             for bits, points in part.groupby("bits"):
                 panel.scatter(
                     100 * points.observed,
                     100 * points.predicted,
-                    s=10,
+                    s=14,
                     alpha=0.7,
                     color=BITS_COLORS.get(int(bits), "black"),
                     label=f"{bits:g} bits",
                 )
             error = 100 * (part.predicted - part.observed).abs().mean()
-            panel.set_title(f"{stratum}: {form}\nmean absolute error {error:.1f} points", fontsize=9.5)
+            title = "\n".join(wrap(f"{stratum}: {titles.get(form, form)}", 52))
+            panel.set_title(f"{title}\nmean absolute error {error:.1f} points", fontsize="medium")
             panel.axline((0, 0), slope=1, color="grey", lw=0.8, ls="--")
     for panel in panels[-1]:
         panel.set_xlabel("observed, %")
-    for panel in panels[:, 0]:
-        panel.set_ylabel("predicted, %")
+    figure.supylabel("predicted, %", fontsize="medium")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -262,7 +275,10 @@ def forms_compared(analysis: Analysis) -> Figure:
     means = pd.DataFrame([(record.form, record.mae) for record in analysis.forms], columns=["form", "mae"])
     order = list(means.groupby("form").mae.mean().sort_values().index)
     baselines = {record.form for record in analysis.forms if record.is_baseline}
-    figure, panels = row_of_panels(strata, height=4.8, sharex=True)
+    titles = {record.form: "\n".join(wrap(record.title, 42)) for record in analysis.forms}
+    size = (WIDTH, 1.6 + 0.36 * len(order))
+    figure, every = plt.subplots(1, len(strata), figsize=size, squeeze=False, sharex=True, sharey=True)
+    panels = every[0]
     for panel, stratum in zip(panels, strata, strict=True):
         records = of_stratum(analysis.forms, stratum)
         places = [-order.index(record.form) for record in records]
@@ -278,12 +294,13 @@ def forms_compared(analysis: Analysis) -> Figure:
                     mec=STRATUM_COLORS.get(stratum, "black"),
                     label=f"{scheme} held out",
                 )
-        names = [f"{name} *" if name in baselines else name for name in order]
+        names = [f"{titles[name]} *" if name in baselines else titles[name] for name in order]
         panel.set_yticks(-np.arange(len(order)), names)
         panel.set_xscale("log")
         panel.set_xticks(ERROR_TICKS, [f"{tick:g}" for tick in ERROR_TICKS])
         panel.minorticks_off()
-        panel.set_xlabel("mean absolute error, points")
+        panel.set_title(stratum)
         panel.grid(axis="y", lw=0.3)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="* baseline")
+    figure.suptitle("Mean absolute error of each form, in points of adjusted accuracy", fontsize="medium")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="* no law")
     return figure

@@ -13,32 +13,36 @@ from stratalaw.laws.comparison import EACH_SIZE, of_stratum, strata_of
 from stratalaw.laws.exponents import ACCURACY, DAMAGE
 from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
-from stratalaw.laws.tables import exponents_table
+from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, exponents_table
 from stratalaw.laws.verdicts import HOLDS, UNTESTABLE, Verdict
+from stratalaw.layout import LOST
 from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
+from stratalaw.report.matching import matched, with_settings
 from stratalaw.study import Study
 from stratalaw.study.description import describe_study, listed
-from stratalaw.study.variants import BASELINE_BITS
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 from stratalaw.units import readable_count
+
+PLACE_OF_FIGURE = ".. the figure of the changes"  # a comment, at which workflow/report/landing.rst parts the summary
 
 
 def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, analysis: Analysis) -> str:
-    """The summary of a study, as reStructuredText; ``damage``: its damage table."""
+    """The summary of a study, as reStructuredText: what was lost first; ``damage``: its damage table."""
     about = describe_study(study)
     sizes = observations.groupby("model").n_params.first()
     answers = int(observations.n_items.sum())
     variants = observed_of_named(observations, int(about["variants"]))
     lines = [
-        "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, analysis)]).strip(),
+        "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, damage, analysis)]).strip(),
         *damage_section(damage),
+        PLACE_OF_FIGURE,
         f"**What was run.** {variants} GPTQ variant{'' if variants == '1' else 's'} of {models_of(about, sizes)}: "
         f"{about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
         f"calibration samples of {about['calibration_tokens']} tokens; {answers:,} items were answered "
         f"({about['benchmarks']}).",
-        "**Accuracy** (%, mean over models and variants):",
-        accuracy_table(observations),
+        *accuracy_section(observations),
         *law_section(observations, analysis),
         *(f"*Note:* {note}." for note in analysis.notes),
     ]
@@ -59,9 +63,10 @@ def damage_section(damage: pd.DataFrame) -> list[str]:
     if not rows:
         return []
     if len(rows) > MOST_SHOWN:
-        where = f"Each of the {len(rows)} variants stands beside its original in the menu (Damage)."
-        return ["**Damage** by bits (points of accuracy, paired by item):", simple_table(rows_by_bits(damage)), where]
-    return ["**Damage** by stratum:", simple_table([header, *rows]), HOW_TO_READ]
+        where = f"Each of the {len(rows)} variants stands beside its original in the menu ({LOST})."
+        by_bits = simple_table(rows_by_bits(damage))
+        return ["**What was lost**, by bits (points of accuracy, paired by item):", by_bits, where]
+    return ["**What was lost**, variant by variant:", simple_table([header, *rows]), HOW_TO_READ]
 
 
 def law_section(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
@@ -70,8 +75,8 @@ def law_section(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
         return []
     return [
         "**The paper's law**, -ln(accuracy adjusted for chance) = A · N\\ :sup:`α` · (log2 B)\\ :sup:`β` · "
-        "(log2 C)\\ :sup:`γ` · G\\ :sup:`δ`, fitted by least squares on the logarithms (in brackets the 95 % interval "
-        "of Student's t over models; one that contains zero cannot be told from no effect):",
+        "(log2 C)\\ :sup:`γ` · G\\ :sup:`δ`, fitted by least squares on the logarithms (in brackets the 95 % interval, "
+        f"{HEADLINE}; one that contains zero cannot be told from no effect; {WHY_NO_INTERVAL}):",
         exponents_list(analysis),
         *damage_lines(analysis),
         held_out_sentence(observations, analysis.laws),
@@ -87,6 +92,27 @@ def observed_of_named(observations: pd.DataFrame, named: int) -> str:
     quantized = observations[observations.bits < BASELINE_BITS]
     observed = len(quantized[["model", "variant"]].drop_duplicates())
     return str(named) if observed == named else f"{observed} of {named}"
+
+
+def accuracy_section(observations: pd.DataFrame) -> list[str]:
+    """Mean accuracy by stratum and bits, of the models and settings that have all of the bit-widths; empty if none has.
+
+    A model that lacks a width would count in some columns and not in others.
+    """
+    table = with_settings(observations)
+    baselines, widths = table[table.variant == BASELINE_NAME], set(table.bits) - {BASELINE_BITS}
+    quantized = matched(table[table.variant != BASELINE_NAME], "bits", sorted(widths))
+    if len(baselines):
+        quantized = quantized[quantized.model.isin(baselines.model)]
+    if quantized.empty:
+        return []
+    rows = pd.concat([baselines[baselines.model.isin(quantized.model)], quantized])
+    settings = len(quantized[["group_size", "calibration_size", "calibration_seed"]].drop_duplicates())
+    counted = f"{settings} setting{'' if settings == 1 else 's'} of groups and calibration"
+    return [
+        f"**Accuracy** (%, mean over {listed(quantized.model)} and {counted} that all bit-widths have):",
+        accuracy_table(rows),
+    ]
 
 
 def accuracy_table(observations: pd.DataFrame) -> str:
@@ -124,7 +150,7 @@ def exponents_list(analysis: Analysis) -> str:
 
 
 def with_interval(row: Any) -> str:
-    """An exponent of ``exponents_table`` (a row), and its interval over models where two or more tell it."""
+    """An exponent of ``exponents_table`` (a row), and its interval over models where enough of them tell it."""
     interval = "" if pd.isna(row.model_low) else f" ({row.model_low:.3f} to {row.model_high:.3f})"
     return f"{SYMBOLS[row.exponent]} = {row.value:.3f}{interval}"
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.comparison import EACH_BITS, EACH_SIZE, of_stratum, strata_of
 from stratalaw.laws.power import POWER, Need
-from stratalaw.laws.tables import exponents_table
+from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, exponents_table
 from stratalaw.laws.verdicts import (
     CONTRADICTED,
     NEGLIGIBLE,
@@ -39,12 +39,18 @@ def show_analysis(analysis: Analysis) -> None:
 
 def _show_laws(console: Console, analysis: Analysis) -> None:
     console.print(table_of_exponents(analysis))
+    if exponents_table(analysis).model_low.isna().any():
+        console.print(f"Of intervals over models {WHY_NO_INTERVAL}.")
     for law in analysis.laws:
         left_out = ", ".join(f"{count} x {reason}" for reason, count in law.left_out.items()) or "nothing"
         console.print(
             f"{law.stratum}: adjusted R² {law.adjusted_r_squared:.3f} on {law.n_rows} rows; left out: {left_out}"
         )
-    console.print(table_of_forms(analysis))
+    forms = table_of_forms(analysis)
+    console.print(forms)
+    shown = {str(name).removesuffix(" *") for name in forms.columns[1].cells}
+    titles = {record.form: record.title for record in analysis.forms if record.form in shown}
+    console.print("Forms: " + "; ".join(f"{name}: {title}" for name, title in titles.items()) + ".")
     show_verdicts(analysis.verdicts, console)
 
 
@@ -73,7 +79,7 @@ def table_of_exponents(analysis: Analysis) -> Table:
     table = new_table(
         "accuracy: -ln(a) = A N^alpha (log2 B)^beta (log2 C)^gamma G^delta; damage: D = -ln(a / a16), "
         "ln D = ln A + alpha ln N - c B + gamma ln C + delta ln G",
-        *("stratum", "scale", "exponent", "value", "95 % (t over models)", "models", "paper"),
+        *("stratum", "scale", "exponent", "value", f"95 % ({HEADLINE})", "models", "paper"),
     )
     previous = None
     for row in exponents_table(analysis).to_dict("records"):
@@ -81,7 +87,7 @@ def table_of_exponents(analysis: Analysis) -> Table:
             table.add_section()
         first = (row["stratum"], row["scale"]) != previous
         previous = (row["stratum"], row["scale"])
-        interval = "" if pd.isna(row["model_low"]) else f"{row['model_low']:.3f} to {row['model_high']:.3f}"
+        interval = "none" if pd.isna(row["model_low"]) else f"{row['model_low']:.3f} to {row['model_high']:.3f}"
         models = "" if pd.isna(row["models"]) else f"{row['models']:.0f}"
         published = "" if pd.isna(row["published"]) else f"{row['published']:.3f}"
         about = (row["stratum"], row["scale"]) if first else ("", "")

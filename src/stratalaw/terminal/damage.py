@@ -8,10 +8,16 @@ import pandas as pd
 from rich.table import Table
 
 from stratalaw.damage.table import ALL, GENERAL
+from stratalaw.report.damage import (
+    MOST_SHOWN,
+    SIGNIFICANT,
+    is_loss,
+    overall,
+    rows_by_bits,
+    strata_of,
+)
 from stratalaw.terminal.base import PlainConsole, new_table, styled
-from stratalaw.units import readable_bytes
-
-SIGNIFICANT = 0.05
+from stratalaw.units import points, readable_bytes
 
 
 def show_damage(damage: pd.DataFrame, metrics: Mapping[str, str]) -> None:
@@ -29,6 +35,52 @@ def show_damage(damage: pd.DataFrame, metrics: Mapping[str, str]) -> None:
         "wrong, then right. p: McNemar's exact test, and adjusted by Holm. Seen: the smallest loss found with 80 % "
         "power at p < 0.05."
     )
+
+
+def show_overview(damage: pd.DataFrame) -> None:
+    """Print what was lost: each variant with a verdict, or of many variants their number by bits."""
+    header, *rows = rows_by_bits(damage) if len(overall(damage)) > MOST_SHOWN else overview_rows(damage)
+    if not rows:
+        return
+    console = PlainConsole()
+    table = new_table("What was lost: change against the original, points, paired by item; * p < 0.05 (Holm)", *header)
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(
+        "±: half of the 95 % interval; the report has those of the strata. Verdict: in how many strata it loses, or "
+        "the smallest loss that would have been found with 80 % power.\n"
+    )
+
+
+def overview_rows(damage: pd.DataFrame) -> list[list[str]]:
+    """The variants as rows of text, the header first: memory, change on average over strata and in each, verdict."""
+    means, strata = damage[damage.benchmark == ALL], strata_of(damage)
+    rows = [["variant", "memory", *strata, "verdict"]]
+    for (model, variant), own in means.groupby(["model", "variant"], sort=False):
+        of_stratum = {str(row["stratum"]): row for row in own.to_dict("records")}
+        first = own.iloc[0]
+        changes = [
+            f"{points(row['difference'])}{'*' if row['p_holm'] < SIGNIFICANT else ''}" if row else ""
+            for row in map(of_stratum.get, strata)
+        ]
+        changes[0] += f" ± {100 * max(first.high - first.difference, first.difference - first.low):.1f}"
+        memory = "unknown" if pd.isna(first.bytes) else readable_bytes(first.bytes)
+        rows.append([f"{model} {variant}", memory, *changes, _short_verdict(own)])
+    return rows
+
+
+def _short_verdict(means: pd.DataFrame) -> str:
+    """``report.damage.verdict_of`` in so few words that a variant has one line."""
+    strata = means[means.stratum != GENERAL]
+    losses = int(is_loss(strata).sum())
+    if losses:
+        return "loses" if len(strata) == 1 else f"loses in {losses} of {len(strata)}"
+    if is_loss(means).any():
+        return "loses on average"
+    seen = means.iloc[0].detectable_loss
+    return "too few items" if pd.isna(seen) else f"no loss over {100 * seen:.1f}"
 
 
 def table_of_damage(rows: pd.DataFrame, variant: str, original: str) -> Table:
