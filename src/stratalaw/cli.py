@@ -284,7 +284,7 @@ def predict(
 
     variant = Quantization(bits, group_size, calibration_size, 0)
     with _one_line_errors():
-        predicted = predict(_read_laws(laws), n_params, [variant], level, _pairs(baseline))
+        predicted = predict(_read_laws(laws), n_params, [variant], level, _accuracies("--baseline", baseline))
     show_predictions(predicted, f"{n_params:.3g} parameters, {variant.name}", level)
 
 
@@ -307,7 +307,8 @@ def plan(
     ] = None,
 ) -> None:
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
-    from stratalaw.models.known_shapes import shapes_of_folder
+    from stratalaw.layout import Results
+    from stratalaw.models.known_shapes import shapes_to_plan_with
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
     from stratalaw.planning.portfolio import Infeasible
     from stratalaw.planning.portfolio import plan as make_plan
@@ -320,10 +321,16 @@ def plan(
             demand = read_demand(portfolio)
         else:
             equal = {law.stratum: 1.0 for law in analysis.laws if law.stratum != "general"}
-            workload = {"name": "all", "weights": equal | _pairs(weight), "floors": _pairs(floor)}
+            floors = _accuracies("--floor", floor)
+            if memory is None and not floors:
+                raise StratalawError(
+                    "give --memory, such as 8GB, for the most accurate variant that fits, --floor, such as "
+                    "reasoning=0.6, for the smallest that reaches it, or both"
+                )
+            workload = {"name": "all", "weights": equal | _pairs(weight), "floors": floors}
             demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
         wanted = read_study(study)
-        shapes = {model.name: shapes_of_folder(Path(model.source)) for model in wanted.models}
+        shapes = shapes_to_plan_with(wanted, str(study), Results())
         candidates = candidates_of(wanted, shapes, analysis, demand.context, risk)
         check_strata(demand, candidates)
     workloads = demand.as_workloads()
@@ -426,4 +433,17 @@ def _pairs(entries: list[str] | None) -> dict[str, float]:
             pairs[name] = float(number)
         except ValueError:
             raise StratalawError(f"{entry!r} is not a stratum and a number such as reasoning=0.6") from None
+    return pairs
+
+
+def _accuracies(option: str, entries: list[str] | None) -> dict[str, float]:
+    """``stratum=accuracy`` entries of an option as a mapping."""
+    from stratalaw.planning.prediction import check_is_accuracy
+
+    pairs = _pairs(entries)
+    for stratum, value in pairs.items():
+        try:
+            check_is_accuracy(stratum, value)
+        except ValueError as error:
+            raise StratalawError(f"{option} {error}") from None
     return pairs
