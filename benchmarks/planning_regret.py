@@ -140,9 +140,7 @@ def main(folder: Path) -> None:
     for name, part in replays(observations, pd.read_csv(folder / "seconds.csv")):
         candidates = planned(study, shapes, part)
         found.setdefault(name, []).append((regrets(candidates, measured), shortfalls(candidates, measured)))
-    rows = [
-        row(name, *(np.concatenate(part) for part in zip(*pairs, strict=True))) for name, pairs in found.items()
-    ]
+    rows = [row(name, *(np.concatenate(part) for part in zip(*pairs, strict=True))) for name, pairs in found.items()]
     print(pd.DataFrame(rows).round(2).to_markdown(index=False))
 
 

@@ -376,6 +376,31 @@ def select(
 
 
 @app.command()
+def export(
+    study: StudyFile,
+    name: Annotated[str, typer.Argument(help="Which variant.", metavar="MODEL/VARIANT")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the checkpoint and its model card; must not exist.")],
+    upload: Annotated[
+        str | None,
+        typer.Option(help="Repository of the Hub to put it in as well, e.g. me/model-w4; made private if it is new."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
+) -> None:
+    """Export a variant of a finished study: the packed checkpoint ready to serve, with a model card."""
+    with _one_line_errors():
+        from stratalaw.export.folder import export
+        from stratalaw.layout import Results
+        from stratalaw.study import read_study
+
+        export(read_study(study), name, folder, Results(results))
+        typer.echo(f"{name} is in {folder}; its README.md says what it lost and what runs it")
+        if upload is not None:
+            from stratalaw.export.upload import upload as put_on_the_hub
+
+            typer.echo(f"Uploaded to {put_on_the_hub(folder, upload)}")
+
+
+@app.command()
 def publish(
     study: StudyFile,
     folder: Annotated[Path, typer.Argument(help="Folder for the tables and figures.")],

@@ -81,7 +81,10 @@ def test_risk_lowers_what_is_planned_with(study_file, laws_file):
         (["--floor", "reasoning"], "'reasoning' is not a stratum and a number such as reasoning=0.6"),
         (["--floor", "logic=0.5"], "floors.logic is not one of memorization, application, reasoning"),
         (["--memory", "much"], "memory: 'much'"),
-        (["--floor", "reasoning=60"], "reasoning=60 is not an accuracy, which lies between 0 and 1; for 60 % write rea"),
+        (
+            ["--floor", "reasoning=60"],
+            "reasoning=60 is not an accuracy, which lies between 0 and 1; for 60 % write rea",
+        ),
         ([], "give --memory, such as 8GB, for the most accurate variant that fits, --floor, such as reasoning=0.6"),
     ],
 )

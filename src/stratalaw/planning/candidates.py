@@ -164,7 +164,9 @@ def _note(rows: pd.DataFrame, outside: set[str]) -> str:
     """What a reader must know of a candidate's accuracies, one row for each stratum; empty where all were measured."""
     if (rows.form == MEASURED).all():
         return ""
-    return "predicted, not measured" + (f", at values that were not fitted: {', '.join(sorted(outside))}" if outside else "")
+    return "predicted, not measured" + (
+        f", at values that were not fitted: {', '.join(sorted(outside))}" if outside else ""
+    )
 
 
 def check_strata(demand: Demand, candidates: list[Candidate]) -> None:
