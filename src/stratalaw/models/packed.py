@@ -10,17 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratalaw.models.folder import CONFIG, SETTINGS, ModelError, read_object
+from stratalaw.models.folder import CONFIG, SETTINGS, ModelError, read_object, weight_files
 
 GGUF_SUFFIX, GGUF_MAGIC = ".gguf", b"GGUF"
 READ = "GPTQ, AWQ (gemm), AutoRound, compressed-tensors (weights alone, integers) and GGUF"
 BITS = (2, 3, 4, 8)
-# How AutoRound packs: as GPTQ's first format, as its second, or as AWQ.
-OF_AUTO_ROUND = {
-    "auto_round:auto_gptq": "gptq",
-    "auto_round:gptqmodel": "gptq_v2",
-    "auto_round:auto_awq": "awq",
-}
+OF_AUTO_ROUND = {"auto_round:auto_gptq": "gptq"}  # how AutoRound packs
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,11 @@ def packing_of(path: Path) -> Packing:
         return find(settings)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
+
+
+def checkpoint_files(source: Path) -> list[Path]:
+    """The files of a checkpoint in a folder that are read: its weights, and what says how they are packed."""
+    return [*weight_files(source), *sorted(source.glob("*config.json"))]
 
 
 def _packing_of_file(path: Path) -> Packing:
@@ -120,6 +120,8 @@ def _compressed(settings: Mapping[str, Any]) -> Packing:
         if weights.get("type") != "int" or weights.get("num_bits") not in (4, 8):
             kind = f"{weights.get('type')} of {weights.get('num_bits')} bits"
             raise ModelError(f"compressed-tensors with weights in {kind[:100]}; read are int of 4 and 8 bits")
+        if weights.get("actorder") in ("group", True):
+            raise ModelError("compressed-tensors with groups in the order of activations (actorder: group), not read")
         found.add((weights["num_bits"], weights.get("group_size") or -1))
     [(bits, group_size), *others] = sorted(found)
     return Packing("compressed-tensors", "compressed", *((None, None) if others else (bits, group_size)))

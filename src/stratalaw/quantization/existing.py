@@ -39,26 +39,25 @@ from stratalaw.models.folder import (
     stored_tensors,
     weight_files,
 )
-from stratalaw.models.packed import Packing, packing_of
+from stratalaw.models.packed import Packing, checkpoint_files, packing_of
 from stratalaw.models.shapes import matrices_of, shapes_of_weights
 from stratalaw.quantization.gguf import GgufFile, in_order_of_model, names_in_model
 from stratalaw.quantization.gptq import natural_order
 from stratalaw.quantization.unpacking import BITS_PER_WORD, PACKED, unpack
 from stratalaw.seals import Seal, digest_of, put_record
-from stratalaw.study.variants import BASELINE_BITS
+from stratalaw.study.variants import BASELINE_BITS, EXISTING
 
 LOG = logging.getLogger(__name__)
 SHARD_BYTES = 2_000_000_000
-EXISTING = ", existing"  # at the end of the method of what was not quantized here
 # Which of a word's eight codes comes first, second … in AutoAWQ's words.
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)
 KINDS_OF_PARTS = {
     "gptq": (*PACKED,),
     "gptq_v2": (*PACKED,),
     "awq": ("qweight", "qzeros", "scales"),
-    "compressed": ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"),
+    "compressed": ("weight_packed", "weight_scale", "weight_zero_point", "weight_shape"),
 }
-NOT_COUNTED = ("g_idx", "weight_g_idx", "weight_shape")  # follow from the shape, or are a few bytes
+NOT_COUNTED = ("g_idx", "weight_shape")  # follow from the shape, or are a few bytes
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def convert(
     """
     packing = packing_of(source)
     expected = distinct_shapes(model_folder)
-    files = [source] if source.is_file() else [*weight_files(source), *sorted(source.glob("*config.json"))]
+    files = [source] if source.is_file() else checkpoint_files(source)
     sums = sha256_sums(files)
     seen: list[Dense] = []
     with appears_whole(target) as folder:
@@ -263,7 +262,7 @@ def _in_awq_order(words: torch.Tensor) -> torch.Tensor:
 
 def _unpack_compressed(parts: Parts, packing: Packing) -> tuple[torch.Tensor, int]:
     """(code - zero point) * scale, codes with a sign; the words run along the input features of each output feature."""
-    scales, zeros, index = parts["weight_scale"].float(), parts.get("weight_zero_point"), parts.get("weight_g_idx")
+    scales, zeros = parts["weight_scale"].float(), parts.get("weight_zero_point")
     if scales.ndim == 1:
         scales = scales[:, None]
     if "weight_packed" in parts:
@@ -277,9 +276,7 @@ def _unpack_compressed(parts: Parts, packing: Packing) -> tuple[torch.Tensor, in
         rows, columns = codes.shape
         zeros = None if zeros is None else zeros.float()
     groups = scales.shape[1]
-    if index is None or (index < 0).any():
-        index = torch.arange(columns) // math.ceil(columns / groups)
-    group = index.long()
+    group = torch.arange(columns) // math.ceil(columns / groups)
     shift = 0 if zeros is None else zeros.reshape(rows, groups)[:, group]
     dense = (codes - shift) * scales[:, group]
     return dense.bfloat16().contiguous(), bits

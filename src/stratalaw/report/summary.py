@@ -15,7 +15,7 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.laws.tables import exponents_table
 from stratalaw.laws.verdicts import HOLDS, UNTESTABLE, Verdict
-from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
+from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, is_made_here, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
 from stratalaw.study import Study
@@ -60,7 +60,11 @@ def damage_section(damage: pd.DataFrame) -> list[str]:
         return []
     if len(rows) > MOST_SHOWN:
         where = f"Each of the {len(rows)} variants stands beside its original in the menu (Damage)."
-        return ["**Damage** by bits (points of accuracy, paired by item):", simple_table(rows_by_bits(damage)), where]
+        by_bits = ["**Damage** by bits (points of accuracy, paired by item):", simple_table(rows_by_bits(damage)), where]
+        existing = damage_rows(damage[~damage.variant.map(is_made_here)])
+        if len(existing) == 1:
+            return by_bits
+        return [*by_bits, "**Checkpoints that existed**, by stratum:", simple_table(existing), HOW_TO_READ]
     return ["**Damage** by stratum:", simple_table([header, *rows]), HOW_TO_READ]
 
 

@@ -2,7 +2,7 @@
 
 A random model of one layer, and of it one checkpoint per format. ``expected.json`` has the SHA-256 of each matrix, in
 bf16 and (output features, input features), as the tool's own code dequantizes it. Made with gptqmodel 7.6.0, llmcompressor
-0.14.0.1 and compressed-tensors 0.20.0, auto-round 0.16.1, and gguf 0.19.0.
+0.14.0.1 and compressed-tensors 0.20.0, auto-round 0.16.1, AutoAWQ 0.2.9, and gguf 0.19.0.
 """
 
 from __future__ import annotations
@@ -83,6 +83,39 @@ def gptqmodel(name: str, **options: object) -> None:
     shutil.rmtree(folder / "dense")
 
 
+def autoawq(name: str) -> None:
+    """Quantized and packed by AutoAWQ's own layer; its search for scales needs an older transformers."""
+    from awq.modules.linear.gemm import WQLinear_GEMM
+    from awq.quantize.quantizer import AwqQuantizer
+    from awq.utils.packing_utils import dequantize_gemm
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float16)
+    quantizer = AwqQuantizer.__new__(AwqQuantizer)
+    quantizer.w_bit, quantizer.group_size, quantizer.zero_point = 4, 32, True
+    tensors = {key: weight.clone() for key, weight in model.state_dict().items() if key != "lm_head.weight"}
+    dense = {}
+    for key, module in model.named_modules():
+        if key.endswith("_proj"):
+            module.weight.data, scales, zeros = quantizer.pseudo_quantize_tensor(module.weight.data)
+            packed = WQLinear_GEMM.from_linear(module, 4, 32, False, scales.t().contiguous(), zeros.t().contiguous())
+            del tensors[f"{key}.weight"]
+            tensors |= {f"{key}.{part}": value for part, value in packed.state_dict().items()}
+            dense[f"{key}.weight"] = dequantize_gemm(packed.qweight, packed.qzeros, packed.scales.float(), 4, 32).t()
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((MODEL / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm",
+        "modules_to_not_convert": None,
+    }  # as AutoAWQ writes it
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    record(folder, dense)
+
+
 def compressed_tensors(name: str, scheme: str) -> None:
     import llmcompressor
     from datasets import Dataset
@@ -102,7 +135,6 @@ def compressed_tensors(name: str, scheme: str) -> None:
                     "symmetric": "asym" not in scheme,
                     "strategy": "group",
                     "group_size": 32,
-                    **({"actorder": "group"} if "actorder" in scheme else {}),
                 },
             }
         },
@@ -195,10 +227,10 @@ TOOLS = {
     "model": make_model,
     "gptq": lambda: gptqmodel("gptq", bits=4, group_size=32, sym=True, desc_act=False),
     "gptq-v2": lambda: gptqmodel("gptq-v2", bits=3, group_size=32, sym=False, desc_act=True, format="gptq_v2"),
-    "awq": lambda: gptqmodel("awq", bits=4, group_size=32, quant_method="awq", format="gemm", sym=False),
+    "awq": lambda: autoawq("awq"),
     "compressed-tensors": lambda: compressed_tensors("compressed-tensors", "w4"),
-    "compressed-tensors-asym": lambda: compressed_tensors("compressed-tensors-asym", "w4-asym-actorder"),
-    "auto-round": lambda: auto_round("auto-round", "auto_round", bits=4, group_size=32, sym=False),
+    "compressed-tensors-asym": lambda: compressed_tensors("compressed-tensors-asym", "w4-asym"),
+    "auto-round": lambda: auto_round("auto-round", "auto_round:auto_gptq", bits=4, group_size=32, sym=True),
     "auto-round-gptq": lambda: auto_round("auto-round-gptq", "auto_gptq", bits=4, group_size=32, sym=True),
     "gguf-q4_0": lambda: gguf("gguf-q4_0", "Q4_0"),
     "gguf-q8_0": lambda: gguf("gguf-q8_0", "Q8_0"),
