@@ -12,6 +12,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/requests.smk"
 include: "workflow/rules/calibration.smk"
 include: "workflow/rules/checkpoints.smk"
+include: "workflow/rules/conversions.smk"
 include: "workflow/rules/answers.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/observations.smk"
@@ -39,11 +40,11 @@ rule all:
 
 
 rule prepared:
-    "All that may need a network: models, requests and calibration samples. Where nodes have none, it is run first."
+    "All that may need a network: models, requests, calibration samples and existing checkpoints. Where nodes have none, it is run first."
     input:
         lambda wildcards: [
             output
             for job in jobs_of(STUDY, RESULTS)
-            if job.stage.name in ("models", "requests", "calibration")
+            if job.stage.name in ("models", "requests", "calibration", "conversions")
             for output in job.outputs
         ],

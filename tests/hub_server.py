@@ -5,6 +5,7 @@ Large files are served by a second host name, as the Hub's storage is: there no 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -53,6 +54,10 @@ class HubServer:
         """Method, path, range, token."""
         self.ignores_ranges = False
         """Send every large file from its start."""
+        self.uploaded: dict[str, bytes] = {}
+        """Large files that arrived, by their SHA-256."""
+        self.private: dict[str, bool] = {}
+        """Whether a repository that was made is private, by its name."""
         self.sent = 0
         """Bytes of odd bodies that were sent."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -83,7 +88,55 @@ class HubServer:
                 self.do_GET()
 
             def do_POST(self) -> None:
+                path = unquote(urlsplit(self.path).path)
+                if re.search(r"/(create|validate-yaml|preupload/main|commit/main|objects/batch)$", path):
+                    body = self.rfile.read(int(self.headers["Content-Length"]))
+                    hub.requests.append((self.command, path, None, self.headers.get("Authorization")))
+                    if self.headers.get("Authorization") != f"Bearer {GOOD_TOKEN}":
+                        return self.refuse(401, None, "Invalid username or password.")
+                    return self.take_upload(path, body)
                 self.do_GET()
+
+            def take_upload(self, path: str, body: bytes) -> None:
+                """A step of an upload: files arrive in a commit, large ones before it, by PUT."""
+                if path == "/api/validate-yaml":
+                    return self.answer(200, b'{"warnings": [], "errors": []}')
+                lines = [json.loads(line) for line in body.splitlines()]
+                if path == "/api/repos/create":
+                    name = "/".join(filter(None, (lines[0].get("organization"), lines[0]["name"])))
+                    hub.repositories.setdefault(f"models/{name}", HubRepository("0" * 40, {}))
+                    hub.private[name] = bool(lines[0].get("private") or lines[0].get("visibility") == "private")
+                    return self.answer(200, json.dumps({"url": f"{hub.endpoint}/{name}"}).encode())
+                if path.endswith("/objects/batch"):
+                    objects = [
+                        one | {"actions": {"upload": {"href": f"{hub.endpoint}/uploads/{one['oid']}"}}}
+                        for one in lines[0]["objects"]
+                    ]
+                    return self.answer(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+                name = path.removeprefix("/api/").rpartition("/main")[0].rpartition("/")[0]
+                if path.endswith("/preupload/main"):
+                    modes = [
+                        {"path": file["path"], "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular"}
+                        | {"shouldIgnore": False}
+                        for file in lines[0]["files"]
+                    ]
+                    return self.answer(200, json.dumps({"files": modes}).encode())
+                for line in lines:
+                    if line["key"] == "file":
+                        content = base64.b64decode(line["value"]["content"])
+                    elif line["key"] == "lfsFile":
+                        content = hub.uploaded[line["value"]["oid"]]
+                    else:
+                        continue
+                    hub.repositories[name].files[line["value"]["path"]] = content
+                found = {"commitUrl": f"{hub.endpoint}/{name}/commit/{'0' * 40}", "commitOid": "0" * 40}
+                self.answer(200, json.dumps(found).encode())
+
+            def do_PUT(self) -> None:
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                hub.requests.append((self.command, self.path, None, self.headers.get("Authorization")))
+                hub.uploaded[hashlib.sha256(content).hexdigest()] = content
+                self.answer(200)
 
             def do_GET(self) -> None:
                 path = unquote(urlsplit(self.path).path)

@@ -352,7 +352,7 @@ def predict(
 
     variant = Quantization(bits, group_size, calibration_size, 0)
     with _one_line_errors():
-        predicted = predict(_read_laws(laws), n_params, [variant], level, _pairs(baseline))
+        predicted = predict(_read_laws(laws), n_params, [variant], level, _accuracies("--baseline", baseline))
     show_predictions(predicted, f"{n_params:.3g} parameters, {variant.name}", level)
 
 
@@ -376,7 +376,8 @@ def plan(
     ] = None,
 ) -> None:
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
-    from stratalaw.models.known_shapes import shapes_of_folder
+    from stratalaw.layout import Results
+    from stratalaw.models.known_shapes import shapes_to_plan_with
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
     from stratalaw.planning.portfolio import Infeasible
     from stratalaw.planning.portfolio import plan as make_plan
@@ -389,10 +390,16 @@ def plan(
             demand = read_demand(portfolio)
         else:
             equal = {law.stratum: 1.0 for law in analysis.laws if law.stratum != "general"}
-            workload = {"name": "all", "weights": equal | _pairs(weight), "floors": _pairs(floor)}
+            floors = _accuracies("--floor", floor)
+            if memory is None and not floors:
+                raise StratalawError(
+                    "give --memory, such as 8GB, for the most accurate variant that fits, --floor, such as "
+                    "reasoning=0.6, for the smallest that reaches it, or both"
+                )
+            workload = {"name": "all", "weights": equal | _pairs(weight), "floors": floors}
             demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
         wanted = read_study(study)
-        shapes = {model.name: shapes_of_folder(Path(model.source)) for model in wanted.models}
+        shapes = shapes_to_plan_with(wanted, str(study), Results())
         candidates = candidates_of(wanted, shapes, analysis, demand.context, risk)
         check_strata(demand, candidates)
     workloads = demand.as_workloads()
@@ -438,6 +445,31 @@ def select(
     show_selection(designs, candidates, chosen, kept.models, [law.stratum for law in of_strata])
     if out is not None:
         write_csv(candidates.loc[chosen, ["model", "variant", "seconds"]], out)
+
+
+@app.command()
+def export(
+    study: StudyFile,
+    name: Annotated[str, typer.Argument(help="Which variant.", metavar="MODEL/VARIANT")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the checkpoint and its model card; must not exist.")],
+    upload: Annotated[
+        str | None,
+        typer.Option(help="Repository of the Hub to put it in as well, e.g. me/model-w4; made private if it is new."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
+) -> None:
+    """Export a variant of a finished study: the packed checkpoint ready to serve, with a model card."""
+    with _one_line_errors():
+        from stratalaw.export.folder import export
+        from stratalaw.layout import Results
+        from stratalaw.study import read_study
+
+        export(read_study(study), name, folder, Results(results))
+        typer.echo(f"{name} is in {folder}; its README.md says what it lost and what runs it")
+        if upload is not None:
+            from stratalaw.export.upload import upload as put_on_the_hub
+
+            typer.echo(f"Uploaded to {put_on_the_hub(folder, upload)}")
 
 
 @app.command()
@@ -498,4 +530,17 @@ def _pairs(entries: list[str] | None) -> dict[str, float]:
             pairs[name] = float(number)
         except ValueError:
             raise StratalawError(f"{entry!r} is not a stratum and a number such as reasoning=0.6") from None
+    return pairs
+
+
+def _accuracies(option: str, entries: list[str] | None) -> dict[str, float]:
+    """``stratum=accuracy`` entries of an option as a mapping."""
+    from stratalaw.planning.prediction import check_is_accuracy
+
+    pairs = _pairs(entries)
+    for stratum, value in pairs.items():
+        try:
+            check_is_accuracy(stratum, value)
+        except ValueError as error:
+            raise StratalawError(f"{option} {error}") from None
     return pairs

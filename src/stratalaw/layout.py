@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratalaw.study import Calibration
-from stratalaw.study.variants import BASELINE_NAME
+from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN
 
 # Chapters of the report; its menu sorts them by their names. ``LAWS``: the one whose figures need laws.
 LOST, ACCURACY, LAWS = "1. What was lost", "2. Accuracy", "3. Laws"
@@ -78,6 +78,7 @@ class Results:
     requests/MODEL/STRATUM.batches.safetensors how the requests share their tokens
     calibration/MODEL/sSEED.parquet            calibration samples
     checkpoints/MODEL/VARIANT/                 packed weights, audit.json
+    conversions/MODEL/VARIANT/                 dense weights of an existing checkpoint, audit.json
     answers/MODEL/VARIANT/STRATUM.parquet      log-likelihoods and generated texts
     scores/MODEL/VARIANT/STRATUM.parquet       the score of each item
     scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
@@ -129,9 +130,14 @@ class Results:
     def checkpoint(self, model: str, variant: str) -> Path:
         return self.root / "checkpoints" / model / variant
 
+    def conversion(self, model: str, variant: str) -> Path:
+        return self.root / "conversions" / model / variant
+
     def weights(self, model: str, variant: str) -> Path:
-        """The folder with the weights of a variant: the model itself, or a checkpoint."""
-        return self.model(model) if variant == BASELINE_NAME else self.checkpoint(model, variant)
+        """The folder with the weights of a variant: the model itself, a checkpoint, or what one was converted to."""
+        if variant == BASELINE_NAME:
+            return self.model(model)
+        return (self.checkpoint if NAME_PATTERN.fullmatch(variant) else self.conversion)(model, variant)
 
     def answers(self, model: str, variant: str, stratum: str) -> Path:
         return self.root / "answers" / model / variant / f"{stratum}.parquet"

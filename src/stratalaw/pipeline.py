@@ -40,6 +40,7 @@ STAGES = (
     Stage("requests", "every request that lm-eval makes, tokenized", of="model"),
     Stage("calibration", "a draw of calibration samples", of="draw"),
     Stage("checkpoints", "a GPTQ checkpoint with its audit", of="variant", on_gpu=True),
+    Stage("conversions", "the dense weights of an existing checkpoint, with its audit", of="variant"),
     Stage("answers", "a variant's answers to the requests", of="variant", on_gpu=True),
     Stage("scores", "the score of each item by lm-eval's metrics", of="variant"),
     Stage("observations", "the accuracy of every variant on every benchmark", of="study"),
@@ -89,7 +90,8 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     strata, calibration = list(study.evaluation.strata), study.calibration
     models = [model.name for model in study.models]
     variants = study.variant_names()
-    quantized = [(model, variant) for model, variant in variants if variant != BASELINE_NAME]
+    existing = [(model.name, checkpoint.name) for model in study.models for checkpoint in model.checkpoints]
+    quantized = [pair for pair in variants if pair[1] != BASELINE_NAME and pair not in existing]
 
     def add(
         stage: str, outputs: Iterable[Path], after: Iterable[tuple[str, str]] = (), model: str = "", part: str = ""
@@ -118,8 +120,11 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
     for model, variant in quantized:
         drawn = ("calibration", f"{model}/s{Quantization.from_name(variant).calibration_seed}")
         add("checkpoints", [results.checkpoint(model, variant)], [("models", model), drawn], model, variant)
+    for model, variant in existing:
+        add("conversions", [results.conversion(model, variant)], [("models", model)], model, variant)
     for model, variant in variants:
-        weights = [] if variant == BASELINE_NAME else [("checkpoints", f"{model}/{variant}")]
+        stage = "conversions" if (model, variant) in existing else "checkpoints"
+        weights = [] if variant == BASELINE_NAME else [(stage, f"{model}/{variant}")]
         answered = [results.answers(model, variant, stratum) for stratum in strata]
         add("answers", answered, [("models", model), *weights, ("requests", model)], model, variant)
     for model, variant in variants:
@@ -127,6 +132,7 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
         add("scores", scored, [("requests", model), ("answers", f"{model}/{variant}")], model, variant)
     measured = [("models", model) for model in models]
     measured += [("checkpoints", f"{model}/{variant}") for model, variant in quantized]
+    measured += [("conversions", f"{model}/{variant}") for model, variant in existing]
     measured += [("scores", f"{model}/{variant}") for model, variant in variants]
     add("observations", results.files_of_study(study.name, "observations"), measured)
     observed = ("observations", study.name)

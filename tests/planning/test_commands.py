@@ -81,11 +81,21 @@ def test_risk_lowers_what_is_planned_with(study_file, laws_file):
         (["--floor", "reasoning"], "'reasoning' is not a stratum and a number such as reasoning=0.6"),
         (["--floor", "logic=0.5"], "floors.logic is not one of memorization, application, reasoning"),
         (["--memory", "much"], "memory: 'much'"),
+        (
+            ["--floor", "reasoning=60"],
+            "reasoning=60 is not an accuracy, which lies between 0 and 1; for 60 % write rea",
+        ),
+        ([], "give --memory, such as 8GB, for the most accurate variant that fits, --floor, such as reasoning=0.6"),
     ],
 )
 def test_what_cannot_be_planned_is_said_in_one_line(study_file, laws_file, arguments, message):
     status, shown = run("plan", study_file, "--laws", laws_file, *arguments)
     assert status == 1 and message in shown and "Traceback" not in shown
+
+
+def test_a_model_of_the_hub_whose_shapes_are_shipped_needs_no_network(laws_file):
+    status, shown = run("plan", "config/smollm2.yaml", "--laws", laws_file, "--memory", "200MB", "--context", 256)
+    assert status == 0 and "smollm2" in shown.lower() and "predicted, not measured" in shown
 
 
 def test_a_portfolio_shares_memory(study_file, laws_file, tmp_path):
@@ -105,6 +115,9 @@ def test_a_portfolio_shares_memory(study_file, laws_file, tmp_path):
     path.write_text(yaml.safe_dump(portfolio | {"memery": "1GB"}))
     status, shown = run("plan", study_file, "--laws", laws_file, "--portfolio", path)
     assert status == 1 and "memery: unknown key; allowed here: workloads, memory" in shown
+    path.write_text(yaml.safe_dump({"workloads": portfolio["workloads"][:1]}))
+    status, shown = run("plan", study_file, "--laws", laws_file, "--portfolio", path)
+    assert status == 1 and "neither a memory limit nor a floor is given" in shown
 
 
 def test_select_stays_within_the_budget(study_file, laws_file, tmp_path):

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from stratalaw.laws import fit_law, read_observations, stratum_accuracies
-from stratalaw.laws.analysis import Analysis, analyse, measured_rows
+from stratalaw.laws.analysis import Analysis, analyse, measured_rows, predicting
+from stratalaw.laws.comparison import Comparison
 from stratalaw.laws.forms import PAPER_LAW, form_named
 from stratalaw.laws.intervals import used_rows
 from stratalaw.laws.published import EXPONENTS
@@ -29,13 +30,23 @@ def truth(stratum: str, n_params: float, reference_size: float) -> np.ndarray:
     return 0.25 + 0.75 * adjusted
 
 
-def test_a_law_that_saw_one_size_and_one_bit_width_says_so_of_others(observations):
+def test_a_law_that_saw_one_size_answers_for_another_only_from_its_original(observations):
     seen = observations[(observations.n_params == observations.n_params.min()) & observations.bits.isin([4, 16])]
-    size = float(seen.n_params.iloc[0])
-    found = predict(analyse(seen, [PAPER_LAW], resamples=20), size, [Quantization(4, 64, 32, 0)])
-    assert set(found.outside) == {""}
-    found = predict(analyse(seen, [PAPER_LAW], resamples=20), 10 * size, [Quantization(3, 64, 32, 0)])
-    assert {frozenset(text.split(", ")) for text in found.outside} == {frozenset({"n_params", "bits"})}
+    size, laws = float(seen.n_params.iloc[0]), analyse(seen, [PAPER_LAW], resamples=20)
+    assert set(predict(laws, size, [Quantization(4, 64, 32, 0)]).outside) == {""}
+    with pytest.raises(PredictionError, match="fitted to one size, 600M parameters, and say nothing of a model of 6B"):
+        predict(laws, 10 * size, [Quantization(3, 64, 32, 0)])
+    found = predict(laws, 10 * size, [Quantization(3, 64, 32, 0)], baselines={"reasoning": 0.8})
+    assert list(found.stratum) == ["reasoning"]
+    assert frozenset(found.outside[0].split(", ")) == {"n_params", "bits"}
+
+
+def test_a_form_that_ignores_bits_predicts_nothing(observations):
+    accuracies = stratum_accuracies(observations)
+    size, paper = (fit_law(accuracies, form_named(name), "reasoning", "accuracy") for name in ("size", "paper"))
+    ranking = [Comparison(fit.form.name, "", False, 2, 0.0, 0.9, 0.01, {}, "reasoning") for fit in (size, paper)]
+    [scatter] = predicting(accuracies, "reasoning", [size, paper], ranking)
+    assert scatter.form == "paper"
 
 
 @pytest.mark.parametrize("n_params", [FITTED, BETWEEN, BEYOND])
@@ -113,6 +124,18 @@ def test_what_was_measured_is_returned_as_measured(ladder):
         found = predictor(ladder, stratum).predict(rows, 0.95)
         assert set(found.form) == {MEASURED} and set(found.outside) == {""}
         np.testing.assert_allclose(found.accuracy, rows.chance + (1 - rows.chance) * rows.accuracy_adjusted)
+
+
+def test_a_model_is_told_from_another_of_its_size_by_its_name(ladder):
+    rows = of_model(ladder, "r5", "reasoning")
+    twins = pd.concat([ladder, rows.assign(model="twin", accuracy_adjusted=rows.accuracy_adjusted - 0.1)])
+    used, quantized = predictor(twins, "reasoning"), rows[rows.bits < 16]
+    expected = rows.chance + (1 - rows.chance) * rows.accuracy_adjusted
+    found = used.predict(quantized, 0.95, model="r5")
+    assert set(found.form) == {MEASURED}
+    np.testing.assert_allclose(found.accuracy, expected[rows.bits < 16])
+    original = used.predict_original(float(rows.n_params.iloc[0]), 0.95, "r5")
+    np.testing.assert_allclose(original.accuracy, expected[rows.bits == 16])
 
 
 def test_a_variant_is_never_above_its_original_beyond_noise(ladder):

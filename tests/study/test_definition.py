@@ -111,7 +111,7 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
             "grids.0.group_size.0: 96 is not one of -1, 16, 32, 64, 128, 256, 512, 1024 (gptqmodel's kernels)",
         ),
         ({"grids.0.bits": []}, "grids.0.bits: []: list should have at least 1 item after validation, not 0"),
-        ({"grids": []}, "grids: []: list should have at least 1 item after validation, not 0"),
+        ({"grids": []}, "grids: there are none, and no model has checkpoints: there is nothing to score"),
         ({"grids.0.bits": [3, 3]}, "grids.0.bits: duplicate value in [3, 3]"),
         ({"grids.0.calibration_size": [10**30]}, f"grids.0.calibration_size.0: {10**30}: input should be less "
          "than or equal to 1000000"),

@@ -5,7 +5,7 @@ rule observations:
     "The observations table: accuracy of each variant of each model on each benchmark."
     input:
         models=[RESULTS.model(model) for model in OBSERVED.model.unique()],
-        checkpoints=[RESULTS.checkpoint(row.model, row.variant) for row in QUANTIZED.itertuples()],
+        checkpoints=[RESULTS.weights(row.model, row.variant) for row in QUANTIZED.itertuples()],
         scores=[RESULTS.scores(row.model, row.variant, stratum) for row in OBSERVED.itertuples() for stratum in STRATA],
     output:
         csv=report(

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import sys
 from errno import ENOENT
 from functools import cache
@@ -17,7 +18,7 @@ from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
 from stratalaw.layout import COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
 from stratalaw.models.shapes import shapes_of_weights
-from stratalaw.models.sources import files_of, weights_folder
+from stratalaw.models.sources import files_of, files_of_checkpoint, weights_folder
 from stratalaw.observations.coverage import scored_variants
 from stratalaw.pipeline import jobs_of
 from stratalaw.preparation.checks import check_inputs, task_files
@@ -87,6 +88,7 @@ config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS and GPU_JOBS.v
 
 MODELS = {model.name: model for model in STUDY.models}
 NAMED = set(STUDY.variant_names())
+EXISTING = {(model.name, one.name): one for model in STUDY.models for one in model.checkpoints}
 STRATA = list(STUDY.evaluation.strata)
 # Jobs depend on the content of local inputs, not on their time stamps: copied by rsync or unpacked, a changed file can be
 # older than the results, and an unchanged one newer. So inputs are ``ancient``, and digests of them are params.
@@ -133,7 +135,7 @@ onerror:
 
 wildcard_constraints:
     model="|".join(MODELS),
-    variant=f"{BASELINE_NAME}|{NAME_PATTERN.pattern}",
+    variant="|".join([BASELINE_NAME, NAME_PATTERN.pattern, *{re.escape(name) for _, name in EXISTING}]),
     seed=r"\d+",
 
 

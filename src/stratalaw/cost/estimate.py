@@ -17,7 +17,7 @@ from stratalaw.models.shapes import Shapes
 from stratalaw.models.sources import is_unpinned
 from stratalaw.pipeline import STAGES, Job, jobs_of
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.study.variants import NAME_PATTERN, Quantization
 
 DOWNLOAD_RATE = 1e8  # bytes per second
 START = 2.0  # seconds until snakemake has started a job; costs leave it out
@@ -162,7 +162,7 @@ def estimated_variants(
 ) -> pd.DataFrame:
     """The table of a cost: measured seconds of jobs that were run, predicted seconds of the others."""
     quantizations = {
-        (model, variant): None if variant == BASELINE_NAME else Quantization.from_name(variant)
+        (model, variant): Quantization.from_name(variant) if NAME_PATTERN.fullmatch(variant) else None
         for model, variant in study.variant_names()
     }
     predicted = {}
@@ -178,6 +178,11 @@ def estimated_variants(
         key = (stage, model, variant)
         return runs.seconds.get(key, predicted[key] * factors[stage, model])
 
+    # What exists already is converted to dense weights.
+    is_stored = {
+        pair: quantization is not None or study.checkpoint_of(*pair) is not None
+        for pair, quantization in quantizations.items()
+    }
     rows = []
     for (model, variant), quantization in quantizations.items():
         checkpoint = reference = 0.0
@@ -195,7 +200,7 @@ def estimated_variants(
                 "scores": seconds("scores", model, variant),
                 "reference_checkpoints": reference,
                 "reference_answers": rates.answers(shapes[model], workloads[model], REFERENCE),
-                "checkpoint_bytes": 0 if quantization is None else shapes[model].weight_bytes(quantization),
+                "checkpoint_bytes": shapes[model].weight_bytes(quantization) if is_stored[model, variant] else 0,
                 "done_seconds": sum(took[stage] for stage in ON_GPU if (stage, model, variant) in runs.seconds),
             }
         )

@@ -205,6 +205,36 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
             record_unquantizable(Path(checkpoint), error, made_from)
 
 
+def convert_checkpoint(
+    model: str, source: str, revision: str | None, file: str | None, downloads: str, conversion: str
+) -> None:
+    """The dense weights of a checkpoint that exists, with an audit; the folder's name says which variant.
+
+    It is fetched if it has a revision: ``file`` of the repository, or its safetensors.
+    """
+    from tempfile import TemporaryDirectory
+
+    from stratalaw.models.folder import manifest_seal, verify_model
+    from stratalaw.models.hub import Repository, download_file, download_model
+    from stratalaw.quantization.existing import convert
+
+    verify_model(Path(model))
+    made_from = {"model": manifest_seal(Path(model)).digest}
+    if revision is None:
+        convert(Path(source), Path(model), Path(conversion), made_from)
+        return
+    repository = Repository(source, commit=revision)
+    name = f"{source}@{revision}" + (f"/{file}" if file else "")
+    Path(downloads).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=downloads) as scratch:
+        fetched = Path(scratch) / (Path(file).name if file else "checkpoint")
+        if file:
+            download_file(repository, file, fetched)
+        else:
+            download_model(repository, fetched, Path(downloads))
+        convert(fetched, Path(model), Path(conversion), made_from, name)
+
+
 def answer_requests(
     model: str,
     weights: str,
@@ -388,15 +418,17 @@ def fit_laws(
     from stratalaw.laws.tables import captions as captions_of
     from stratalaw.laws.tables import write_tables
     from stratalaw.observations.coverage import coverage, missing_variants
+    from stratalaw.observations.table import existing_note, made_here
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
     named, (table, seal) = Study(**study), table_of_study(observations)
     try:
-        analysis = analyse(table, items=table_of_study(items)[0])
+        analysis = analyse(made_here(table), items=table_of_study(items)[0])
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
-    analysis = replace(analysis, notes=[*missing_variants(coverage(named, table)), *analysis.notes])
+    notes = [*missing_variants(coverage(named, table)), *existing_note(table), *analysis.notes]
+    analysis = replace(analysis, notes=notes)
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
     analysis.write(Path(laws), {"observations": seal.digest})
     write_captions(captions_of(analysis, describe_study(named)), captions)
@@ -408,11 +440,12 @@ def plot_figures(
     """Every figure of a study, in the files named after them (``accuracy.svg`` and so on)."""
 
     from stratalaw.laws.analysis import Analysis
+    from stratalaw.observations.table import made_here
     from stratalaw.report.figures import captions_of, plot_laws, plot_observations, save
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
-    (table, _), analysis = table_of_study(observations), Analysis.read(Path(laws))
+    table, analysis = made_here(table_of_study(observations)[0]), Analysis.read(Path(laws))
     plotted = plot_observations(table, table_of_study(damage)[0]) | plot_laws(table, analysis)
     for path in map(Path, figures):
         save(plotted[path.stem], path)
@@ -439,10 +472,11 @@ def write_explorer(
     """The interactive page: what was lost, predictions of the laws, and the observations."""
 
     from stratalaw.laws.analysis import Analysis
+    from stratalaw.observations.table import made_here
     from stratalaw.report.explorer import CAPTION, explorer_page
     from stratalaw.study import Study
 
-    (table, _), (lost, _) = table_of_study(observations), table_of_study(damage)
+    table, (lost, _) = made_here(table_of_study(observations)[0]), table_of_study(damage)
     page = explorer_page(Study(**study).name, table, lost, Analysis.read(Path(laws)))
     write_text(page, Path(explorer))
     write_captions({"explorer": CAPTION}, captions)
@@ -452,9 +486,10 @@ def write_summary(study: Mapping[str, Any], observations: str, damage: str, laws
     """What was run and what came out, as the report's landing page says it."""
 
     from stratalaw.laws.analysis import Analysis
+    from stratalaw.observations.table import made_here
     from stratalaw.report.summary import summarize
     from stratalaw.study import Study
 
-    table, _ = table_of_study(observations)
+    table = made_here(table_of_study(observations)[0])
     text = summarize(Study(**study), table, table_of_study(damage)[0], Analysis.read(Path(laws)))
     write_text(text, Path(summary))

@@ -79,7 +79,7 @@ class _Chain:
     def of_weights(self, model: str, variant: str) -> str:
         if variant == BASELINE_NAME:
             return self.of_model(model)["model"]
-        folder = self.results.checkpoint(model, variant)
+        folder = self.results.weights(model, variant)
         return self.digest(folder, lambda path: checkpoint_seal(path, self.of_model(model)))
 
     @property
@@ -128,6 +128,11 @@ def _checkpoints(chain: _Chain, job: Job, path: Path) -> None:
         verify_checkpoint(path)
 
 
+def _conversions(chain: _Chain, job: Job, path: Path) -> None:
+    checkpoint_seal(path, chain.of_model(job.model))
+    verify_checkpoint(path)
+
+
 def _answers(chain: _Chain, job: Job, path: Path) -> None:
     requests = chain.digest(chain.results.requests(job.model, path.stem))
     made_from = {"weights": chain.of_weights(job.model, job.variant), "requests": requests}
@@ -168,6 +173,7 @@ CHECKS: Mapping[str, Callable[[_Chain, Job, Path], None]] = {
     "requests": _requests,
     "calibration": _calibration,
     "checkpoints": _checkpoints,
+    "conversions": _conversions,
     "answers": _answers,
     "scores": _scores,
     "observations": _observations,

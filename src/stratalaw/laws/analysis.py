@@ -332,8 +332,16 @@ def predicting(
     accuracies: pd.DataFrame, stratum: str, fits: Sequence[LawFit], compared: Sequence[Comparison]
 ) -> list[Scatter]:
     """The scatter of the law that predicts a stratum: the best anchored form, or the best form where none is anchored;
-    none where no form was fitted in accuracy space."""
-    usable = {fit.form.name: fit for fit in fits if (fit.stratum, fit.estimator) == (stratum, "accuracy")}
+    none where no form was fitted in accuracy space.
+
+    A form without bits, which rank well where few rows tell sizes apart, says the same of 3 bits and of 4.
+    """
+    usable = {
+        fit.form.name: fit
+        for fit in fits
+        if (fit.stratum, fit.estimator) == (stratum, "accuracy")
+        and ({"B", "E"} & set(fit.form.factors) or len(fit.levels["bits"]) == 1)
+    }
     ranking = [usable[record.form] for record in of_stratum(compared, stratum) if record.form in usable]
     chosen = next((fit for fit in ranking if fit.form.is_anchored), ranking[0] if ranking else None)
     if chosen is None:

@@ -35,6 +35,24 @@ def shapes_of_study(study: Study, study_file: str, results: Results) -> dict[str
     return shapes
 
 
+def shapes_to_plan_with(study: Study, study_file: str, results: Results) -> dict[str, Shapes]:
+    """The shapes of every model of a study, by its name, to plan with: what can be read without the packages of the
+    pipeline is, and nothing is checked that only quantizing needs.
+
+    Raises:
+        StudyError: a model whose shapes are not shipped is not pinned.
+        ModelError: a folder holds no configuration, or a damaged one.
+        DownloadError: the configuration of a model cannot be fetched.
+    """
+    shapes = {}
+    for i, model in enumerate(study.models):
+        folder = weights_folder(model, results)
+        if folder is None and model.source not in shipped_models():
+            check_is_pinned(model, f"models.{i}", study_file)
+        shapes[model.name] = shapes_of_model(model, results) if folder is None else shapes_of_folder(folder)
+    return shapes
+
+
 def has_shipped_shapes(model: Model, results: Results) -> bool:
     """Whether a model's shapes are taken from those that are shipped: it is on the Hub, and was not fetched yet."""
     return weights_folder(model, results) is None and model.source in shipped_models()

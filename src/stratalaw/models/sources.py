@@ -11,7 +11,8 @@ from stratalaw.layout import Results
 from stratalaw.models.folder import CONFIG, ModelError, model_files, read_config
 from stratalaw.models.installed import source_within
 from stratalaw.models.module_tree import known_architectures
-from stratalaw.study import Model, Study, StudyError
+from stratalaw.models.packed import checkpoint_files, packing_of
+from stratalaw.study import Checkpoint, Model, Study, StudyError
 
 REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 OLD_REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # without an owner, such as gpt2
@@ -74,6 +75,35 @@ def is_unpinned(model: Model) -> bool:
 def files_of(model: Model) -> list[Path]:
     """The files on this machine that a model is made of; none for one that comes from the Hub."""
     return model_files(Path(model.source)) if model.revision is None else []
+
+
+def files_of_checkpoint(checkpoint: Checkpoint) -> list[Path]:
+    """The files on this machine that an existing checkpoint is made of; none for one that comes from the Hub.
+
+    Raises:
+        ModelError: a file that an index names is not there.
+    """
+    if checkpoint.revision is not None:
+        return []
+    source = Path(checkpoint.source)
+    return checkpoint_files(source) if source.is_dir() else [source]
+
+
+def check_checkpoint(checkpoint: Checkpoint, key: str) -> None:
+    """Refuse an existing checkpoint that is not there, or in a format that is not read, from its first bytes.
+
+    Raises:
+        StudyError: it can only be on the Hub, and has no revision.
+        ModelError: see ``packed.packing_of``; or it has no weights.
+    """
+    if checkpoint.revision is not None:
+        return
+    if not Path(checkpoint.source).exists():
+        raise StudyError(
+            f"{key}.source: there is no folder or file {checkpoint.source}; of a repository of the Hub give the revision"
+        )
+    packing_of(Path(checkpoint.source))
+    files_of_checkpoint(checkpoint)
 
 
 def weights_folder(model: Model, results: Results) -> Path | None:

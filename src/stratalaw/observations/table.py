@@ -14,20 +14,22 @@ from numpy.typing import NDArray
 
 from stratalaw.models.folder import ModelSize
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, EXISTING
 
+GPTQ = "GPTQ"
 COLUMNS = {
     "model": "name of the model",
     "family": "models of one family differ in size only",
     "held_out": "left out of the fit",
     "n_params": "parameters of the model",
     "n_params_nonembedding": "parameters without the input embedding and an untied output embedding",
-    "variant": "bf16 or w{bits}-g{group}-c{samples}-s{seed}",
+    "variant": "bf16, w{bits}-g{group}-c{samples}-s{seed}, or the name of a checkpoint that existed",
+    "method": f"{GPTQ}; of a checkpoint that existed its own, with “{EXISTING}”; missing for the baseline",
     "bits": "nominal bits of a weight",
     "group_size": "input features that share a scale and a zero point; missing for the baseline",
-    "calibration_size": "calibration samples; missing for the baseline",
-    "calibration_tokens": "calibration tokens; missing for the baseline",
-    "calibration_seed": "draw of the calibration set; missing for the baseline",
+    "calibration_size": "calibration samples; missing for the baseline, and where a checkpoint existed",
+    "calibration_tokens": "calibration tokens; missing likewise",
+    "calibration_seed": "draw of the calibration set; missing likewise",
     "effective_bits": "stored bits of a quantized weight, scales and zero points included",
     "stratum": "memorization, application or reasoning",
     "benchmark": "task of lm-eval",
@@ -79,7 +81,9 @@ def observe(
         audit = {} if is_baseline else audits[model, name]
         about = variant | {
             **vars(sizes[model]),
-            "bits": BASELINE_BITS if is_baseline else variant["bits"],
+            "method": None if is_baseline else audit.get("method", GPTQ),
+            "bits": BASELINE_BITS if is_baseline else audit.get("bits", variant["bits"]),
+            "group_size": audit.get("group_size", variant["group_size"]),
             "calibration_tokens": audit.get("calibration_tokens"),
             "effective_bits": audit.get("effective_bits", float(BASELINE_BITS)),
         }
@@ -94,6 +98,24 @@ def observe(
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     integers = ("bits", "group_size", "calibration_size", "calibration_tokens", "calibration_seed")
     return table.astype(dict.fromkeys(integers, "Int64"))
+
+
+def is_existing(observations: pd.DataFrame) -> pd.Series:
+    """Which rows are of checkpoints that existed."""
+    found: pd.Series = observations.method.fillna("").str.endswith(EXISTING)
+    return found
+
+
+def made_here(observations: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the originals and of what was quantized here, of which laws, figures and pages speak."""
+    return observations[~is_existing(observations)]
+
+
+def existing_note(observations: pd.DataFrame) -> list[str]:
+    """That checkpoints that existed are left out of the laws, as one sentence; none where there are none."""
+    existing = observations[is_existing(observations)]
+    names = dict.fromkeys(f"{row.model}/{row.variant} ({row.method})" for row in existing.itertuples())
+    return [f"compared with their originals, and left out of the laws: {', '.join(names)}"] if names else []
 
 
 def standard_error(values: NDArray[np.float64]) -> float:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ByteSize, Field, ValidationError, field_validator
+import pandas as pd
+from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
 
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
@@ -14,9 +15,17 @@ from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.laws.table import GENERAL
 from stratalaw.models.shapes import Shapes
 from stratalaw.planning.portfolio import Candidate, Workload
-from stratalaw.planning.prediction import predict
+from stratalaw.planning.prediction import (
+    MEASURED,
+    PredictionError,
+    check_is_accuracy,
+    predict,
+    predict_original,
+    why_unknown,
+)
 from stratalaw.study import Name, Section, Study, describe
 from stratalaw.study.plain_yaml import YamlError, read_yaml
+from stratalaw.study.variants import BASELINE_NAME, Quantization
 
 MEAN_LEVEL = 0.95
 
@@ -37,6 +46,13 @@ class WorkloadDemand(Section):
     floors: dict[str, float] = Field(default={})
     """Accuracies that must be reached, by stratum."""
 
+    @field_validator("floors")
+    @classmethod
+    def _are_accuracies(cls, floors: dict[str, float]) -> dict[str, float]:
+        for stratum, floor in floors.items():
+            check_is_accuracy(stratum, floor)
+        return floors
+
     @field_validator("weights")
     @classmethod
     def _not_all_zero(cls, weights: dict[str, float]) -> dict[str, float]:
@@ -56,6 +72,15 @@ class Demand(Section):
     """Tokens whose keys and values are kept in memory."""
     most_variants: int | None = Field(default=None, ge=1)
     """Variants that may be served at once."""
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Demand:
+        if self.memory is None and not any(workload.floors for workload in self.workloads):
+            raise ValueError(
+                "neither a memory limit nor a floor is given: name a memory such as 8GB for the most accurate variant "
+                "that fits, or a floor such as reasoning=0.6 for the smallest that reaches it"
+            )
+        return self
 
     def as_workloads(self) -> list[Workload]:
         return [Workload(w.name, w.share, w.weights, w.floors) for w in self.workloads]
@@ -84,7 +109,10 @@ def demand_of(content: dict[str, Any]) -> Demand:
 def candidates_of(
     study: Study, shapes: Mapping[str, Shapes], analysis: Analysis, context: int, risk: float | None = None
 ) -> list[Candidate]:
-    """Every quantized variant of a study but those of 2 bits that were not measured, which laws leave out.
+    """Every variant of a study that something is known of: the originals, and the quantized ones.
+
+    Left out are variants of 2 bits that were not measured, as laws leave them out, and models of which the laws can say
+    nothing (``prediction.why_unknown``).
 
     Args:
         study: the models and their variants.
@@ -94,33 +122,51 @@ def candidates_of(
         risk: accuracies are those that are missed with this probability; the expected ones if not given.
 
     Raises:
-        PredictionError: see ``prediction.predict``.
+        PredictionError: nothing is known of any model.
     """
-    candidates = []
+    candidates: list[Candidate] = []
+    reasons = []
     level = MEAN_LEVEL if risk is None else 1 - 2 * risk
     for model in study.models:
+        own = shapes[model.name]
+        if reason := why_unknown(analysis, own.n_params, model.name):
+            reasons.append(f"{model.name}: {reason}")
+            continue
         # Draws of the calibration set are replicates: a user quantizes once.
         known = [q for q in study.quantizations_of(model) if q.group_size > 0]  # laws know no whole rows
         settings = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
-        grid = {q.name: q for q in reversed(settings.values())}
-        if not grid:
-            continue
-        predicted = predict(analysis, shapes[model.name].n_params, list(grid.values()), level)
+        grid: dict[str, Quantization | None] = {q.name: q for q in reversed(settings.values())}
+        predicted = predict(analysis, own.n_params, [q for q in grid.values() if q], level, model=model.name)
+        originals = predict_original(analysis, own.n_params, level, model.name)
+        if originals.stratum.nunique() == len(analysis.scatters):
+            grid[BASELINE_NAME] = None
+            predicted = pd.concat([predicted, originals], ignore_index=True)
         predicted = predicted[predicted.stratum != GENERAL]
         for name, rows in predicted.groupby("variant", sort=False):
             quantization = grid[str(name)]
             outside = set(", ".join(rows.outside).split(", ")) - {""}
-            if "bits" in outside and quantization.bits <= PHASE_TRANSITION_BITS:
+            if quantization and "bits" in outside and quantization.bits <= PHASE_TRANSITION_BITS:
                 continue  # the laws say nothing of what they leave out as a phase of its own
             candidates.append(
                 Candidate(
                     name=f"{model.name} {name}",
-                    memory=shapes[model.name].memory_bytes(quantization, context),
+                    memory=own.memory_bytes(quantization, context),
                     accuracy=dict(zip(rows.stratum, rows.accuracy if risk is None else rows.low, strict=True)),
-                    note=f"predicted at values that were not fitted: {', '.join(sorted(outside))}" if outside else "",
+                    note=_note(rows, outside),
                 )
             )
+    if not candidates:
+        raise PredictionError("; ".join(reasons) or "the study names no variant that the laws cover")
     return candidates
+
+
+def _note(rows: pd.DataFrame, outside: set[str]) -> str:
+    """What a reader must know of a candidate's accuracies, one row for each stratum; empty where all were measured."""
+    if (rows.form == MEASURED).all():
+        return ""
+    return "predicted, not measured" + (
+        f", at values that were not fitted: {', '.join(sorted(outside))}" if outside else ""
+    )
 
 
 def check_strata(demand: Demand, candidates: list[Candidate]) -> None:

@@ -20,7 +20,8 @@ from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.fit import LawFit
 from stratalaw.laws.scatter import Scatter, line_of_originals, own_shift
-from stratalaw.study.variants import BASELINE_BITS, Quantization
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, Quantization
+from stratalaw.units import readable_count
 
 BITS_OF_A_SCALE = 16
 SAME = 0.01  # relative difference below which two values of a factor are the same
@@ -28,6 +29,7 @@ SAME = 0.01  # relative difference below which two values of a factor are the sa
 # factors' logarithms. About half of the exponents that studies find.
 ALLOWANCES = {"bits": float(np.log(2)), "group_size": 0.25, "calibration_size": 0.1, "n_params": 0.25}
 MEASURED = "measured"
+PREDICTED = ["variant", "stratum", "form", "accuracy", "low", "high", "outside"]
 
 
 class PredictionError(StratalawError):
@@ -60,16 +62,19 @@ class Predictor:
     def quantile(self, level: float) -> float:
         return float(stats.t.ppf((1 + level) / 2, max(self.scatter.models - 1, 1)))
 
-    def predict(self, points: pd.DataFrame, level: float, baseline: float | None = None) -> pd.DataFrame:
+    def predict(
+        self, points: pd.DataFrame, level: float, baseline: float | None = None, model: str = ""
+    ) -> pd.DataFrame:
         """Accuracy at points (see ``points_of``): accuracy, low, high, form, and outside.
 
         Args:
             points: all of one size.
             level: of the intervals.
             baseline: accuracy of the model's original, if it was not in the study.
+            model: its name, which tells it from others of the same size.
         """
         law, n_params = self.law, float(points.n_params.iloc[0])
-        own = self.rows_of_model(n_params) if baseline is None else self.measured[:0]
+        own = self.rows_of_model(n_params, model) if baseline is None else self.measured[:0]
         original = self.original(n_params, own, baseline)
         floor = -np.log(original.accuracy) if law.form.is_anchored else 0.0
         rows = law.rows_of(points.assign(baseline_loss=0.0, **self._family(own)))
@@ -91,10 +96,51 @@ class Predictor:
         found = pd.DataFrame({**natural, "form": law.form.name, "outside": self.outside(points)}, index=points.index)
         return self._with_measured(found, points, own, normal)
 
-    def rows_of_model(self, n_params: float) -> pd.DataFrame:
-        """Measured rows of the one model of a size; none where no model, or more than one, has it."""
+    def rows_of_model(self, n_params: float, model: str = "") -> pd.DataFrame:
+        """Measured rows of the model of a size and a name, or of the one model of the size; none where no model, or
+        more than one, has it."""
         same: pd.DataFrame = self.measured[np.abs(np.log(self.measured.n_params / n_params)) < SAME]
-        return same if same.model.nunique() == 1 else same[:0]
+        named = same[same.model == model]
+        return named if len(named) else same if same.model.nunique() == 1 else same[:0]
+
+    def predict_original(self, n_params: float, level: float, model: str = "") -> pd.DataFrame:
+        """The accuracy of a model's original as ``predict`` has that of a variant: one row, or none where neither it
+        nor the law tells."""
+        own = self.rows_of_model(n_params, model)
+        before, normal = own[own.bits >= BASELINE_BITS], float(stats.norm.ppf((1 + level) / 2))
+        if len(before):
+            middle = float(before.accuracy_adjusted.mean())
+            half = normal * float(np.nan_to_num(before.stderr_adjusted.mean()))
+            values, form, outside = [middle, middle - half, middle + half], MEASURED, ""
+        else:
+            intercept, slope = line_of_originals(self.measured)
+            if not np.isfinite(intercept) or not self.law.form.is_anchored:
+                return pd.DataFrame(columns=["accuracy", "low", "high", "form", "outside"])
+            loss = np.exp(intercept + slope * np.log(n_params))
+            factors = np.exp(self.quantile(level) * self.scatter.original * np.array([0, 1, -1]))
+            values, form = list(np.exp(-loss * factors)), "line of the originals"
+            outside = "n_params" if self.is_beyond_sizes(n_params) else ""
+        natural = np.clip(self.law.chance + (1 - self.law.chance) * np.array(values), 0, 1)
+        return pd.DataFrame([[*natural, form, outside]], columns=["accuracy", "low", "high", "form", "outside"])
+
+    def is_beyond_sizes(self, n_params: float) -> bool:
+        """Whether a size lies beyond those that were fitted."""
+        sizes = self.law.levels.get("n_params", [n_params])
+        return float(np.log(n_params / max(sizes))) > SAME or float(np.log(min(sizes) / n_params)) > SAME
+
+    def why_unknown(self, n_params: float, model: str = "") -> str:
+        """Why nothing can be said of a model whose original's accuracy is not given; empty if something can.
+
+        How accuracy depends on the size takes two sizes to tell.
+        """
+        sizes = self.law.levels.get("n_params", [])
+        own = self.rows_of_model(n_params, model)
+        if len(sizes) != 1 or not self.is_beyond_sizes(n_params) or (own.bits >= BASELINE_BITS).any():
+            return ""
+        return (
+            f"the laws were fitted to one size, {readable_count(sizes[0])} parameters, and say nothing of a model of "
+            f"{readable_count(n_params)} whose original was not measured"
+        )
 
     def original(self, n_params: float, own: pd.DataFrame, baseline: float | None) -> Original:
         """Where the prediction for a model starts from."""
@@ -197,12 +243,38 @@ def predictors(analysis: Analysis) -> dict[str, Predictor]:
     return found
 
 
+def check_is_accuracy(stratum: str, value: float) -> None:
+    """Raise ValueError for what is no share of right answers, with what was probably meant."""
+    if not 0 <= value <= 1:
+        meant = f"; for {value:g} % write {stratum}={value / 100:g}" if 1 < value <= 100 else ""
+        raise ValueError(f"{stratum}={value:g} is not an accuracy, which lies between 0 and 1{meant}")
+
+
+def why_unknown(analysis: Analysis, n_params: float, model: str = "") -> str:
+    """Why the laws say nothing of a model whose original's accuracy is not given; empty if they do."""
+    reasons = (predictor.why_unknown(n_params, model) for predictor in predictors(analysis).values())
+    return next(filter(None, reasons), "")
+
+
+def predict_original(analysis: Analysis, n_params: float, level: float = 0.95, model: str = "") -> pd.DataFrame:
+    """The accuracy of a model's original in each stratum, as it was measured, or else by the line of those measured.
+
+    Columns as those of ``predict``; no row for a stratum of which neither tells.
+    """
+    tables = [
+        predictor.predict_original(n_params, level, model).assign(variant=BASELINE_NAME, stratum=stratum)
+        for stratum, predictor in predictors(analysis).items()
+    ]
+    return pd.concat(tables, ignore_index=True)[PREDICTED]
+
+
 def predict(
     analysis: Analysis,
     n_params: float,
     quantizations: Sequence[Quantization],
     level: float = 0.95,
     baselines: Mapping[str, float] | None = None,
+    model: str = "",
 ) -> pd.DataFrame:
     """Accuracy of variants of a model in each stratum.
 
@@ -215,25 +287,36 @@ def predict(
         quantizations: the variants.
         level: of the intervals.
         baselines: accuracies of the model's original by stratum, for a model that was not in the study.
+        model: its name in the study, which tells it from others of the same size.
 
     Raises:
-        PredictionError: a group size of -1, which the laws do not know, or a baseline of no stratum or beyond chance.
+        PredictionError: a group size of -1, which the laws do not know, a baseline of no stratum or beyond chance, or
+            laws of one size that are asked of another one without its baselines. With those of some strata, these
+            strata alone are predicted.
     """
+    if not quantizations:
+        return pd.DataFrame(columns=PREDICTED)
     if any(quantization.group_size < 0 for quantization in quantizations):
         raise PredictionError("the laws do not cover whole rows (group_size: -1); give a number of input features")
     points, of_strata, baselines = points_of(n_params, quantizations), predictors(analysis), baselines or {}
     for stratum, value in baselines.items():
         if stratum not in of_strata:
             raise PredictionError(f"baseline {stratum}: not one of {', '.join(of_strata)}")
-        if not of_strata[stratum].law.chance < value <= 1:
+        try:
+            check_is_accuracy(stratum, value)
+        except ValueError as error:
+            raise PredictionError(f"baseline {error}") from None
+        if not of_strata[stratum].law.chance < value:
             raise PredictionError(
                 f"baseline {stratum}: {value:g} is not between chance ({of_strata[stratum].law.chance:g}) and 1"
             )
+    if not baselines and (reason := why_unknown(analysis, n_params, model)):
+        raise PredictionError(f"{reason}; give the original's accuracies (baselines), or fit a study of several sizes")
     tables = [
-        predictor.predict(points, level, baselines.get(stratum)).assign(
+        predictor.predict(points, level, baselines.get(stratum), model).assign(
             variant=[quantization.name for quantization in quantizations], stratum=stratum
         )
         for stratum, predictor in of_strata.items()
+        if stratum in baselines or not predictor.why_unknown(n_params, model)
     ]
-    columns = ["variant", "stratum", "form", "accuracy", "low", "high", "outside"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)[PREDICTED]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stratalaw.models.folder import ModelError, check_model, distinct_shapes, read_config
 from stratalaw.models.shapes import check_matrices, shapes_of_weights
-from stratalaw.models.sources import check_architecture, check_is_pinned
+from stratalaw.models.sources import check_architecture, check_checkpoint, check_is_pinned
 from stratalaw.study import Calibration, Evaluation, Model, Study, StudyError
 
 
@@ -20,6 +20,8 @@ def check_inputs(study: Study, study_file: str) -> None:
         for i, model in enumerate(study.models):
             if model.revision is None:
                 check_source(model, f"models.{i}", study_file)
+            for k, checkpoint in enumerate(model.checkpoints):
+                check_checkpoint(checkpoint, f"models.{i}.checkpoints.{k}")
         check_corpus(study.calibration, study_file)
         check_data_sets(study.evaluation, study_file)
     except (StudyError, ModelError) as error:

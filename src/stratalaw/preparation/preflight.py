@@ -96,7 +96,12 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
     shapes = shapes_of_study(study, study_file, results)
     shipped = [model.name for model in study.models if has_shipped_shapes(model, results)]
     checkpoints = list(checkpoints_of(study, shapes))
-    disk = disk_bytes(shapes, checkpoints, results)
+    disk = disk_bytes(shapes, checkpoints, results) + sum(
+        shapes[model.name].weight_bytes(None)  # of dense weights
+        for model in study.models
+        for checkpoint in model.checkpoints
+        if not results.conversion(model.name, checkpoint.name).exists()
+    )
     existing = results.root if results.root.exists() else Path()
     free = shutil.disk_usage(existing).free
     problems = [
@@ -268,7 +273,7 @@ def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Expected
     gpu_mb = {name: resources_of_answers(model, study.evaluation).gpu_mem_mb for name, model in shapes.items()}
     tokens, batch_size = study.calibration.tokens, study.gptq.batch_size
     for name, variant in study.variant_names():
-        if variant == BASELINE_NAME:
+        if variant == BASELINE_NAME or study.checkpoint_of(name, variant):
             continue
         quantization, model = Quantization.from_name(variant), shapes[name]
         ragged: dict[int, list[str]] = {}

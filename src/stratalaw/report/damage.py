@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from stratalaw.damage.table import ALL, GENERAL
-from stratalaw.study.variants import Quantization
+from stratalaw.study.variants import NAME_PATTERN, Quantization
 from stratalaw.units import points, readable_bytes
 
 SIGNIFICANT = 0.05
@@ -88,8 +88,14 @@ def damage_sentence(damage: pd.DataFrame) -> str:
     return f"Variants that lose more than the noise of the items (p < 0.05, Holm): {', '.join(parts)}{power}."
 
 
+def is_made_here(variant: str) -> bool:
+    """Whether a variant was quantized here, by its name: the others existed."""
+    return NAME_PATTERN.fullmatch(variant) is not None
+
+
 def _by_bits(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     """One row for each variant, by bits from many to few; with a column ``loses``: more than the noise of the items."""
+    rows = rows[rows.variant.map(is_made_here)]
     bits = rows.variant.map(lambda name: Quantization.from_name(name).bits)
     marked = rows.assign(loses=is_loss(rows))
     return [(int(width), marked[bits == width]) for width in sorted(bits.unique(), reverse=True)]

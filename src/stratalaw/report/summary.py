@@ -16,7 +16,7 @@ from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, exponents_table
 from stratalaw.laws.verdicts import HOLDS, UNTESTABLE, Verdict
 from stratalaw.layout import LOST
-from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
+from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, is_made_here, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
 from stratalaw.report.matching import matched, with_settings
@@ -65,7 +65,11 @@ def damage_section(damage: pd.DataFrame) -> list[str]:
     if len(rows) > MOST_SHOWN:
         where = f"Each of the {len(rows)} variants stands beside its original in the menu ({LOST})."
         by_bits = simple_table(rows_by_bits(damage))
-        return ["**What was lost**, by bits (points of accuracy, paired by item):", by_bits, where]
+        lines = ["**What was lost**, by bits (points of accuracy, paired by item):", by_bits, where]
+        existing = damage_rows(damage[~damage.variant.map(is_made_here)])
+        if len(existing) == 1:
+            return lines
+        return [*lines, "**Checkpoints that existed**, variant by variant:", simple_table(existing), HOW_TO_READ]
     return ["**What was lost**, variant by variant:", simple_table([header, *rows]), HOW_TO_READ]
 
 

@@ -28,7 +28,7 @@ from pydantic import (
 
 from stratalaw.errors import StratalawError
 from stratalaw.study.plain_yaml import YamlError, read_yaml
-from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization
 
 
 def _fits_file_systems(path: str) -> str:
@@ -81,6 +81,34 @@ class Section(BaseModel):
 SectionKind = TypeVar("SectionKind", bound=Section)
 
 
+class Checkpoint(Section):
+    """A checkpoint of the model that was quantized elsewhere: scored beside its original, not made."""
+
+    name: Name
+    """Short name of the variant, used in paths and tables, such as awq-w4-g128."""
+    source: PathText
+    """A folder, a GGUF file, or a repository of the Hugging Face Hub."""
+    revision: Commit | None = None
+    """Commit of the Hub repository (40 hexadecimal digits); none for a folder or file."""
+    file: PathText | None = None
+    """The GGUF file in the repository; none where the repository holds safetensors."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_name_of_a_variant(cls, name: str) -> str:
+        if name == BASELINE_NAME or NAME_PATTERN.fullmatch(name):
+            raise ValueError(f"{name} is the name of a variant that is made here; give another")
+        return name
+
+    @model_validator(mode="after")
+    def _a_file_is_of_a_repository(self) -> Checkpoint:
+        if self.file and not self.revision:
+            raise ValueError("`file` is set without `revision`; of a file on this machine the source is its path")
+        if self.file and (not self.file.endswith(".gguf") or ".." in Path(self.file).parts):
+            raise ValueError(f"the file {self.file} is no GGUF file of the repository")
+        return self
+
+
 class Model(Section):
     """A model of the study."""
 
@@ -94,6 +122,16 @@ class Model(Section):
     """Models of one family differ in size only; laws give each family an intercept of its own."""
     held_out: StrictBool = False
     """Left out of the fit, to test what the law predicts for it."""
+    checkpoints: list[Checkpoint] = Field(default=[])
+    """Checkpoints of the model that exist already, as variants beside those of the grids; laws leave them out."""
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _no_checkpoint_twice(cls, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+        names = [checkpoint.name for checkpoint in checkpoints]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"duplicate checkpoint name: {twice[0]}")
+        return checkpoints
 
 
 class Grid(Section):
@@ -274,8 +312,8 @@ class Study(Section):
     """Short name, used in titles."""
     models: list[Model] = Field(min_length=1)
     """Models that are quantized and evaluated."""
-    grids: list[Grid] = Field(min_length=1)
-    """Variants of the models; one that several grids name is made once."""
+    grids: list[Grid] = Field(default=[])
+    """Variants of the models; one that several grids name is made once. None where models have checkpoints to score."""
     gptq: Gptq = Gptq()
     """Options of GPTQ."""
     calibration: Calibration
@@ -296,6 +334,12 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_something_to_score(self) -> Study:
+        if not self.grids and not any(model.checkpoints for model in self.models):
+            raise ValueError("grids: there are none, and no model has checkpoints: there is nothing to score")
+        return self
+
+    @model_validator(mode="after")
     def _variants_can_be_counted(self) -> Study:
         named = sum(len(self.models_of(grid)) * grid.n_variants for grid in self.grids)
         if named > MAX_VARIANTS:
@@ -303,8 +347,15 @@ class Study(Section):
         return self
 
     def as_plain(self) -> dict[str, Any]:
-        """The study as plain values, from which it can be made again."""
-        return self.model_dump(mode="json")
+        """The study as plain values, from which it can be made again.
+
+        A model without checkpoints has no key for them: jobs that depend on the values are not run again for nothing.
+        """
+        values = self.model_dump(mode="json")
+        for model in values["models"]:
+            if not model["checkpoints"]:
+                del model["checkpoints"]
+        return values
 
     def models_of(self, grid: Grid) -> list[Model]:
         """The models that a grid applies to, in the order of the study."""
@@ -323,20 +374,30 @@ class Study(Section):
         return [
             (model.name, name)
             for model in self.models
-            for name in (BASELINE_NAME, *(quantization.name for quantization in self.quantizations_of(model)))
+            for name in (
+                BASELINE_NAME,
+                *(quantization.name for quantization in self.quantizations_of(model)),
+                *(checkpoint.name for checkpoint in model.checkpoints),
+            )
         ]
 
+    def checkpoint_of(self, model: str, variant: str) -> Checkpoint | None:
+        """The existing checkpoint that a variant is; None for a variant that is made here."""
+        found = (one for entry in self.models if entry.name == model for one in entry.checkpoints)
+        return next((one for one in found if one.name == variant), None)
+
     def variants(self) -> pd.DataFrame:
-        """One row for each variant of each model, baselines included.
+        """One row for each variant of each model, baselines and existing checkpoints included.
 
         Columns: model, family, held_out, variant, bits, group_size, calibration_size, calibration_seed; the last four
-        are missing for a baseline. A variant that several grids name occurs once.
+        are missing for a baseline and for a checkpoint that exists. A variant that several grids name occurs once.
         """
         rows = []
         for model in self.models:
             about = {"model": model.name, "family": model.family, "held_out": model.held_out}
             rows.append(about | {"variant": BASELINE_NAME})
             rows += [about | {"variant": q.name} | vars(q) for q in self.quantizations_of(model)]
+            rows += [about | {"variant": checkpoint.name} for checkpoint in model.checkpoints]
         columns = ["bits", "group_size", "calibration_size", "calibration_seed"]
         table = pd.DataFrame(rows, columns=[*about, "variant", *columns])
         return table.astype(dict.fromkeys(columns, "Int64"))
@@ -388,8 +449,14 @@ def located(study: Study, folders: Sequence[Path]) -> Study:
     def find(path: str) -> str:
         return next((str(folder / path) for folder in folders if (folder / path).exists()), path)
 
+    def found(part: Model | Checkpoint) -> dict[str, Any]:
+        return {} if part.revision else {"source": find(part.source)}
+
     models = [
-        model if model.revision else model.model_copy(update={"source": find(model.source)}) for model in study.models
+        model.model_copy(
+            update=found(model) | {"checkpoints": [one.model_copy(update=found(one)) for one in model.checkpoints]}
+        )
+        for model in study.models
     ]
     calibration, evaluation = study.calibration, study.evaluation
     if calibration.dataset is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +21,7 @@ def listed(values: pd.Series) -> str:
 def describe_study(study: Study) -> dict[str, str]:
     """What captions need to know of a study, in words."""
     variants = study.variants()
-    quantized = variants[variants.variant != BASELINE_NAME]
+    quantized = variants.dropna(subset="bits")
     strata = study.evaluation.strata
     return {
         "name": study.name,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 BASELINE_NAME = "bf16"
 BASELINE_BITS = 16
+EXISTING = ", existing"  # at the end of the method of a variant that was not quantized here
 NAME_PATTERN = re.compile(r"w(\d+)-g(-1|\d+)-c(\d+)-s(\d+)")
 
 
