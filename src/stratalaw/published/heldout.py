@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from stratalaw.published.law import LEVEL, Law
 from stratalaw.published.library import STRATA, by_stratum
-from stratalaw.published.mixed import fit_effects, share_kept
+from stratalaw.published.mixed import fit_effects
+from stratalaw.published.terms import share_kept
 
 NEAREST = 5
 DRAWS = 1000

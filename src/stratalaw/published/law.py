@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from stratalaw.files import write_text
-from stratalaw.published.library import STRATA, LibraryError, kept_shares
-from stratalaw.published.mixed import Fit, fit_effects, share_kept
+from stratalaw.published.library import LibraryError, kept_shares
 from stratalaw.published.terms import RANDOM, ROW, SETTING, TERMS, Levels, covariates, design, keys_of
 from stratalaw.study.variants import BASELINE_BITS
+
+if TYPE_CHECKING:  # scipy's solvers take a second to load
+    from stratalaw.published.mixed import Fit
 
 Array = NDArray[np.float64]
 
@@ -158,6 +160,8 @@ def law_rows(library: pd.DataFrame) -> pd.DataFrame:
 
 def fit_law(rows: pd.DataFrame, start: Law | None = None) -> Law:
     """The law fitted to rows (see ``law_rows``); it starts from the variances of another one if given."""
+    from stratalaw.published.mixed import fit_effects
+
     return Law.of(fit_effects(rows, start.variances if start else None), rows, TOGETHER)
 
 

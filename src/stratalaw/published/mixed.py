@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 
-from stratalaw.published.terms import RANDOM, ROW, SETTING, TERMS, Levels, design, levels_of
+from stratalaw.published.terms import LEAST, MOST, RANDOM, ROW, SETTING, TERMS, Levels, design, levels_of, share_kept
 
 Array = NDArray[np.float64]
 
 START = -2.3  # ln D, where a tenth is lost
-LEAST, MOST = -9.0, 3.0  # of ln D: nothing is lost, nothing is kept
 LEAST_SLOPE = 1e-3
 LARGEST_RESIDUAL = 2.5  # of ln D, in one step
 FREEDOM = 4.0  # degrees of Student's weights
@@ -57,11 +56,6 @@ class Fit:
                 break
             before += len(self.levels[other])
         return slice(before, before + len(self.levels[name]))
-
-
-def share_kept(log_damage: Array) -> Array:
-    kept: Array = np.exp(-np.exp(np.clip(log_damage, LEAST, MOST)))
-    return kept
 
 
 def fit_effects(

@@ -23,6 +23,7 @@ REFERENCE_BITS = 4
 REFERENCE_GROUP = 128
 WHOLE_ROW = 4096  # what a whole row counts as: the input features of most matrices of a model of the reference size
 MOST_BITS = 8
+LEAST, MOST = -9.0, 3.0  # of ln D: nothing is lost, nothing is kept
 # Methods whose groups, if any, are part of the method itself.
 WITHOUT_GROUPS = frozenset({"GGUF-k-quant", "AQLM", "QuIP", "QuIP#", "SpQR", "PB-LLM", "BiLLM", "DB-LLM"})
 
@@ -111,6 +112,12 @@ def keys_of(rows: pd.DataFrame, by: tuple[str, ...]) -> NDArray[np.str_]:
     parts = [rows[name].map("{:g}".format) if rows[name].dtype.kind == "f" else rows[name].astype(str) for name in by]
     joined = parts[0].str.cat(parts[1:], sep="|") if len(parts) > 1 else parts[0]
     return joined.to_numpy(str)
+
+
+def share_kept(log_damage: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of the adjusted accuracy that is kept at a ln D."""
+    kept: NDArray[np.float64] = np.exp(-np.exp(np.clip(log_damage, LEAST, MOST)))
+    return kept
 
 
 Levels = Mapping[str, list[str]]
