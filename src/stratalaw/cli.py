@@ -257,8 +257,16 @@ def fit(
         typer.Option(help="Scores of items (parquet), to resample them jointly.", exists=True, dir_okay=False),
     ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")] = 1000,
+    library: Annotated[
+        bool,
+        typer.Option("--library", help="The table is of measurements to add to the published ones; fit what they say."),
+    ] = False,
 ) -> None:
     """Fit the laws to a table of observations: exponents with uncertainty, competing forms, verdicts."""
+    if library:
+        with _one_line_errors():
+            _fit_library(table, out)
+        return
     from stratalaw.laws.analysis import fit_table
     from stratalaw.terminal.analysis import show_analysis
 
@@ -270,6 +278,20 @@ def fit(
 
         write_report(observations, analysis, out)
         typer.echo(f"Tables, figures and the checklist are in {out}")
+
+
+def _fit_library(table: Path, out: Path | None) -> None:
+    from stratalaw.published.law import FILE, fit_law, law_rows, shipped_law
+    from stratalaw.published.library import read_library
+    from stratalaw.terminal.published import show_library_law
+
+    measurements = read_library(table)
+    law = fit_law(law_rows(measurements), shipped_law())
+    show_library_law(law, len(measurements) - len(read_library()))
+    if out is not None:
+        law.write(out / FILE)
+        measurements.to_csv(out / "measurements.csv", index=False)
+        typer.echo(f"The law is in {out / FILE}: stratalaw plan MODEL --laws {out / FILE}")
 
 
 @app.command()
@@ -358,8 +380,18 @@ def predict(
 
 @app.command()
 def plan(
-    study: StudyFile,
-    laws: LawsFile,
+    study: Annotated[
+        str,
+        typer.Argument(help="A study, or a model: of the Hub, or a folder.", metavar="STUDY.yaml|MODEL"),
+    ],
+    laws: Annotated[
+        Path | None,
+        typer.Option(
+            help="The laws.json of the study; for a model, that of `fit --library` (default: published numbers).",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="Memory limit, e.g. 8GB.")] = None,
     floor: Annotated[list[str] | None, typer.Option(help="Accuracy to reach, e.g. reasoning=0.6 (repeatable).")] = None,
     weight: Annotated[
@@ -374,8 +406,23 @@ def plan(
         float | None,
         typer.Option(min=0.001, max=0.5, help="Plan with the accuracy that is missed with this probability."),
     ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="For a model: stratum that matters (repeatable; default: all).")
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="For a model: accuracy of its original, e.g. mmlu=0.77 (repeatable)."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="For a model: show the published measurements that lie nearest.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="For a model: file for all options, as CSV.")] = None,
 ) -> None:
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
+    if not study.endswith((".yaml", ".yml")):
+        with _one_line_errors():
+            _plan_model(study, laws, memory, context, keep, _pairs(baseline), explain, out)
+        return
     from stratalaw.layout import Results
     from stratalaw.models.known_shapes import shapes_to_plan_with
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
@@ -385,6 +432,9 @@ def plan(
     from stratalaw.terminal.planning import show_plan
 
     with _one_line_errors():
+        if laws is None:
+            raise StratalawError(f"{study}: to plan with a study give its --laws laws.json")
+        study_file = Path(study)
         analysis = _read_laws(laws)
         if portfolio is not None:
             demand = read_demand(portfolio)
@@ -398,8 +448,8 @@ def plan(
                 )
             workload = {"name": "all", "weights": equal | _pairs(weight), "floors": floors}
             demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
-        wanted = read_study(study)
-        shapes = shapes_to_plan_with(wanted, str(study), Results())
+        wanted = read_study(study_file)
+        shapes = shapes_to_plan_with(wanted, str(study_file), Results())
         candidates = candidates_of(wanted, shapes, analysis, demand.context, risk)
         check_strata(demand, candidates)
     workloads = demand.as_workloads()
@@ -411,6 +461,38 @@ def plan(
             show_plan(error.nearest, workloads, candidates, demand.memory, "The nearest plan")
         raise typer.Exit(1) from None
     show_plan(chosen, workloads, candidates, demand.memory, "The plan")
+
+
+def _plan_model(
+    name: str,
+    laws: Path | None,
+    memory: str | None,
+    context: int,
+    keep: list[str] | None,
+    baselines: dict[str, float],
+    explain: bool,
+    out: Path | None,
+) -> None:
+    """Answer from published numbers; raises StratalawError."""
+    from stratalaw.published.answer import Question, answer, bytes_of, subject_of
+    from stratalaw.published.law import Law, law_rows, shipped_law
+    from stratalaw.published.library import STRATA, read_library
+    from stratalaw.terminal.published import show_answer, show_rows
+
+    if memory is None:
+        raise StratalawError(f"{name}: --memory is missing, e.g. --memory 12GB")
+    subject = subject_of(name)
+    law = shipped_law() if laws is None else Law.read(laws.read_text(), str(laws))
+    rows = law_rows(read_library())
+    asked = Question(bytes_of(memory), context, tuple(keep or STRATA), baselines)
+    found = answer(subject, asked, law, rows)
+    show_answer(found, law)
+    if explain:
+        show_rows(found, rows)
+    if out is not None:
+        from stratalaw.files import write_csv
+
+        write_csv(found.table(), out, "%.6g")
 
 
 @app.command()

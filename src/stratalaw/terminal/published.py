@@ -1,0 +1,196 @@
+"""Answers from published numbers, and laws fitted to them, as tables on the terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from stratalaw.published.answer import FITS_NOT, NEW, Answer
+from stratalaw.published.law import LEVEL, Law
+from stratalaw.published.library import STRATA
+from stratalaw.published.terms import PER_CHANNEL
+from stratalaw.study.variants import BASELINE_BITS
+from stratalaw.terminal.base import PlainConsole, new_table
+from stratalaw.units import readable_bytes, readable_count
+
+SHORT = {"memorization": "memorization", "application": "application", "reasoning": "reasoning"}
+
+
+def show_answer(answer: Answer, law: Law) -> None:
+    """Print every option, what was chosen and why, what it rests on, what would settle it, and the lines to run."""
+    console, question, subject = PlainConsole(), answer.question, answer.subject
+    title = (
+        f"{subject.name}, {readable_count(subject.shapes.n_params)} parameters, {question.context:,} tokens, "
+        f"{readable_bytes(question.memory)}"
+    )
+    benchmarks = list(dict.fromkeys(answer.accuracies.benchmark))
+    table = new_table(
+        f"{title}: share of the original's accuracy above chance that is kept, with {LEVEL:.0%} intervals",
+        *("variant", "memory", "8-bit cache", "fits", *SHORT.values(), *benchmarks),
+    )
+    accuracies = answer.accuracies.set_index(["variant", "benchmark"])
+    for place, row in enumerate(answer.options.to_dict("records")):
+        cells = [interval(row, f"kept_{stratum}", stratum) for stratum in STRATA]
+        for benchmark in benchmarks:
+            part = accuracies.loc[(row["variant"], benchmark)]
+            cells.append(f"{part.accuracy:.3f} ({part.low:.3f}–{part.high:.3f})")
+        style = "bold" if place == answer.chosen else "dim" if row["fits"] == FITS_NOT else ""
+        table.add_row(
+            label(row), readable_bytes(row["memory"]), readable_bytes(row["memory_8"]), row["fits"], *cells, style=style
+        )
+    console.print(table)
+    console.print(choice(answer))
+    console.print(
+        "2 bits are not offered: GPTQ keeps next to nothing there in most published tables. What an 8-bit cache costs "
+        "is not in these numbers."
+    )
+    _show_relatives(console, answer)
+    _show_what_it_rests_on(console, answer, law)
+    console.print(settling(answer))
+    for line in lines_to_run(answer):
+        console.print(line, soft_wrap=True)
+
+
+def label(row: dict[str, object]) -> str:
+    if row["bits"] == BASELINE_BITS:
+        return "original (16 bits)"
+    group = "whole rows" if row["group_size"] == PER_CHANNEL else f"groups of {row['group_size']:.0f}"
+    return f"{row['bits']} bits, {group}"
+
+
+def interval(row: dict[str, float], name: str, stratum: str) -> str:
+    if row[f"low_{stratum}"] == row[f"high_{stratum}"]:
+        return f"{row[name]:.2f}"
+    return f"{row[name]:.2f} ({row[f'low_{stratum}']:.2f}–{row[f'high_{stratum}']:.2f})"
+
+
+def choice(answer: Answer) -> str:
+    """What to do, in one or two sentences."""
+    question, name = answer.question, answer.subject.name
+    if answer.chosen is None:
+        least = answer.options.memory_8.min()
+        return (
+            f"No variant of {name} fits {readable_bytes(question.memory)}: the smallest takes {readable_bytes(least)} "
+            "with a cache of 8 bits. A smaller model, or a shorter --context, does."
+        )
+    chosen = answer.options.iloc[answer.chosen]
+    if chosen.bits == BASELINE_BITS:
+        return f"Do not quantize: the original takes {readable_bytes(chosen.memory)} and fits."
+    kept = " and ".join(
+        f"{chosen[f'kept_{stratum}']:.2f} of {stratum} ({chosen[f'low_{stratum}']:.2f}–{chosen[f'high_{stratum}']:.2f})"
+        for stratum in question.keep
+    )
+    return f"Choose {label(chosen.to_dict())}: expected to keep {kept}; fits: {chosen.fits}."
+
+
+def _show_relatives(console: PlainConsole, answer: Answer) -> None:
+    if len(answer.relatives) < 2:
+        return
+    kept = [f"kept_{stratum}" for stratum in answer.question.keep]
+    source = answer.relatives.source.iloc[0]
+    table = new_table(
+        "A smaller model at more bits, or a larger one at fewer: the best that fits of each",
+        *("model", "variant", "memory", *(f"{name.removeprefix('kept_')} kept" for name in kept)),
+        *(["expected accuracy above chance"] if source else []),
+    )
+    for row in answer.relatives.to_dict("records"):
+        cells = [interval(row, name, name.removeprefix("kept_")) for name in kept]
+        if source:
+            cells.append("-" if pd.isna(row["expected"]) else f"{row['expected']:.3f}")
+        table.add_row(row["model"], label(row), readable_bytes(row["memory"]), *cells)
+    console.print(table)
+    if source:
+        first = answer.relatives.iloc[0]
+        console.print(
+            f"By the originals of {source}, {first.model} at {label(first.to_dict())} is expected to be best at "
+            f"{' and '.join(answer.question.keep)} in this memory."
+        )
+    else:
+        console.print("No source has the originals of these models: only what each keeps of its own can be compared.")
+
+
+def _show_what_it_rests_on(console: PlainConsole, answer: Answer, law: Law) -> None:
+    counts = law.counts
+    console.print(
+        f"Fitted to {counts['rows']:,} published measurements of {counts['models']} models from {counts['sources']} "
+        "sources; of GPTQ:"
+    )
+    table = new_table("", "bits", "stratum", "rows", "models", "sources", "nearest models", "they keep (median)")
+    for row in answer.rests_on.to_dict("records"):
+        table.add_row(
+            *(str(row[name]) for name in ("bits", "stratum", "rows", "models", "sources", "nearest")),
+            "-" if pd.isna(row["nearest_kept"]) else f"{row['nearest_kept']:.2f}",
+        )
+    console.print(table)
+    known = answer.rests_on.own.any()
+    if known:
+        console.print(f"{answer.subject.name} is in the tables itself.")
+    elif answer.subject.family != NEW:
+        console.print(f"{answer.subject.name} is in no table; other models of {answer.subject.family} are.")
+    else:
+        console.print(f"{answer.subject.name} is in no table, nor is its family.")
+    if {32, 64} & set(answer.options.group_size.dropna()):
+        console.print(
+            "Note: at 3 bits and more no table has groups of 32 or 64; they follow from groups of 128 and whole rows."
+        )
+
+
+def settling(answer: Answer) -> str:
+    """Which measurement would narrow the answer most."""
+    fitting = answer.options[answer.options.fits != FITS_NOT]
+    if answer.chosen is None or fitting.empty or answer.options.bits[answer.chosen] == BASELINE_BITS:
+        return "Nothing needs to be measured for this."
+    chosen = answer.options.iloc[answer.chosen]
+    widths = {s: chosen[f"high_{s}"] - chosen[f"low_{s}"] for s in answer.question.keep}
+    stratum = max(widths, key=lambda name: widths[name])
+    return (
+        f"What would settle it: {stratum} of the original and of {chosen.variant}, by item. Published numbers leave "
+        f"{100 * widths[stratum]:.0f} points open there; a thousand paired items leave about 3 to 5."
+    )
+
+
+def lines_to_run(answer: Answer) -> list[str]:
+    """What to type next."""
+    if answer.chosen is None or answer.options.bits[answer.chosen] == BASELINE_BITS:
+        return []
+    variant = answer.options.iloc[answer.chosen]
+    name = answer.subject.name.rstrip("/").rpartition("/")[2].lower()
+    grid = f"{{bits: [{variant.bits}], group_size: [{variant.group_size:.0f}], calibration_size: [128]}}"
+    return [
+        "To make and measure it:",
+        f"    cp config/config.yaml {name}.yaml   # with these in place of name, models and grids:",
+        f"        name: {name}",
+        f"        models: [{{name: {name}, source: {answer.subject.name}, family: {name}}}]",
+        f"        grids: [{grid}]",
+        f"    stratalaw pin {name}.yaml",
+        f"    stratalaw preflight {name}.yaml",
+        f"    snakemake --cores all --configfile {name}.yaml",
+    ]
+
+
+def show_rows(answer: Answer, rows: pd.DataFrame) -> None:
+    """Print the measurements that lie nearest to each answer, by their numbers in the library."""
+    wanted = sorted({number for numbers in answer.rests_on.row_numbers for number in numbers})
+    table = new_table(
+        "Nearest measurements",
+        *("row", "model", "source", "method", "bits", "group", "benchmark", "accuracy", "original", "kept"),
+    )
+    for row in rows[rows.row.isin(wanted)].itertuples():
+        table.add_row(
+            *(str(row.row), row.model, row.source_id, row.method, f"{row.bits:g}", f"{row.group_size:.0f}"),
+            *(row.benchmark, f"{row.accuracy:.4f}", f"{row.accuracy_16:.4f}", f"{row.kept:.3f}"),
+        )
+    PlainConsole().print(table)
+
+
+def show_library_law(law: Law, added: int) -> None:
+    """Print what a law of published numbers was fitted to, and its variances."""
+    console, counts = PlainConsole(), law.counts
+    console.print(
+        f"Fitted to {counts['rows']:,} kept shares of {counts['models']} models, {counts['families']} families and "
+        f"{counts['sources']} sources; {added:,} measurements are your own."
+    )
+    table = new_table("Standard deviations of ln D", "effect", "levels", "standard deviation")
+    for name, variance in law.variances.items():
+        levels = len(law.levels[name]) if name in law.levels else "-"
+        table.add_row(name, str(levels), f"{variance**0.5:.2f}")
+    console.print(table)
