@@ -52,11 +52,11 @@ def random_model(
     return model
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer(vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """A tokenizer with one word ``w<n>`` for each token id n."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = {f"w{i}": i for i in range(VOCABULARY)}
+    words = {f"w{i}": i for i in range(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="w0", pad_token="w0", unk_token="w0")

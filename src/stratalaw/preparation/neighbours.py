@@ -80,7 +80,8 @@ def write_basis(basis: Basis, results: Results) -> None:
 
 
 def neighbours_of(study: Study, file: str, results: Results) -> list[Basis]:
-    """The other studies that were run in a folder; one of the same name is another where its file is still there."""
+    """The other studies that were run in a folder: those of other files, if of the same name, then of files that are
+    still there."""
     others = []
     for path in sorted(results.of_study("").glob(f"*/{RECORD}")):
         try:
@@ -88,7 +89,8 @@ def neighbours_of(study: Study, file: str, results: Results) -> list[Basis]:
             other = Basis(Study(**record["study"]), record["file"], record["contents"])
         except (OSError, StratalawError, ValueError, KeyError, TypeError):
             continue  # damaged, or of another version: nothing is known of it
-        is_edited = other.study.name == study.name and (other.file == file or not Path(other.file).exists())
+        # Of what a file held before, or a file that is gone, nothing can be run again.
+        is_edited = other.file == file or (other.study.name == study.name and not Path(other.file).exists())
         if not is_edited:
             others.append(other)
     return others
@@ -142,4 +144,6 @@ def samples_of(study: Study, others: Sequence[Basis]) -> int:
     Smaller sets are prefixes of larger ones, so that studies of different sizes do not draw each other's anew.
     """
     studies = [study, *(other.study for other in others if other.study.calibration == study.calibration)]
-    return max(q.calibration_size for each in studies for m in each.models for q in each.quantizations_of(m))
+    return max(
+        (q.calibration_size for each in studies for m in each.models for q in each.quantizations_of(m)), default=0
+    )

@@ -1,0 +1,156 @@
+"""A study of small models on one GPU, through the workflow: seconds per variant, and where they go.
+
+``python benchmarks/many_variants.py OUT.csv JOBS_PER_GPU MODEL/VARIANTS …``, such as ``3 135M/20`` (20 variants of the
+shape of SmolLM2 135M) or ``3 135M/27 360M/27 1.7B/27`` (nearly all of config/smollm2.yaml). Random weights; nine
+benchmarks of 500 items, and one of 200 answers of at most 96 tokens; profiles/workstation. Models, calibration and
+requests are made before the clock starts. One row per job (its own seconds), and one for the whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
+from true_shapes import word_tokenizer
+
+from stratalaw.layout import Results
+
+ROOT = Path(__file__).parent.parent
+VOCABULARY, TOKENS, SAMPLES = 49_152, 2048, 128
+ITEMS, GENERATIONS, NEW_TOKENS = 500, 200, 96
+# Of SmolLM2: hidden size, intermediate size, layers, query heads, key-value heads.
+SHAPES = {"135M": (576, 1536, 30, 9, 3), "360M": (960, 2560, 32, 15, 5), "1.7B": (2048, 8192, 24, 32, 32)}
+# As config/smollm2.yaml, in an order in which any number of first ones is a mixture.
+GRID = [(bits, group, size) for group, size, bits in itertools.product((64, 32, 16), (8, 128, 32), (4, 3, 2))]
+RNG = np.random.default_rng(0)
+
+
+def words(mean: int) -> str:
+    """About so many words."""
+    length = RNG.integers(mean * 3 // 4, mean * 5 // 4 + 1)
+    return " ".join(f"w{i}" for i in RNG.integers(1, VOCABULARY, length))
+
+
+def save_model(name: str, folder: Path) -> None:
+    """A model of a shape, with random weights and a tokenizer of words."""
+    hidden, intermediate, layers, heads, key_value_heads = SHAPES[name]
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_value_heads,
+        tie_word_embeddings=True,
+        max_position_embeddings=8192,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    word_tokenizer(VOCABULARY).save_pretrained(folder)
+
+
+def write_task(folder: Path, name: str, rows: list[dict[str, object]], **settings: object) -> None:
+    """A task of lm-eval."""
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / f"{name}.jsonl")}},
+        "test_split": "test",
+        "doc_to_text": "{{context}}",
+        "doc_to_target": "{{answer}}",
+    }
+    (folder / f"{name}.yaml").write_text(json.dumps(task | settings))
+
+
+def write_study(folder: Path, wanted: dict[str, int]) -> None:
+    """The study, with its models, tasks and calibration text."""
+    tasks = folder / "tasks"
+    tasks.mkdir()
+    for number in range(9):
+        rows = [{"context": words(80), "choices": [words(12) for _ in range(4)], "answer": i % 4} for i in range(ITEMS)]
+        choice = {"output_type": "multiple_choice", "doc_to_choice": "choices", "metric_list": [{"metric": "acc"}]}
+        write_task(tasks, f"choice_{number}", rows, **choice)
+    written = [{"context": words(120), "answer": words(4)} for _ in range(GENERATIONS)]
+    write_task(
+        tasks,
+        "written",
+        written,
+        output_type="generate_until",
+        generation_kwargs={"until": ["w1 w2"], "max_gen_toks": NEW_TOKENS},
+        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    )
+    texts = [{"text": words(TOKENS * 3 // 2)} for _ in range(2 * SAMPLES)]
+    (folder / "text.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    for name in wanted:
+        save_model(name, folder / "models" / name)
+    names = [f"choice_{number}" for number in range(9)]
+    strata = {"memorization": names[:3], "application": names[3:6], "reasoning": names[6:]}
+    evaluation = {stratum: [{"task": name, "chance": 0.25} for name in of] for stratum, of in strata.items()}
+    evaluation["memorization"].append({"task": "written", "metric": "exact_match", "chance": 0})
+    study = {
+        "name": "many",
+        "models": [{"name": name, "source": f"models/{name}", "family": "smollm2"} for name in wanted],
+        "grids": [{"bits": [2, 3, 4], "group_size": [16, 32, 64], "calibration_size": [8, 32, 128]}],
+        "calibration": {"corpus": "text.jsonl", "tokens": TOKENS},
+        "evaluation": {"items": ITEMS, "tokens_per_batch": 16_384, "tasks_folder": "tasks", "strata": evaluation},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def snakemake(folder: Path, jobs_per_gpu: int, *targets: str) -> float:
+    """Seconds of a run."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--profile", str(ROOT / "profiles" / "workstation"), "--configfile", "study.yaml"]
+    command += ["--resources", f"gpu={jobs_per_gpu}", "--config", f"jobs_per_gpu={jobs_per_gpu}", "--", *targets]
+    started = time.perf_counter()
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        sys.exit(f"{ran.stdout[-3000:]}{ran.stderr[-3000:]}")
+    return time.perf_counter() - started
+
+
+def main(out: str, jobs_per_gpu: int, wanted: dict[str, int]) -> None:
+    """Measure, and write the table."""
+    results = Results()
+    with tempfile.TemporaryDirectory() as scratch, Path(out).open("w", newline="") as file:
+        folder = Path(scratch)
+        write_study(folder, wanted)
+        rows = csv.writer(file)
+        rows.writerow(["stage", "model", "variant", "seconds"])
+        made_before = [str(results.batches(name, stratum)) for name in wanted for stratum in ("application",)]
+        made_before += [str(results.calibration(name, 0)) for name in wanted]
+        print(f"models, requests and calibration: {snakemake(folder, jobs_per_gpu, *made_before):.1f} s", flush=True)
+        variants = [
+            (name, f"w{bits}-g{group}-c{size}-s0")
+            for name, count in wanted.items()
+            for bits, group, size in GRID[:count]
+        ]
+        seconds = snakemake(
+            folder, jobs_per_gpu, *(str(results.accuracies(*variant, "reasoning")) for variant in variants)
+        )
+        for model, variant in variants:
+            audit = json.loads((folder / results.checkpoint(model, variant) / "audit.json").read_text())
+            rows.writerow(["checkpoints", model, variant, audit["seconds"]])
+            for stage in ("answers", "scores"):
+                timing = (folder / results.timing(stage, f"{model}/{variant}")).read_text().splitlines()[1]
+                rows.writerow([stage, model, variant, timing.split("\t")[0]])
+        rows.writerow(["all", "", "", round(seconds, 1)])
+        print(f"{len(variants)} variants: {seconds:.1f} s, {seconds / len(variants):.2f} s each", flush=True)
+
+
+if __name__ == "__main__":
+    _, target, jobs, *shapes = sys.argv
+    main(target, int(jobs), {name: int(count) for name, _, count in (shape.partition("/") for shape in shapes)})
