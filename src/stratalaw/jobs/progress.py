@@ -287,7 +287,7 @@ def forecast_of(
     """A forecast of some jobs of a study, by the cost model as far as it knows the study."""
     device = None if has_gpus else CPU
     try:
-        seconds = expectation(study, study_file, DOWNLOAD_RATE, device, results).seconds
+        seconds = expectation(study, study_file, DOWNLOAD_RATE, device, results, count_requests=False).seconds
     except StratalawError:
         seconds = {}
     expected = {key: START + seconds.get(key, 0.0) for key in ((job.stage.name, job.name) for job in left)}
