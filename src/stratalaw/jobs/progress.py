@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -79,7 +79,7 @@ class Forecast:
 
     def _corrected(self, took: Mapping[int, float]) -> list[Work]:
         """The jobs with the seconds that they took, or are to take by what others took."""
-        expected, measured, mean = Counter[str](), Counter[str](), Counter[str]()
+        expected, measured, mean = (defaultdict[str, float](float) for _ in range(3))
         stages = Counter(job.stage for job in self._work)
         for job in self._work:
             mean[job.stage] += job.seconds / stages[job.stage]
@@ -88,7 +88,7 @@ class Forecast:
             measured[self._work[number].stage] += seconds
         # One more job of the mean length, which took what was expected of it.
         one = sum(job.seconds for job in self._work) / len(self._work)
-        overall = (measured.total() + one) / (expected.total() + one)
+        overall = (sum(measured.values()) + one) / (sum(expected.values()) + one)
         factors = {
             stage: (measured[stage] + overall * mean[stage]) / (expected[stage] + mean[stage]) for stage in stages
         }

@@ -88,7 +88,8 @@ def neighbours_of(study: Study, file: str, results: Results) -> list[Basis]:
             other = Basis(Study(**record["study"]), record["file"], record["contents"])
         except (OSError, StratalawError, ValueError, KeyError, TypeError):
             continue  # damaged, or of another version: nothing is known of it
-        is_edited = other.study.name == study.name and (other.file == file or not Path(other.file).exists())
+        is_same_file = Path(other.file).resolve() == Path(file).resolve() or not Path(other.file).exists()
+        is_edited = other.study.name == study.name and is_same_file
         if not is_edited:
             others.append(other)
     return others
@@ -133,7 +134,7 @@ def clashes(one: Basis, other: Basis) -> Iterator[tuple[str, str, str]]:
 
 def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """The first key that has another value in two mappings; None if there is none."""
-    return next((key for key in one | other if one.get(key) != other.get(key)), None)
+    return next((key for key in {**one, **other} if one.get(key) != other.get(key)), None)
 
 
 def samples_of(study: Study, others: Sequence[Basis]) -> int:
