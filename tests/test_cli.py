@@ -1,6 +1,8 @@
 """What a user can mend is one line without a traceback; what is a defect shows its traceback."""
 
 import json
+import logging
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 
 from stratalaw.cli import app
 from stratalaw.seals import Seal, write_record
+from stratalaw.study import StudyError
 
 PREDICT = ["--n-params", "1e9", "--bits", "4"]
 
@@ -134,6 +137,17 @@ def test_a_damaged_parquet_file_is_named(tmp_path):
     path = tmp_path / "observations.parquet"
     path.write_bytes(b"PAR1 and then nothing of the kind")
     assert one_line(run("fit", path)).startswith(f"{path}: not a table: Could not open Parquet")
+
+
+def test_what_libraries_have_to_say_is_not_shown(monkeypatch):
+    def noisy(path: Path):
+        logging.getLogger("torchao").warning("Failed to load a file")
+        warnings.warn("this will be removed", FutureWarning, stacklevel=1)
+        raise StudyError(f"{path}: no study")
+
+    monkeypatch.setattr("stratalaw.study.read_study", noisy)
+    assert one_line(run("cost", "study.yaml")) == "study.yaml: no study"
+    assert logging.getLogger("torchao").isEnabledFor(logging.WARNING)
 
 
 def test_a_defect_is_not_hidden(tmp_path, monkeypatch):

@@ -6,9 +6,9 @@ Each command imports what it needs: `--help` is instant, and fitting and plannin
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,11 +32,7 @@ StudyFile = Annotated[Path, typer.Argument(help="The study, as YAML.", metavar="
 @app.callback()
 def stratalaw() -> None:
     """Task-stratified scaling laws of post-training quantization."""
-    # What libraries have to say is no answer to a command: no line per retry (a final failure is one line), no advice.
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no line per retry: a final failure is one line
 
 
 @app.command()
@@ -581,9 +577,14 @@ def _read_laws(path: Path) -> Analysis:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Show errors that a user can fix as one line; anything else is a bug and shows its traceback."""
+    """Show errors that a user can fix as one line; anything else is a bug and shows its traceback.
+
+    What libraries have to say meanwhile is no answer to a command, and is not shown.
+    """
+    logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except StratalawError as error:
         message = str(error)
     except ModuleNotFoundError as error:
@@ -592,6 +593,8 @@ def _one_line_errors() -> Iterator[None]:
         message = f"this command needs {error.name}, which is not installed: pip install 'stratalaw[pipeline]'"
     else:
         return
+    finally:
+        logging.disable(logging.NOTSET)
     typer.echo(message, err=True)
     raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.cost.workload import ROWS_AT_ONCE, estimated_work, work_of
+from stratalaw.cost.workload import ROWS_AT_ONCE, WorkloadError, estimated_work, work_of
 from stratalaw.engine import make_batching, save_batching
 from stratalaw.engine.decoding import MOST_ROWS
 from stratalaw.layout import Results
@@ -100,3 +100,11 @@ def test_examples_that_all_questions_share_run_once():
 def test_a_task_that_the_table_does_not_have_is_asked_as_others_are():
     unknown = Benchmark(task="never-heard-of", chance=0)
     assert estimated_work(unknown, evaluation(unknown)).tokens > 0
+
+
+@pytest.mark.parametrize("which", ["requests", "batches"])
+def test_recorded_requests_that_are_damaged_are_named(tmp_path, which):
+    record(tmp_path, [[1, 2]], [[3]], [])
+    getattr(Results(tmp_path), which)("m", "all").write_bytes(b"PAR1")
+    with pytest.raises(WorkloadError, match=r"m/all.parquet: it or its batches are damaged \(.*; delete both and run"):
+        work_of(evaluation(Benchmark(task="t", chance=0)), "m", Results(tmp_path))

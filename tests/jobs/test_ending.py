@@ -51,6 +51,13 @@ def test_failures_are_named_with_their_cause_their_log_and_how_to_run_them_again
     assert lines[-1].endswith("stratalaw status config/demo.yaml")
 
 
+def test_a_target_that_was_asked_for_is_not_named_twice(study, tmp_path):
+    (job,) = [job for job in jobs_of(study, Results(tmp_path)) if job.stage.name == "laws"]
+    target = str(job.outputs[0])
+    lines = lines_of_failure("config/demo.yaml", [job], [target, *ARGUMENTS])
+    assert f"    again: snakemake {target} --profile profiles/demo" in lines
+
+
 def test_of_many_failures_the_first_are_named(study, tmp_path):
     jobs = [job for job in jobs_of(study, Results(tmp_path)) if job.stage.name == "scores"]
     lines = lines_of_failure("config/demo.yaml", jobs, ARGUMENTS)

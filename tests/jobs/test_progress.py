@@ -135,3 +135,12 @@ def test_where_fewer_jobs_run_at_once_than_thought_the_pace_tells():
     took = dict.fromkeys(range(50), 10.0)
     assert Forecast(work, 100).seconds_left(500, took, {}) > 20
     assert Forecast(work, 1).seconds_left(500, took, {}) == pytest.approx(500)
+
+
+def test_nothing_is_shown_of_a_run_without_jobs_and_no_run_ends_for_its_progress(to_file, monkeypatch):
+    study = read_study(Path("config/demo.yaml"))
+    nothing = [("all", {})]
+    assert follow_run(to_file.logger, study, "demo.yaml", Results(Path("none")), nothing, 1, False) is None
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    monkeypatch.setattr(Forecast, "seconds_left", lambda *_: 1 / 0)
+    to_file.run(0, 1)

@@ -198,7 +198,7 @@ def test_the_time_left_is_a_range_that_holds_stages_of_which_nothing_is_done(stu
     assert left.least == pytest.approx(rated) and left.most > rated + 42 and not left.unknown
     assert left.assumed == tuple(status.stage.name for status in statuses if status.stage.name != "checkpoints")
     words = sentence_of(left)
-    assert " to " in words and "left" in words and "most" not in words and "cost model for models, requests," in words
+    assert " to " in words and "left" in words and "most" not in words and "by the cost model where too little" in words
 
 
 def test_where_nobody_knows_the_time_there_is_no_upper_end(study, tmp_path, monkeypatch):

@@ -80,6 +80,7 @@ def one_variant(folder) -> list[str]:
 
 @pytest.fixture(scope="session")
 def whole(folder, one_variant) -> None:
-    """The whole study has been run in ``folder``."""
+    """The whole study has been run in ``folder``; what the run said is in ``run.log``."""
     made = snakemake(folder)
     assert made.returncode == 0, made.stderr
+    (folder / "run.log").write_text(made.stderr)

@@ -1,6 +1,7 @@
 """The workflow, run for real: from a study to its report."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,18 @@ def test_a_study_gives_observations_and_laws(folder, whole):
     assert (baselines.paired_difference == 0).all()
     laws = json.loads((folder / "results" / "studies" / "demo" / "laws.json").read_text())["laws"]
     assert [law["stratum"] for law in laws] == ["memorization", "application", "reasoning", "general"]
+
+
+def test_a_run_without_a_terminal_says_how_far_it_is_and_at_its_end_what_to_do_next(folder, whole):
+    said = (folder / "run.log").read_text()
+    lines = [line.partition("] ")[2] for line in said.splitlines() if " jobs done, " in line]
+    assert [line.partition(" jobs done, ")[0] for line in lines] == [
+        f"{n + 1} of {len(lines)}" for n in range(len(lines))
+    ]
+    assert len(lines) > 20 and all(" elapsed, about " in line and " left: " in line for line in lines[:-1])
+    laws = "results/studies/demo/laws.json"
+    assert f"To see what came out: stratalaw show {laws}" in said
+    assert re.search(r"^As one page: snakemake .* --report results/studies/demo/report.html$", said, re.MULTILINE)
 
 
 def test_nothing_runs_twice(folder, whole):

@@ -130,12 +130,20 @@ class Expectation:
 
 
 def expectation(
-    study: Study, study_file: str, download_rate: float, device: str | None = None, results: Results = Results()
+    study: Study,
+    study_file: str,
+    download_rate: float,
+    device: str | None = None,
+    results: Results = Results(),
+    count_requests: bool = True,
 ) -> Expectation:
-    """What the jobs of a study are expected to take; arguments and errors are those of ``cost_of``."""
+    """What the jobs of a study are expected to take; arguments and errors are those of ``cost_of``.
+
+    ``count_requests``: read the requests that were recorded, which loads torch; without, their tokens are estimated.
+    """
     shapes = shapes_of_study(study, study_file, results)
     runs, rates = runs_and_rates(study, results, device)
-    workloads = {name: work_of(study.evaluation, name, results) for name in shapes}
+    workloads = {name: work_of(study.evaluation, name, results if count_requests else None) for name in shapes}
     variants = estimated_variants(study, shapes, workloads, rates, runs)
     model_bytes = {name: shape.weight_bytes(None) for name, shape in shapes.items()}
     on_the_hub = [model.name for model in study.models if model.revision or is_unpinned(model)]

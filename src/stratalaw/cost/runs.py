@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pandas as pd
@@ -44,7 +45,7 @@ def runs_of(study: Study, results: Results) -> Runs:
             devices[about["device"]] += 1
         for stage in TIMED:
             timing = results.timing(stage, f"{model}/{variant}")
-            if timing.exists():
+            with suppress(OSError, ValueError, AttributeError, IndexError):  # none yet, or cut short
                 seconds[stage, model, variant] = float(pd.read_csv(timing, sep="\t").s.iloc[0])
     return Runs(seconds, devices.most_common(1)[0][0] if devices else None)
 

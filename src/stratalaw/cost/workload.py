@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stratalaw.errors import StratalawError
 from stratalaw.layout import Results
 from stratalaw.seals import read_parquet
 from stratalaw.study import Benchmark, Evaluation
+from stratalaw.text import one_line
 
 OTHER = "other"  # the row of tasks that the table does not have
 REFERENCE_BATCH = 32  # rows of a batch of lm-eval's hf model
@@ -55,6 +57,10 @@ class Workload:
         return Workload(**amounts, is_estimated=self.is_estimated or other.is_estimated)
 
 
+class WorkloadError(StratalawError):
+    """Recorded requests that cannot be read; the message is one line."""
+
+
 NOTHING = Workload(0, 0, 0, 0, 0, 0, 0, False)
 
 
@@ -65,12 +71,21 @@ def work_of(evaluation: Evaluation, model: str = "", results: Results | None = N
         evaluation: of the study.
         model: name of the model.
         results: where its requests and how they are batched are, as far as they are recorded; estimated if not given.
+
+    Raises:
+        WorkloadError: recorded requests are damaged.
     """
     total = NOTHING
     for stratum, benchmarks in evaluation.strata.items():
         if results is not None and results.batches(model, stratum).exists():
             files = results.requests(model, stratum), results.batches(model, stratum)
-            total += recorded_work(*files, evaluation.tokens_per_batch)
+            try:
+                total += recorded_work(*files, evaluation.tokens_per_batch)
+            except StratalawError:
+                raise
+            except Exception as error:  # pyarrow and safetensors meet damage in many ways
+                why = f"it or its batches are damaged ({one_line(error)}); delete both and run again"
+                raise WorkloadError(f"{files[0]}: {why}") from None
         else:
             for benchmark in benchmarks:
                 total += estimated_work(benchmark, evaluation)

@@ -51,7 +51,8 @@ def lines_of_failure(study_file: str, failed: Sequence[Job], arguments: Sequence
     for (stage, why), jobs in alike.items():
         lines.append(f"{stage}: {counted(len(jobs), 'job')}: {why}")
         lines += [f"    {job.name}: {line} ({job.log})" for job, line in jobs[:MAX_NAMED]]
-        targets = [str(job.outputs[0]) for job, _ in jobs[:MAX_NAMED]]
+        # Before the options, some of which take as many words as follow.
+        targets = [target for job, _ in jobs[:MAX_NAMED] if (target := str(job.outputs[0])) not in arguments]
         more = f" (and {len(jobs) - MAX_NAMED} more)" if len(jobs) > MAX_NAMED else ""
         lines.append(f"    again: {snakemake([*targets, *arguments])}{more}")
     return [

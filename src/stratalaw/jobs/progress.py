@@ -7,8 +7,9 @@ is left, goes to its log file under ``.snakemake/log`` alone. It prints errors a
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -32,6 +33,7 @@ from stratalaw.units import readable_time
 DEFAULT_HANDLER = "DefaultStreamHandler"  # of snakemake; there is none where the user asked for another logger
 OF_EACH_JOB = {"JOB_INFO", "JOB_STARTED", "JOB_FINISHED", "PROGRESS", "SHELLCMD"}
 SELECTING = "Select jobs to execute..."
+PAUSE = 20  # times as long as a forecast takes
 PRIOR = 0.2  # the pace that was expected counts as if it had been seen for this share of the run
 
 
@@ -77,7 +79,7 @@ class Forecast:
 
     def _corrected(self, took: Mapping[int, float]) -> list[Work]:
         """The jobs with the seconds that they took, or are to take by what others took."""
-        expected, measured, mean = Counter[str](), Counter[str](), Counter[str]()
+        expected, measured, mean = (defaultdict[str, float](float) for _ in range(3))
         stages = Counter(job.stage for job in self._work)
         for job in self._work:
             mean[job.stage] += job.seconds / stages[job.stage]
@@ -86,7 +88,7 @@ class Forecast:
             measured[self._work[number].stage] += seconds
         # One more job of the mean length, which took what was expected of it.
         one = sum(job.seconds for job in self._work) / len(self._work)
-        overall = (measured.total() + one) / (expected.total() + one)
+        overall = (sum(measured.values()) + one) / (sum(expected.values()) + one)
         factors = {
             stage: (measured[stage] + overall * mean[stage]) / (expected[stage] + mean[stage]) for stage in stages
         }
@@ -115,8 +117,16 @@ class Progress(logging.Handler):
         self._took: dict[int, float] = {}  # by finished jobs
         self._failed: dict[int, None] = {}  # in their order
         self._started_at = clock()
+        self._left: float | None = None
+        self._forecast_at, self._pause = -math.inf, 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._take(record)
+        except Exception:  # no run ends for its progress
+            self.handleError(record)
+
+    def _take(self, record: logging.LogRecord) -> None:
         event, about = event_of(record), record.__dict__
         if event == "JOB_INFO":
             place = self._places.get((about["rule_name"], name_of(about["wildcards"])))
@@ -138,9 +148,13 @@ class Progress(logging.Handler):
         return self._clock() - self._started_at
 
     def seconds_left(self) -> float | None:
+        """Seconds from now on; between two forecasts, of which large runs have few, they run down."""
         now = self._clock()
-        running = {place: now - start for place, start in self._running.items()}
-        return self._forecast.seconds_left(self.elapsed, self._took, running)
+        if now - self._forecast_at >= self._pause:
+            running = {place: now - start for place, start in self._running.items()}
+            self._left = self._forecast.seconds_left(self.elapsed, self._took, running)
+            self._forecast_at, self._pause = now, PAUSE * (self._clock() - now)
+        return None if self._left is None else max(self._left - (now - self._forecast_at), 0.0)
 
     @property
     def failed(self) -> list[Job]:
@@ -182,20 +196,19 @@ class Bars(Progress):
         self._all = self._bars.add_task("all", total=len(jobs), note=self.times)
         totals = Counter(job.stage.name for job in jobs)
         self._stages = {stage: self._bars.add_task(stage, total=total, note=str) for stage, total in totals.items()}
-        self._left = (self.elapsed, self.seconds_left())
+        self.seconds_left()
         self._bars.start()
 
     def times(self) -> str:
         """Elapsed and left; between two jobs, the time that is left runs down."""
-        asked, left = self._left
-        now = None if left is None else max(left - (self.elapsed - asked), 0.0)
-        return f"{readable_time(self.elapsed)} elapsed, {readable_left(now)}"
+        left = None if self._left is None else max(self._left - (self._clock() - self._forecast_at), 0.0)
+        return f"{readable_time(self.elapsed)} elapsed, {readable_left(left)}"
 
     def show_started(self, place: int) -> None:
         self._update(place)
 
     def show_finished(self, place: int) -> None:
-        self._left = (self.elapsed, self.seconds_left())
+        self.seconds_left()
         self._update(place)
 
     def show_failed(self, place: int) -> None:
@@ -256,6 +269,8 @@ def follow_run(
         return None
     jobs, planned = jobs_of(study, results), {(rule, name_of(wildcards)) for rule, wildcards in wanted}
     left = [job for job in jobs if key_of(job) in planned]
+    if not left:
+        return None
     forecast = forecast_of(study, study_file, results, jobs, left, workers, has_gpus)
     if default.stream.isatty():
         progress: Progress = (bars := Bars(default.stream, left, forecast, clock))
@@ -287,7 +302,7 @@ def forecast_of(
     """A forecast of some jobs of a study, by the cost model as far as it knows the study."""
     device = None if has_gpus else CPU
     try:
-        seconds = expectation(study, study_file, DOWNLOAD_RATE, device, results).seconds
+        seconds = expectation(study, study_file, DOWNLOAD_RATE, device, results, count_requests=False).seconds
     except StratalawError:
         seconds = {}
     expected = {key: START + seconds.get(key, 0.0) for key in ((job.stage.name, job.name) for job in left)}

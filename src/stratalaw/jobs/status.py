@@ -143,7 +143,7 @@ def time_left(study: Study, study_file: str, statuses: Sequence[StageStatus], re
     if not without_rate:
         return TimeLeft(max(least, default=0.0), sum(least), (), ())
     try:
-        seconds = expectation(study, study_file, DOWNLOAD_RATE, results=results).seconds
+        seconds = expectation(study, study_file, DOWNLOAD_RATE, results=results, count_requests=False).seconds
     except StratalawError:
         return TimeLeft(max(least, default=0.0), None, (), tuple(without_rate))
     most = sum(least)

@@ -90,7 +90,8 @@ def neighbours_of(study: Study, file: str, results: Results) -> list[Basis]:
         except (OSError, StratalawError, ValueError, KeyError, TypeError):
             continue  # damaged, or of another version: nothing is known of it
         # Of what a file held before, or a file that is gone, nothing can be run again.
-        is_edited = other.file == file or (other.study.name == study.name and not Path(other.file).exists())
+        is_same_file = Path(other.file).resolve() == Path(file).resolve()
+        is_edited = is_same_file or (other.study.name == study.name and not Path(other.file).exists())
         if not is_edited:
             others.append(other)
     return others
@@ -135,7 +136,7 @@ def clashes(one: Basis, other: Basis) -> Iterator[tuple[str, str, str]]:
 
 def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """The first key that has another value in two mappings; None if there is none."""
-    return next((key for key in one | other if one.get(key) != other.get(key)), None)
+    return next((key for key in {**one, **other} if one.get(key) != other.get(key)), None)
 
 
 def samples_of(study: Study, others: Sequence[Basis]) -> int:

@@ -38,9 +38,7 @@ def sentence_of(left: TimeLeft) -> str:
         return f"More than {least} left; too little is done of {', '.join(left.unknown)} to tell how much more."
     if left.most == 0:
         return "Nothing is left."
-    basis = "at the rates so far"
-    if left.assumed:
-        basis = f"by the cost model for {', '.join(left.assumed)}, of which too little is done to tell a rate"
+    basis = "by the cost model where too little is done to tell a rate" if left.assumed else "at the rates so far"
     return f"{least} to {readable_time(left.most)} left, as far as stages overlap, {basis}."
 
 
