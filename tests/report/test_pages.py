@@ -32,7 +32,8 @@ LANDING = """<!DOCTYPE html><meta name="viewport" content="width=device-width">
 def observations_of(strata: tuple[str, ...]) -> pd.DataFrame:
     parts = []
     for seed, stratum in enumerate(strata):
-        part = simulate(PAPER_LAW, {"A": 0.6} | EXPONENTS[stratum], grid(bits=(3, 4, 8)), seed, stratum=stratum)
+        settings = grid((1e6, 1e7, 1e8), (3, 4, 8), group_sizes=(32, 128), calibration_sizes=(8, 128))
+        part = simulate(PAPER_LAW, {"A": 0.6} | EXPONENTS[stratum], settings, seed, stratum=stratum)
         baseline = part.groupby("model").head(1).assign(variant="bf16", bits=16, effective_bits=16.0, accuracy=0.95)
         parts += [part, baseline.assign(group_size=np.nan, calibration_size=np.nan, calibration_seed=np.nan)]
     table = pd.concat(parts, ignore_index=True)
