@@ -112,7 +112,7 @@ def test_every_control_of_the_explorer_works(browser, folder):
         pressed = browser.run("document.querySelector('#strata [aria-pressed=true]').textContent")
         assert pressed == stratum
     before = browser.run(numbers)
-    browser.click("document.querySelectorAll('#models button')[1]")
+    browser.click("document.querySelectorAll('#models button')[2]")
     assert browser.run(numbers) != before
     for slider in "NBGC":
         before = browser.run(numbers)
