@@ -13,7 +13,7 @@ from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.simulation import grid, simulate
 from stratalaw.layout import PAGES
 from stratalaw.report.explorer import explorer_page
-from stratalaw.report.tables import pages
+from stratalaw.report.tables import html_table, overview, pages
 from tests.report.browser import CHROMIUM, Browser
 from tests.report.test_damage import damage_of
 
@@ -76,6 +76,15 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
 def cells(browser: Browser, column: int) -> list[str]:
     script = f"[...document.querySelectorAll('tbody tr:not([hidden])')].map(r => r.cells[{column}].textContent)"
     return browser.run(script)
+
+
+def test_names_are_text_in_every_table():
+    hostile = "<b>__DATA__</b>"
+    damage = damage_of(["w4-g128-c8-s0"]).assign(model=hostile)
+    for page in (overview(damage), html_table(damage)):
+        assert "<b>" not in page and "&lt;b&gt;__DATA__&lt;/b&gt;" in page
+    page = explorer_page("small", observations_of(("reasoning",)), damage, Analysis.without_laws("no law"))
+    assert "&lt;b&gt;__DATA__&lt;/b&gt;" in page
 
 
 def choose_stratum(browser: Browser, name: str) -> None:
