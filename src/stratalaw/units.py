@@ -35,4 +35,4 @@ def readable_time(seconds: float) -> str:
 
 def points(share: float) -> str:
     """A change of accuracy in points, with its sign; what rounds to nothing has none of its own."""
-    return f"{round(100 * share, 1) + 0.0:+.1f}"
+    return f"{round(float(100 * share), 1) + 0.0:+.1f}"  # NumPy rounds -24.95 to -25.0

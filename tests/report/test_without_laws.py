@@ -13,7 +13,7 @@ from stratalaw.cli import app
 from stratalaw.laws import FitError
 from stratalaw.laws.analysis import Analysis, analyse
 from stratalaw.laws.table import read_observations
-from stratalaw.laws.tables import write_tables
+from stratalaw.laws.tables import exponents_table, write_tables
 from stratalaw.layout import FIGURES, LAWS
 from stratalaw.report.explorer import explorer_page
 from stratalaw.report.figures import plot_laws, plot_observations
@@ -111,6 +111,8 @@ def test_a_stratum_without_a_law_can_be_looked_at_beside_the_others(ladder):
     at_chance = chosen.accuracy.mask(chosen.stratum == "reasoning", 0.2)
     analysis = analyse(chosen.assign(accuracy=at_chance).reset_index(drop=True), [], resamples=100)
     assert analysis.laws and not analysis.why_no_laws
+    exponents = exponents_table(analysis)  # of two models, whose interval may be narrow by chance
+    assert exponents.model_low.isna().all() and exponents.low.notna().all() and 2 in set(exponents.models)
     assert any(note.startswith("reasoning has no law: ") for note in analysis.notes)
     data = data_of(explorer_page("small", chosen, damage_of(["w8-g128-c8-s0"]), analysis))
     assert set(data["strata"]) - set(data["laws"]) == {"reasoning"}

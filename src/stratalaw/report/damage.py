@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import pandas as pd
 
 from stratalaw.damage.table import ALL, GENERAL
@@ -60,14 +64,42 @@ def _where(chosen: pd.DataFrame, strata: pd.DataFrame) -> str:
     return f"in {' and '.join(named)}" if named else "on average over strata"
 
 
-def verdicts_of(damage: pd.DataFrame) -> pd.Series:
-    """The verdict of each variant, by model and variant."""
+@dataclass(frozen=True)
+class Lost:
+    """What a variant lost: a row of every table that begins a page.
+
+    Attributes:
+        model, variant: their names.
+        changes: rows of the damage table by stratum, the one in general first.
+        verdict: in words.
+        means: the same rows as a table.
+    """
+
+    model: str
+    variant: str
+    changes: Mapping[str, Mapping[str, Any]]
+    verdict: str
+    means: pd.DataFrame
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The row in general, or of the only stratum."""
+        return next(iter(self.changes.values()))
+
+
+def what_was_lost(damage: pd.DataFrame) -> list[Lost]:
+    """What each variant lost, in the order of the damage table."""
     means = damage[damage.benchmark == ALL]
-    keys, texts = [], []
-    for key, own in means.groupby(["model", "variant"], sort=False):
-        keys.append(key)
-        texts.append(verdict_of(own))
-    return pd.Series(texts, index=pd.MultiIndex.from_tuples(keys, names=["model", "variant"]), dtype=object)
+    return [
+        Lost(
+            str(own.model.iloc[0]),
+            str(own.variant.iloc[0]),
+            {str(row["stratum"]): {str(name): value for name, value in row.items()} for row in own.to_dict("records")},
+            verdict_of(own),
+            own,
+        )
+        for _, own in means.groupby(["model", "variant"], sort=False)
+    ]
 
 
 def damage_sentence(damage: pd.DataFrame) -> str:
@@ -114,26 +146,22 @@ def rows_by_bits(damage: pd.DataFrame) -> list[list[str]]:
 
 def damage_rows(damage: pd.DataFrame) -> list[list[str]]:
     """The variants beside their originals as rows of text, the header first; reStructuredText in the cells."""
-    means, strata, verdicts = damage[damage.benchmark == ALL], strata_of(damage), verdicts_of(damage)
+    strata = strata_of(damage)
     rows = [["variant", "memory", *strata, "verdict"]]
-    for (model, variant), own in means.groupby(["model", "variant"], sort=False):
-        of_stratum = own.set_index("stratum")
-        cells = [_difference(of_stratum.loc[stratum]) if stratum in of_stratum.index else "" for stratum in strata]
-        rows.append([f"{model} {variant}", memory_of(own.iloc[0]), *cells, str(verdicts[model, variant])])
+    for lost in what_was_lost(damage):
+        cells = [_difference(lost.changes[name]) if name in lost.changes else "" for name in strata]
+        rows.append([f"{lost.model} {lost.variant}", memory_of(lost.first), *cells, lost.verdict])
     return rows
 
 
-def change_of(row: pd.Series) -> str:
+def _difference(row: Mapping[str, Any]) -> str:
     """A difference with its interval, in points."""
-    return f"{points(row.difference)} ({points(row.low)} to {points(row.high)})"
+    text = f"{points(row['difference'])} ({points(row['low'])} to {points(row['high'])})"
+    return f"**{text}**" if row["p_holm"] < SIGNIFICANT else text
 
 
-def _difference(row: pd.Series) -> str:
-    return f"**{change_of(row)}**" if row.p_holm < SIGNIFICANT else change_of(row)
-
-
-def memory_of(row: pd.Series) -> str:
+def memory_of(row: Mapping[str, Any]) -> str:
     """Bytes of the weights, and their share of the original's, in words."""
-    if pd.isna(row.bytes) or pd.isna(row.bytes_original):
+    if pd.isna(row["bytes"]) or pd.isna(row["bytes_original"]):
         return "unknown"
-    return f"{readable_bytes(row.bytes)} ({100 * row.bytes / row.bytes_original:.0f} %)"
+    return f"{readable_bytes(row['bytes'])} ({100 * row['bytes'] / row['bytes_original']:.0f} %)"

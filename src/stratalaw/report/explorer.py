@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,9 @@ def explorer_page(name: str, observations: pd.DataFrame, damage: pd.DataFrame, a
     }
     # A text that ends a script element must not occur within it.
     content = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
-    page = TEMPLATE.read_text()
     parts = {"STYLE": STYLE, "HOW_TO_READ": HOW_TO_READ, "TABLE": overview(damage), "SCRIPT": SCRIPT, "DATA": content}
-    for place, part in parts.items():  # the data last: a name may look like a place
-        page = page.replace(f"__{place}__", part)
-    return page
+    # In one go: a name in the table may look like a place of the template.
+    return re.sub("__([A-Z_]+)__", lambda place: parts[place[1]], TEMPLATE.read_text())
 
 
 def _models(observations: pd.DataFrame) -> list[dict[str, Any]]:

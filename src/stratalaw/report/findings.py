@@ -66,12 +66,10 @@ def what_bits_cost(rows: pd.DataFrame) -> str:
     rows = matched(rows, "bits", list(rows.bits.unique()))
     if rows.empty:
         return ""
-    by_bits = rows.groupby("bits")
-    parts = [
-        f"{with_interval(*change_and_half_width(own))} points at {bits} bits"
-        for bits, own in sorted(by_bits, key=lambda group: -group[0])
-    ]
-    settings = by_bits.size().iloc[0]
+    widths = sorted(rows.bits.unique(), reverse=True)
+    changes = {bits: with_interval(*change_and_half_width(rows[rows.bits == bits])) for bits in widths}
+    parts = [f"{change} points at {bits} bits" for bits, change in changes.items()]
+    settings = len(rows) // len(widths)
     where = f" (mean of {settings} matched settings of {rows.model.nunique()} models)" if settings > 1 else ""
     return f"Against the unquantized model, accuracy changes by {', '.join(parts)}{where}."
 

@@ -20,7 +20,7 @@ from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.tables import table_named
 from stratalaw.layout import LAW_TABLES, PAGES
 from stratalaw.observations.table import COLUMNS as OBSERVATION_COLUMNS
-from stratalaw.report.damage import HOW_TO_READ, SIGNIFICANT, memory_of, strata_of, verdicts_of
+from stratalaw.report.damage import HOW_TO_READ, SIGNIFICANT, memory_of, strata_of, what_was_lost
 from stratalaw.units import points
 
 HERE = Path(__file__).parent
@@ -96,24 +96,21 @@ def _cell(value: Any) -> Cell:
 
 def overview(damage: pd.DataFrame) -> str:
     """What was lost, as an HTML table: each variant, its memory, its change in each stratum, and a verdict."""
-    means, strata, verdicts = damage[damage.benchmark == ALL], strata_of(damage), verdicts_of(damage)
-    rows = []
-    for (model, variant), own in means.groupby(["model", "variant"], sort=False):
-        of_stratum, first = own.set_index("stratum"), own.iloc[0]
-        changes = [
-            _change(of_stratum.loc[name]) if name in of_stratum.index else Cell("", float("nan")) for name in strata
-        ]
-        memory = Cell(memory_of(first), float("nan") if pd.isna(first.bytes) else float(first.bytes))
-        names = [Cell(f'<span class="name">{escape(str(name))}</span>') for name in (model, variant)]
-        rows.append([*names, memory, *changes, Cell(escape(str(verdicts[model, variant])))])
+    strata, rows = strata_of(damage), []
+    for lost in what_was_lost(damage):
+        changes = [_change(lost.changes[name]) if name in lost.changes else _cell(None) for name in strata]
+        size = lost.first["bytes"]
+        memory = Cell(memory_of(lost.first), float("nan") if pd.isna(size) else float(size))
+        names = [Cell(f'<span class="name">{escape(name)}</span>') for name in (lost.model, lost.variant)]
+        rows.append([*names, memory, *changes, Cell(escape(lost.verdict))])
     return sortable(["model", "variant", "memory", *strata, "verdict"], rows)
 
 
-def _change(row: pd.Series) -> Cell:
-    kind = ("loss" if row.difference < 0 else "gain") if row.p_holm < SIGNIFICANT else ""
+def _change(row: Mapping[str, Any]) -> Cell:
+    kind = ("loss" if row["difference"] < 0 else "gain") if row["p_holm"] < SIGNIFICANT else ""
     change, low, high = (points(row[name]).replace("-", "\N{MINUS SIGN}") for name in ("difference", "low", "high"))
     text = f'<span class="{kind}">{change}</span> <span class="range">{low} to {high}</span>'
-    return Cell(text, float(row.difference))
+    return Cell(text, float(row["difference"]))
 
 
 def sortable(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

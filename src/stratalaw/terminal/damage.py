@@ -15,6 +15,7 @@ from stratalaw.report.damage import (
     overall,
     rows_by_bits,
     strata_of,
+    what_was_lost,
 )
 from stratalaw.terminal.base import PlainConsole, new_table, styled
 from stratalaw.units import points, readable_bytes
@@ -56,18 +57,18 @@ def show_overview(damage: pd.DataFrame) -> None:
 
 def overview_rows(damage: pd.DataFrame) -> list[list[str]]:
     """The variants as rows of text, the header first: memory, change on average over strata and in each, verdict."""
-    means, strata = damage[damage.benchmark == ALL], strata_of(damage)
+    strata = strata_of(damage)
     rows = [["variant", "memory", *strata, "verdict"]]
-    for (model, variant), own in means.groupby(["model", "variant"], sort=False):
-        of_stratum = {str(row["stratum"]): row for row in own.to_dict("records")}
-        first = own.iloc[0]
+    for lost in what_was_lost(damage):
+        first = lost.first
         changes = [
             f"{points(row['difference'])}{'*' if row['p_holm'] < SIGNIFICANT else ''}" if row else ""
-            for row in map(of_stratum.get, strata)
+            for row in map(lost.changes.get, strata)
         ]
-        changes[0] += f" ± {100 * max(first.high - first.difference, first.difference - first.low):.1f}"
-        memory = "unknown" if pd.isna(first.bytes) else readable_bytes(first.bytes)
-        rows.append([f"{model} {variant}", memory, *changes, _short_verdict(own)])
+        half = max(first["high"] - first["difference"], first["difference"] - first["low"])
+        changes[0] += f" ± {100 * half:.1f}"
+        memory = "unknown" if pd.isna(first["bytes"]) else readable_bytes(first["bytes"])
+        rows.append([f"{lost.model} {lost.variant}", memory, *changes, _short_verdict(lost.means)])
     return rows
 
 
