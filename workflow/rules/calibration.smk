@@ -43,7 +43,7 @@ rule calibration:
         content=lambda wildcards: content_of(*([] if STUDY.calibration.dataset else [CORPUS])),
         tokens=STUDY.calibration.tokens,
         overlap_words=STUDY.calibration.overlap_words,
-        samples=int(VARIANTS.calibration_size.max()),
+        samples=int(VARIANTS.calibration_size.fillna(0).max()),
         made_by=made_by("numpy", "tokenizers", "transformers"),
     script:
         "../scripts/draw_calibration.py"

@@ -30,13 +30,17 @@ def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, an
     sizes = observations.groupby("model").n_params.first()
     answers = int(observations.n_items.sum())
     variants = observed_of_named(observations, int(about["variants"]))
+    made = (
+        f"{variants} GPTQ variant{'' if variants == '1' else 's'} of {models_of(about, sizes)}: {about['bits']} bits, "
+        f"groups of {about['group_sizes']}, {about['calibration_sizes']} calibration samples of "
+        f"{about['calibration_tokens']} tokens"
+    )
+    if about["variants"] == "0":
+        made = f"checkpoints that existed, of {models_of(about, sizes)}"
     lines = [
         "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, analysis)]).strip(),
         *damage_section(damage),
-        f"**What was run.** {variants} GPTQ variant{'' if variants == '1' else 's'} of {models_of(about, sizes)}: "
-        f"{about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
-        f"calibration samples of {about['calibration_tokens']} tokens; {answers:,} items were answered "
-        f"({about['benchmarks']}).",
+        f"**What was run.** {made}; {answers:,} items were answered ({about['benchmarks']}).",
         "**Accuracy** (%, mean over models and variants):",
         accuracy_table(observations),
         *law_section(observations, analysis),
@@ -60,7 +64,11 @@ def damage_section(damage: pd.DataFrame) -> list[str]:
         return []
     if len(rows) > MOST_SHOWN:
         where = f"Each of the {len(rows)} variants stands beside its original in the menu (Damage)."
-        by_bits = ["**Damage** by bits (points of accuracy, paired by item):", simple_table(rows_by_bits(damage)), where]
+        by_bits = [
+            "**Damage** by bits (points of accuracy, paired by item):",
+            simple_table(rows_by_bits(damage)),
+            where,
+        ]
         existing = damage_rows(damage[~damage.variant.map(is_made_here)])
         if len(existing) == 1:
             return by_bits
