@@ -103,7 +103,7 @@ def regrets(candidates: list[Candidate], measured: Mapping[str, float]) -> np.nd
 
 
 def shortfalls(candidates: list[Candidate], measured: Mapping[str, float]) -> np.ndarray:
-    """By how much the smallest candidate that is expected to reach a floor misses it, of each floor that one reaches."""
+    """By how much the smallest candidate that is expected to reach a floor misses it, for each that one reaches."""
     known = [candidate for candidate in candidates if candidate.name in measured]
     planned = {candidate.name: float(np.mean(list(candidate.accuracy.values()))) for candidate in known}
     found = []
