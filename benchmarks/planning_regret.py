@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from stratalaw.laws.analysis import Analysis, analyse, with_utilization
 from stratalaw.laws.fit import fit_law
 from stratalaw.laws.forms import form_named
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS, reasons_to_leave_out
-from stratalaw.laws.table import GENERAL
 from stratalaw.models.known_shapes import shapes_of_folder
 from stratalaw.models.shapes import Shapes
 from stratalaw.planning.candidates import candidates_of
@@ -62,7 +62,7 @@ def replays(observations: pd.DataFrame, seconds: pd.DataFrame) -> Iterator[tuple
         yield "all but one size, its original known", observations[of_others | is_original]
         yield "all but one size", observations[of_others]
     sizes = list(observations.sort_values("n_params").model.unique())
-    for pair in zip(sizes, sizes[1:], strict=False):
+    for pair in pairwise(sizes):
         yield "two neighbouring sizes, originals of all", observations[observations.model.isin(pair) | is_original]
 
 
@@ -103,7 +103,7 @@ def regrets(candidates: list[Candidate], measured: Mapping[str, float]) -> np.nd
 
 
 def shortfalls(candidates: list[Candidate], measured: Mapping[str, float]) -> np.ndarray:
-    """Of each floor that a candidate is expected to reach, by how much the smallest one that is expected to misses it."""
+    """By how much the smallest candidate that is expected to reach a floor misses it, for each that one reaches."""
     known = [candidate for candidate in candidates if candidate.name in measured]
     planned = {candidate.name: float(np.mean(list(candidate.accuracy.values()))) for candidate in known}
     found = []

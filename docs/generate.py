@@ -128,6 +128,7 @@ def study_page() -> str:
     sections = [
         ("The study", "", definition.Study),
         ("models: one entry for each model", "models", definition.Model),
+        ("models.checkpoints: one entry for each checkpoint", "models.checkpoints", definition.Checkpoint),
         ("grids: one entry for each grid of variants", "grids", definition.Grid),
         ("gptq", "gptq", definition.Gptq),
         ("calibration", "calibration", definition.Calibration),

@@ -35,6 +35,6 @@ def test_a_repository_with_weights_is_left_as_it_is(uploads, exported):
 
 def test_without_a_token_the_message_says_how_to_give_one(uploads, exported, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(UploadError, match="me/small: not uploaded: .*set HF_TOKEN, or log in with: hf auth login"):
+    with pytest.raises(UploadError, match=r"me/small: not uploaded: .*set HF_TOKEN, or log in with: hf auth login"):
         upload(exported, "me/small")
     assert uploads.repositories == {}

@@ -6,8 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stratalaw.jobs.stages import measure_damage
-from stratalaw.seals import Seal, seal_of, write_table
+from stratalaw.files import sha256
+from stratalaw.jobs.stages import convert_checkpoint, measure_damage
+from stratalaw.models.folder import AUDIT, copy_model
+from stratalaw.seals import Seal, read_record, seal_of, write_table
+from tests.hub_server import HubRepository
+
+MADE = Path(__file__).parents[1] / "quantization" / "checkpoints"
 
 
 @pytest.fixture
@@ -36,3 +41,23 @@ def test_a_damage_table_is_made_from_one_read_of_the_items_and_says_which(tmp_pa
     )
     assert reads["items.parquet"] == 1
     assert seal_of(study / "damage.parquet", "damage").made_from == {"items": digest}
+
+
+@pytest.mark.parametrize(("made", "file"), [("gptq", None), ("gguf-q4_0", "files/model.gguf")])
+def test_a_checkpoint_of_the_hub_becomes_the_weights_of_one_that_is_here(hub, tmp_path, monkeypatch, made, file):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    folder = MADE / made
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {"files/model.gguf": files["model.gguf"]} if file else files
+    files["tokenizer.json"] = (MADE / "model" / "tokenizer.json").read_bytes()
+    hub.repositories["models/some/one"] = HubRepository("1" * 40, files)
+    copy_model(MADE / "model", tmp_path / "tiny")
+    source = str(folder / "model.gguf") if file else str(folder)
+    places = [str(tmp_path / place / "mine") for place in ("hub", "here")]
+    convert_checkpoint(str(tmp_path / "tiny"), "some/one", "1" * 40, file, str(tmp_path / "downloads"), places[0])
+    convert_checkpoint(str(tmp_path / "tiny"), source, None, None, str(tmp_path / "downloads"), places[1])
+    first, second = (sha256(Path(place) / "model.safetensors") for place in places)
+    assert first == second
+    audit = read_record(Path(places[0]) / AUDIT, "checkpoint")
+    assert audit["source"] == f"some/one@{'1' * 40}" + (f"/{file}" if file else "")
+    assert list((tmp_path / "downloads").iterdir()) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stratalaw.preparation.checks import check_inputs
-from stratalaw.study import StudyError, read_study
+from stratalaw.study import Checkpoint, StudyError, read_study
 
 DEMO = read_study(Path("config/demo.yaml"))
 
@@ -21,6 +21,24 @@ def test_the_demo_has_all_it_needs():
 def test_a_missing_model_is_named():
     model = DEMO.models[0].model_copy(update={"source": "ladder/models/r9"})
     with pytest.raises(StudyError, match=r"^s\.yaml: models\.0\.source: there is no folder ladder/models/r9$"):
+        check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere/at/all", r"models\.0\.checkpoints\.0\.source: there is no folder or file nowhere/at/all$"),
+        (
+            "some/one",
+            r"there is no folder or file some/one; if it is a repository of the Hub, run: stratalaw pin s\.yaml",
+        ),
+        ("ladder/models/r1", r"ladder/models/r1: its config\.json has no quantization_config: it is not quantized"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_scored_is_named(source, message):
+    checkpoint = Checkpoint(name="mine", source=source)
+    model = DEMO.models[0].model_copy(update={"checkpoints": [checkpoint]})
+    with pytest.raises(StudyError, match=message):
         check_inputs(DEMO.model_copy(update={"models": [model]}), "s.yaml")
 
 

@@ -24,6 +24,7 @@ MADE = {
     "awq": ("AWQ", 4, 32, 4 + 20 / 32),
     "compressed-tensors": ("compressed-tensors", 4, 32, 4 + 16 / 32),
     "compressed-tensors-asym": ("compressed-tensors", 4, 32, 4 + 20 / 32),
+    "compressed-tensors-w8": ("compressed-tensors", 8, 32, 8 + 16 / 32),
     "auto-round": ("AutoRound", 4, 32, 4 + 20 / 32),
     "auto-round-gptq": ("AutoRound", 4, 32, 4 + 20 / 32),
     "gguf-q4_0": ("GGUF", 4, 32, 4 + 16 / 32),
@@ -70,7 +71,9 @@ def test_a_converted_checkpoint_is_an_ordinary_dense_model(original, tmp_path):
     assert "quantization_config" not in read_config(tmp_path / "mine")
     model = load_dense(tmp_path / "mine", "cpu")
     stored = load_file(tmp_path / "mine" / "model.safetensors")
-    assert all(torch.equal(weight.bfloat16(), stored[name]) for name, weight in model.state_dict().items() if name in stored)
+    assert all(
+        torch.equal(weight.bfloat16(), stored[name]) for name, weight in model.state_dict().items() if name in stored
+    )
 
 
 def test_large_checkpoints_lie_in_several_files(original, tmp_path, monkeypatch):
@@ -159,8 +162,10 @@ def test_a_gguf_file_of_another_architecture_is_refused(original, tmp_path):
         (
             {
                 "quant_method": "compressed-tensors",
-                "format": "int-quantized",
-                "config_groups": {"a": {"weights": {"type": "int", "num_bits": 8}, "input_activations": {"num_bits": 8}}},
+                "format": "pack-quantized",
+                "config_groups": {
+                    "a": {"weights": {"type": "int", "num_bits": 8}, "input_activations": {"num_bits": 8}}
+                },
             },
             "with quantized activations",
         ),

@@ -150,6 +150,12 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
          "chat_template: 'yes please' is neither true nor false"),
         ({"evaluation.strata.memorization.0.fewshot_as_multiturn": True}, "evaluation.strata.memorization.0: "
          "`fewshot_as_multiturn` is set without `chat_template: true`"),
+        ({"models.0.checkpoints": [{"name": "bf16", "source": "a"}]}, "models.0.checkpoints.0.name: bf16 is the name "
+         "of a variant that is made here; give another"),
+        ({"models.0.checkpoints": [{"name": "a", "source": "a"}] * 2}, "models.0.checkpoints: duplicate checkpoint "
+         "name: a"),
+        ({"models.0.checkpoints": [{"name": "a", "source": "a/b", "file": "../x.gguf"}]},
+         "models.0.checkpoints.0.file: ../x.gguf is no GGUF file of the repository"),
         ({"models.0.held_out": 1}, "models.0.held_out: 1 is neither true nor false"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},
          "evaluation: task recall occurs twice"),

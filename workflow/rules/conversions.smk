@@ -2,7 +2,9 @@ rule conversions:
     "The dense weights of a checkpoint that exists, with an audit of what it is: a variant beside those made here."
     input:
         model=RESULTS.model("{model}"),
-        files=lambda wildcards: [ancient(file) for file in files_of_checkpoint(EXISTING[wildcards.model, wildcards.variant])],
+        files=lambda wildcards: [
+            ancient(file) for file in files_of_checkpoint(EXISTING[wildcards.model, wildcards.variant])
+        ],
     output:
         directory(RESULTS.conversion("{model}", "{variant}")),
     log:

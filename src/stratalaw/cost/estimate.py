@@ -225,7 +225,7 @@ def seconds_of_jobs(
     """Seconds of the jobs whose time is not negligible, by stage and name of the job."""
     names = variants.model + "/" + variants.variant
     drawn = rates.seconds(
-        "calibration", calibration_tokens=study.variants().calibration_size.max() * study.calibration.tokens
+        "calibration", calibration_tokens=study.variants().calibration_size.fillna(0).max() * study.calibration.tokens
     )
     draws = study.variants().dropna(subset="calibration_seed")
     return {

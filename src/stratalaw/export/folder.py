@@ -118,7 +118,7 @@ def _data_sets(study: Study) -> dict[str, str]:
 
 
 def licence_of(model: Model) -> str:
-    """The licence of a model by the front matter of its card: in its folder, or on the Hub; empty where it is not known.
+    """The licence of a model by its card's front matter, in its folder or on the Hub; empty where it is not known.
 
     The Hub is not asked where ``HF_HUB_OFFLINE`` is set.
     """

@@ -214,7 +214,8 @@ def _names(table: pd.DataFrame, column: str) -> pd.Series:
     if padded.any():
         row = int(np.flatnonzero(np.isin(codes, np.flatnonzero(padded & ~blank)))[0])
         raise TableError(f"row {row + 1}, column {column}: {names[codes[row]]!r} is padded with spaces")
-    return pd.Series(np.where(codes < 0, "", names.to_numpy()[codes]), index=table.index, name=column, dtype=object)
+    texts = np.append(names.to_numpy(), "")  # the last one is of a blank, whose code is -1
+    return pd.Series(texts[codes], index=table.index, name=column, dtype=object)
 
 
 def _check_strata(strata: pd.Series) -> None:

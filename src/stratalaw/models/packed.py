@@ -98,14 +98,16 @@ def _awq(settings: Mapping[str, Any]) -> Packing:
 def _auto_round(settings: Mapping[str, Any]) -> Packing:
     form = str(settings.get("packing_format"))
     if form not in OF_AUTO_ROUND or settings.get("data_type", "int") != "int":
-        raise ModelError(f"AutoRound packed as {form[:100]} ({str(settings.get('data_type'))[:100]}), which is not read")
+        raise ModelError(
+            f"AutoRound packed as {form[:100]} ({str(settings.get('data_type'))[:100]}), which is not read"
+        )
     return Packing("AutoRound", OF_AUTO_ROUND[form], _bits(settings, "bits"), _group_size(settings.get("group_size")))
 
 
 def _compressed(settings: Mapping[str, Any]) -> Packing:
     form, groups = str(settings.get("format")), settings.get("config_groups")
-    if form not in ("pack-quantized", "int-quantized"):
-        raise ModelError(f"compressed-tensors in the format {form[:100]}; read are pack-quantized and int-quantized")
+    if form != "pack-quantized":
+        raise ModelError(f"compressed-tensors in the format {form[:100]}; read is pack-quantized")
     for key in ("transform_config", "sparsity_config", "kv_cache_scheme"):
         if settings.get(key):
             raise ModelError(f"compressed-tensors with a {key}, which is not read: more than weights is changed")

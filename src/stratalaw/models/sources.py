@@ -66,10 +66,11 @@ def own_architectures_of_transformers() -> frozenset[str]:
     raise ImportError("transformers.models.auto.auto_mappings has no list CONFIG_MAPPING_NAMES", name="transformers")
 
 
-def is_unpinned(model: Model) -> bool:
-    """Whether a model's source can only be a repository of the Hub, and its commit is not given."""
+def is_unpinned(model: Model | Checkpoint) -> bool:
+    """Whether the source of a model, or of a checkpoint, can only be a repository of the Hub, and its commit is not
+    given."""
     names_repository = REPOSITORY_NAME.fullmatch(model.source) is not None
-    return model.revision is None and names_repository and not Path(model.source).is_dir()
+    return model.revision is None and names_repository and not Path(model.source).exists()
 
 
 def files_of(model: Model) -> list[Path]:
@@ -89,19 +90,20 @@ def files_of_checkpoint(checkpoint: Checkpoint) -> list[Path]:
     return checkpoint_files(source) if source.is_dir() else [source]
 
 
-def check_checkpoint(checkpoint: Checkpoint, key: str) -> None:
+def check_checkpoint(checkpoint: Checkpoint, key: str, study_file: str) -> None:
     """Refuse an existing checkpoint that is not there, or in a format that is not read, from its first bytes.
 
     Raises:
-        StudyError: it can only be on the Hub, and has no revision.
+        StudyError: it is not there, or can only be on the Hub and has no revision.
         ModelError: see ``packed.packing_of``; or it has no weights.
     """
     if checkpoint.revision is not None:
         return
     if not Path(checkpoint.source).exists():
-        raise StudyError(
-            f"{key}.source: there is no folder or file {checkpoint.source}; of a repository of the Hub give the revision"
-        )
+        how = f"; if it is a repository of the Hub, run: stratalaw pin {study_file}" if is_unpinned(checkpoint) else ""
+        raise StudyError(f"{key}.source: there is no folder or file {checkpoint.source}{how}")
+    if checkpoint.file:
+        raise StudyError(f"{key}.file: is that of a repository of the Hub; of a file here the source is its path")
     packing_of(Path(checkpoint.source))
     files_of_checkpoint(checkpoint)
 

@@ -21,7 +21,7 @@ def check_inputs(study: Study, study_file: str) -> None:
             if model.revision is None:
                 check_source(model, f"models.{i}", study_file)
             for k, checkpoint in enumerate(model.checkpoints):
-                check_checkpoint(checkpoint, f"models.{i}.checkpoints.{k}")
+                check_checkpoint(checkpoint, f"models.{i}.checkpoints.{k}", study_file)
         check_corpus(study.calibration, study_file)
         check_data_sets(study.evaluation, study_file)
     except (StudyError, ModelError) as error:

@@ -60,6 +60,9 @@ def unpinned(study: Study) -> Iterator[tuple[str, Repository]]:
     for i, model in enumerate(study.models):
         if is_unpinned(model):
             yield f"models.{i}.source", Repository(model.source)
+        for k, checkpoint in enumerate(model.checkpoints):
+            if is_unpinned(checkpoint):
+                yield f"models.{i}.checkpoints.{k}.source", Repository(checkpoint.source)
     calibration = study.calibration
     if calibration.dataset is not None and calibration.revision is None:
         yield "calibration.dataset", Repository(calibration.dataset, "dataset")

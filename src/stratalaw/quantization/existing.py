@@ -5,7 +5,7 @@ variant differs from its original in the weights alone. What each format means, 
 
 ``gptq``, ``gptq_v2``: AutoGPTQ's and gptqmodel's (``unpacking``); the second has zero points as they are, not less one
 ``awq``: AutoAWQ's gemm (``awq/modules/linear/gemm.py``, ``awq/utils/packing_utils.py``)
-``compressed``: compressed-tensors' pack-quantized and int-quantized (its ``compressors/``)
+``compressed``: compressed-tensors' pack-quantized (its ``compressors/``)
 ``gguf``: see ``gguf``
 """
 
@@ -123,9 +123,7 @@ def convert(
             "sha256": sha256_sums(sorted(folder.iterdir())),
         }
         digest = digest_of(f"{name} {value}" for name, value in sorted(sums.items()))
-        put_record(
-            audit, folder / AUDIT, Seal("checkpoint", {"variant": target.name}, {**made_from, "source": digest})
-        )
+        put_record(audit, folder / AUDIT, Seal("checkpoint", {"variant": target.name}, {**made_from, "source": digest}))
     if audit["unquantized"]:
         LOG.warning("%s: %d matrices are not quantized: see the audit", source, len(audit["unquantized"]))
 
@@ -139,7 +137,9 @@ def audit_of(seen: list[Dense], packing: Packing, model_folder: Path) -> dict[st
     shapes, config = shapes_of_weights(model_folder), read_config(model_folder)
     expected = distinct_shapes(model_folder)
     counts = {
-        tensor.name: sum(m.in_features * m.out_features for m in matrices_of(tensor.name, expected[tensor.name], config))
+        tensor.name: sum(
+            m.in_features * m.out_features for m in matrices_of(tensor.name, expected[tensor.name], config)
+        )
         for tensor in seen
     }
     matrices = [tensor for tensor in seen if counts[tensor.name]]
@@ -195,9 +195,7 @@ def _of_folder(source: Path, packing: Packing) -> Iterator[Dense]:
     modules: dict[str, dict[str, str]] = {}
     for name in sizes:
         module, _, kind = name.rpartition(".")
-        # int-quantized weights are called as dense ones are; their scales tell.
-        is_code = kind == "weight" and f"{module}.weight_scale" in sizes
-        is_part = kind in kinds or (packing.layout == "compressed" and is_code)
+        is_part = kind in kinds
         modules.setdefault(f"{module}.weight" if is_part else name, {})[kind if is_part else "dense"] = name
     with ExitStack() as files:
         where = {}
@@ -221,7 +219,7 @@ def _of_folder(source: Path, packing: Packing) -> Iterator[Dense]:
                 reason = str(error).splitlines()[0]
                 raise ModelError(f"{source}: {name}: its parts do not fit each other ({reason})") from None
             scales = parts["weight_scale"] if packing.layout == "compressed" else parts["scales"].t()
-            groups = scales.shape[1] if scales.ndim > 1 else 1
+            groups = scales.shape[1]
             group_size = -1 if groups == 1 else math.ceil(weight.shape[1] / groups)
             yield Dense(name, weight, bits, counted, packing.group_size or group_size)
 
@@ -263,21 +261,11 @@ def _in_awq_order(words: torch.Tensor) -> torch.Tensor:
 def _unpack_compressed(parts: Parts, packing: Packing) -> tuple[torch.Tensor, int]:
     """(code - zero point) * scale, codes with a sign; the words run along the input features of each output feature."""
     scales, zeros = parts["weight_scale"].float(), parts.get("weight_zero_point")
-    if scales.ndim == 1:
-        scales = scales[:, None]
-    if "weight_packed" in parts:
-        rows, columns = parts["weight_shape"].tolist()
-        bits = _bits_of_words(parts["weight_packed"].shape[1], columns)
-        codes = _signed(parts["weight_packed"], bits)[:, :columns]
-        if zeros is not None:
-            zeros = _signed(zeros.T.contiguous(), bits).T[:rows] if zeros.dtype == torch.int32 else zeros.float()
-    else:
-        codes, bits = parts["weight"].float(), 8
-        rows, columns = codes.shape
-        zeros = None if zeros is None else zeros.float()
-    groups = scales.shape[1]
-    group = torch.arange(columns) // math.ceil(columns / groups)
-    shift = 0 if zeros is None else zeros.reshape(rows, groups)[:, group]
+    rows, columns = parts["weight_shape"].tolist()
+    bits = _bits_of_words(parts["weight_packed"].shape[1], columns)
+    codes = _signed(parts["weight_packed"], bits)[:, :columns]
+    group = torch.arange(columns) // math.ceil(columns / scales.shape[1])
+    shift = 0 if zeros is None else _signed(zeros.T.contiguous(), bits).T[:rows, group]
     dense = (codes - shift) * scales[:, group]
     return dense.bfloat16().contiguous(), bits
 

@@ -25,7 +25,7 @@ Bytes = NDArray[np.uint8]
 MAX_ENTRIES = 10_000_000  # of a file's metadata, arrays (vocabularies) included
 MAX_TENSORS = 100_000
 MAX_TEXT = 2**24
-NUMBERS = dict(enumerate("B b H h I i f ?".split())) | dict(zip((10, 11, 12), "Qqd", strict=True))
+NUMBERS = dict(enumerate(["B", "b", "H", "h", "I", "i", "f", "?"])) | dict(zip((10, 11, 12), "Qqd", strict=True))
 TEXT, ARRAY = 8, 9
 ALIGNMENT = "general.alignment"
 
@@ -222,7 +222,9 @@ class GgufFile:
             kind, offset = reader.number("I"), reader.number("Q")
             if kind not in KINDS:
                 known = ", ".join(entry.name for entry in KINDS.values())
-                raise ModelError(f"{self.path}: {name[:100]} is of ggml's type {kind}, which is not read; read are {known}")
+                raise ModelError(
+                    f"{self.path}: {name[:100]} is of ggml's type {kind}, which is not read; read are {known}"
+                )
             if max(shape, default=1) > MAX_COUNT or (shape and shape[-1] % KINDS[kind].weights):
                 raise ModelError(f"{self.path}: damaged: {name[:100]} has the shape {shape} in {KINDS[kind].name}")
             found[name] = (shape, KINDS[kind], offset)

@@ -108,6 +108,8 @@ def damage_sentence(damage: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     parts = [f"{own.loses.sum()} of {len(own)} at {bits} bits" for bits, own in _by_bits(rows)]
+    existing = _marked(rows[~rows.variant.map(is_made_here)])
+    parts += [f"{existing.loses.sum()} of {len(existing)} checkpoints that existed"] if len(existing) else []
     seen = 100 * rows.detectable_loss.dropna()
     power = ""
     if len(seen):
@@ -126,11 +128,15 @@ def is_made_here(variant: str) -> bool:
 
 
 def _by_bits(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """One row for each variant, by bits from many to few; with a column ``loses``: more than the noise of the items."""
+    """One row for each variant that was quantized here, by bits from many to few; with a column ``loses``: more than
+    the noise of the items."""
     rows = rows[rows.variant.map(is_made_here)]
     bits = rows.variant.map(lambda name: Quantization.from_name(name).bits)
-    marked = rows.assign(loses=is_loss(rows))
-    return [(int(width), marked[bits == width]) for width in sorted(bits.unique(), reverse=True)]
+    return [(int(width), _marked(rows)[bits == width]) for width in sorted(bits.unique(), reverse=True)]
+
+
+def _marked(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(loses=is_loss(rows))
 
 
 def rows_by_bits(damage: pd.DataFrame) -> list[list[str]]:

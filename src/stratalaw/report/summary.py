@@ -34,14 +34,18 @@ def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, an
     sizes = observations.groupby("model").n_params.first()
     answers = int(observations.n_items.sum())
     variants = observed_of_named(observations, int(about["variants"]))
+    made = (
+        f"{variants} GPTQ variant{'' if variants == '1' else 's'} of {models_of(about, sizes)}: {about['bits']} bits, "
+        f"groups of {about['group_sizes']}, {about['calibration_sizes']} calibration samples of "
+        f"{about['calibration_tokens']} tokens"
+    )
+    if about["variants"] == "0":
+        made = f"checkpoints that existed, of {models_of(about, sizes)}"
     lines = [
         "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, damage, analysis)]).strip(),
         *damage_section(damage),
         PLACE_OF_FIGURE,
-        f"**What was run.** {variants} GPTQ variant{'' if variants == '1' else 's'} of {models_of(about, sizes)}: "
-        f"{about['bits']} bits, groups of {about['group_sizes']}, {about['calibration_sizes']} "
-        f"calibration samples of {about['calibration_tokens']} tokens; {answers:,} items were answered "
-        f"({about['benchmarks']}).",
+        f"**What was run.** {made}; {answers:,} items were answered ({about['benchmarks']}).",
         *accuracy_section(observations),
         *law_section(observations, analysis),
         *(f"*Note:* {note}." for note in analysis.notes),

@@ -89,7 +89,7 @@ class Checkpoint(Section):
     source: PathText
     """A folder, a GGUF file, or a repository of the Hugging Face Hub."""
     revision: Commit | None = None
-    """Commit of the Hub repository (40 hexadecimal digits); none for a folder or file."""
+    """Commit of the repository (40 hexadecimal digits; ``stratalaw pin`` fills it in); none for a folder or file."""
     file: PathText | None = None
     """The GGUF file in the repository; none where the repository holds safetensors."""
 
@@ -100,13 +100,12 @@ class Checkpoint(Section):
             raise ValueError(f"{name} is the name of a variant that is made here; give another")
         return name
 
-    @model_validator(mode="after")
-    def _a_file_is_of_a_repository(self) -> Checkpoint:
-        if self.file and not self.revision:
-            raise ValueError("`file` is set without `revision`; of a file on this machine the source is its path")
-        if self.file and (not self.file.endswith(".gguf") or ".." in Path(self.file).parts):
-            raise ValueError(f"the file {self.file} is no GGUF file of the repository")
-        return self
+    @field_validator("file")
+    @classmethod
+    def _is_a_file_of_the_repository(cls, file: str | None) -> str | None:
+        if file and (not file.endswith(".gguf") or Path(file).is_absolute() or ".." in Path(file).parts):
+            raise ValueError(f"{file} is no GGUF file of the repository")
+        return file
 
 
 class Model(Section):

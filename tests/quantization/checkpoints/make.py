@@ -1,8 +1,8 @@
 """Make the checkpoints beside this file with the tools whose formats they have: ``python make.py TOOL …``
 
 A random model of one layer, and of it one checkpoint per format. ``expected.json`` has the SHA-256 of each matrix, in
-bf16 and (output features, input features), as the tool's own code dequantizes it. Made with gptqmodel 7.6.0, llmcompressor
-0.14.0.1 and compressed-tensors 0.20.0, auto-round 0.16.1, AutoAWQ 0.2.9, and gguf 0.19.0.
+bf16 and (output features, input features), as the tool's own code dequantizes it. Made with gptqmodel 7.6.0,
+llmcompressor 0.14.0.1 and compressed-tensors 0.20.0, auto-round 0.16.1, AutoAWQ 0.2.9, and gguf 0.19.0.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def make_model() -> None:
 
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="w2"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="w2", pad_token="w0", eos_token="w1"
-    ).save_pretrained(MODEL)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w2", pad_token="w0", eos_token="w1").save_pretrained(
+        MODEL
+    )
 
 
 def record(folder: Path, dense: Mapping[str, torch.Tensor]) -> None:
@@ -109,7 +109,11 @@ def autoawq(name: str) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((MODEL / "config.json").read_text())
     config["quantization_config"] = {
-        "quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm",
+        "quant_method": "awq",
+        "bits": 4,
+        "group_size": 32,
+        "zero_point": True,
+        "version": "gemm",
         "modules_to_not_convert": None,
     }  # as AutoAWQ writes it
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
@@ -142,7 +146,11 @@ def compressed_tensors(name: str, scheme: str) -> None:
     )
     rows = [{"input_ids": tokens, "attention_mask": [1] * len(tokens)} for tokens in TOKENS]
     llmcompressor.oneshot(
-        model=model, dataset=Dataset.from_list(rows), recipe=modifier, num_calibration_samples=16, max_seq_length=64,
+        model=model,
+        dataset=Dataset.from_list(rows),
+        recipe=modifier,
+        num_calibration_samples=16,
+        max_seq_length=64,
         tokenizer=str(MODEL),
     )
     model.save_pretrained(folder, save_compressed=True)
@@ -164,13 +172,18 @@ def auto_round(name: str, form: str, **options: object) -> None:
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16)
     data = [torch.tensor([tokens]) for tokens in TOKENS]
     rounding = AutoRound(
-        model, tokenizer, dataset=[{"input_ids": part, "attention_mask": torch.ones_like(part)} for part in data],
-        nsamples=16, seqlen=64, iters=2, batch_size=4, device_map="cpu", **options,
+        model,
+        tokenizer,
+        dataset=[{"input_ids": part, "attention_mask": torch.ones_like(part)} for part in data],
+        nsamples=16,
+        seqlen=64,
+        iters=2,
+        batch_size=4,
+        device_map="cpu",
+        **options,
     )
     rounding.quantize()
-    dense = {
-        key: weight.clone() for key, weight in rounding.model.state_dict().items() if key.endswith("_proj.weight")
-    }
+    dense = {key: weight.clone() for key, weight in rounding.model.state_dict().items() if key.endswith("_proj.weight")}
     rounding.save_quantized(str(folder), format=form)
     record(folder, dense)
 
@@ -230,6 +243,7 @@ TOOLS = {
     "awq": lambda: autoawq("awq"),
     "compressed-tensors": lambda: compressed_tensors("compressed-tensors", "w4"),
     "compressed-tensors-asym": lambda: compressed_tensors("compressed-tensors-asym", "w4-asym"),
+    "compressed-tensors-w8": lambda: compressed_tensors("compressed-tensors-w8", "w8"),
     "auto-round": lambda: auto_round("auto-round", "auto_round:auto_gptq", bits=4, group_size=32, sym=True),
     "auto-round-gptq": lambda: auto_round("auto-round-gptq", "auto_gptq", bits=4, group_size=32, sym=True),
     "gguf-q4_0": lambda: gguf("gguf-q4_0", "Q4_0"),
