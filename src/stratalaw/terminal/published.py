@@ -76,10 +76,8 @@ def choice(answer: Answer) -> str:
     chosen = answer.options.iloc[answer.chosen]
     if chosen.bits == BASELINE_BITS:
         return f"Do not quantize: the original takes {readable_bytes(chosen.memory)} and fits."
-    kept = " and ".join(
-        f"{chosen[f'kept_{stratum}']:.2f} of {stratum} ({chosen[f'low_{stratum}']:.2f} to {chosen[f'high_{stratum}']:.2f})"
-        for stratum in question.keep
-    )
+    row = dict(chosen)
+    kept = " and ".join(f"{interval(row, f'kept_{stratum}', stratum)} of {stratum}" for stratum in question.keep)
     return f"Choose {label(dict(chosen))}: expected to keep {kept}; fits: {chosen.fits}."
 
 
