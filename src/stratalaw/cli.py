@@ -428,9 +428,6 @@ def plan(
     from stratalaw.terminal.planning import show_plan
 
     with _one_line_errors():
-        if laws is None:
-            raise StratalawError(f"{study}: to plan with a study give its --laws laws.json")
-        study_file = Path(study)
         analysis = _read_laws(laws)
         if portfolio is not None:
             demand = read_demand(portfolio)
@@ -470,14 +467,16 @@ def _plan_model(
     out: Path | None,
 ) -> None:
     """Answer from published numbers; raises StratalawError."""
-    from stratalaw.published.answer import Question, answer, bytes_of, subject_of
+    from stratalaw.models.known_shapes import shapes_of_folder
+    from stratalaw.published.answer import Question, Subject, answer, bytes_of, subject_of
     from stratalaw.published.law import Law, law_rows, shipped_law
     from stratalaw.published.library import STRATA, read_library
     from stratalaw.terminal.published import show_answer, show_rows
 
     if memory is None:
         raise StratalawError(f"{name}: --memory is missing, e.g. --memory 12GB")
-    subject = subject_of(name)
+    folder = Path(name)
+    subject = Subject(name, shapes_of_folder(folder)) if folder.is_dir() else subject_of(name)
     law = shipped_law() if laws is None else Law.read(laws.read_text(), str(laws))
     rows = law_rows(read_library())
     asked = Question(bytes_of(memory), context, tuple(keep or STRATA), baselines)

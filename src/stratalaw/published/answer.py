@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from stratalaw.errors import StratalawError
 from stratalaw.models.shapes import Shapes
 from stratalaw.published.law import LEVEL, Law
-from stratalaw.published.library import STRATA, by_stratum, strata_of_benchmarks
-from stratalaw.published.terms import PER_CHANNEL, covariates, share_kept
+from stratalaw.published.library import PER_CHANNEL, STRATA, by_stratum, strata_of_benchmarks
+from stratalaw.published.terms import covariates, share_kept
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, Quantization
 
 BITS = (8, 4, 3)
@@ -48,6 +47,7 @@ NEW = "(in no table)"
 SIZE_IN_NAME = re.compile(r"(?<=-)\d+(\.\d+)?[BbMm](?=-|$)")
 NEAREST = 3
 ONE_POINT = 0.01  # closer than that, the smaller one is chosen
+ITEMS, FLIPPED = 1000, 0.1  # a measurement as a study makes it, if a tenth of the answers turns right or wrong
 DRAWS = 2000
 
 
@@ -97,7 +97,8 @@ class Answer:
     "with a cache of 8 bits" or "no"), and of each stratum kept, low, high; ``accuracies``: variant, benchmark,
     accuracy, low, high, for the baselines; ``relatives``: the best option of each model of the same series, with
     expected, the mean adjusted accuracy over what is kept, where one source has the originals of all;
-    ``rests_on``: stratum, bits, rows, models, sources, nearest, row numbers; ``chosen``: place in options, or None.
+    ``rests_on``: stratum, bits, rows, models, sources, nearest, row numbers, and measured_width, of the interval
+    that a measurement of the stratum would leave; ``chosen``: place in options, or None.
     """
 
     subject: Subject
@@ -121,7 +122,8 @@ class Answer:
             for stratum in STRATA
         ]
         numbers = {
-            (row.bits, row.stratum): " ".join(map(str, row.row_numbers)) for row in self.rests_on.itertuples()
+            (row["bits"], row["stratum"]): " ".join(map(str, row["row_numbers"]))
+            for row in self.rests_on.to_dict("records")
         }
         found = pd.concat(parts, ignore_index=True)
         keys = zip(found.bits, found.stratum, strict=True)
@@ -129,15 +131,11 @@ class Answer:
 
 
 def subject_of(name: str) -> Subject:
-    """A model by its repository, whose shapes are shipped, or by its folder; raises AnswerError or ModelError."""
+    """A model of the Hub whose shapes are shipped; raises AnswerError for any other."""
     from stratalaw.models.shipped import shipped_models
 
     if name in shipped_models():
         return Subject(name, shipped_models()[name].shapes)
-    if Path(name).is_dir():
-        from stratalaw.models.known_shapes import shapes_of_folder
-
-        return Subject(name, shapes_of_folder(Path(name)))
     raise AnswerError(
         f"{name}: neither a study (.yaml), a folder with a model's config.json, nor one of the "
         f"{len(shipped_models())} models whose shapes are shipped, such as Qwen/Qwen3-8B"
@@ -224,33 +222,40 @@ def variants_of(shapes: Shapes) -> list[Quantization]:
     ]
 
 
+def points_of(model: Subject, variants: Sequence[Quantization], wanted: Sequence[str]) -> pd.DataFrame:
+    """Rows at which the law is asked: each variant of a model on each benchmark, from a source of its own."""
+    strata = strata_of_benchmarks()
+    about = {
+        "model": model.in_library,
+        "family": model.family,
+        "n_params": float(model.shapes.n_params),
+        "method": METHOD,
+        "calibration": "",
+        "source_id": NEW,
+        "name": model.name,
+    }
+    return pd.DataFrame(
+        [
+            about
+            | {
+                "bits": float(variant.bits),
+                "group_size": float(variant.group_size),
+                "variant": variant.name,
+                "benchmark": benchmark,
+                "stratum": strata[benchmark],
+            }
+            for variant in variants
+            for benchmark in wanted
+        ]
+    )
+
+
 def _options(
     models: Sequence[Subject], question: Question, law: Law, more: tuple[str, ...]
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, str], NDArray[np.float64]]]:
     """All options of some models, and draws of the kept share by model, variant and benchmark."""
-    strata = strata_of_benchmarks()
     wanted = [*dict.fromkeys([*(name for names in REFERENCES.values() for name in names), *more])]
-    points = pd.DataFrame(
-        [
-            {
-                "model": model.in_library,
-                "family": model.family,
-                "n_params": float(model.shapes.n_params),
-                "method": METHOD,
-                "bits": float(variant.bits),
-                "group_size": float(variant.group_size),
-                "calibration": "",
-                "source_id": NEW,
-                "benchmark": benchmark,
-                "stratum": strata[benchmark],
-                "name": model.name,
-                "variant": variant.name,
-            }
-            for model in models
-            for variant in variants_of(model.shapes)
-            for benchmark in wanted
-        ]
-    )
+    points = pd.concat([points_of(model, variants_of(model.shapes), wanted) for model in models], ignore_index=True)
     draws = share_kept(law.log_damage(covariates(points), DRAWS))
     keys = zip(points.name, points.variant, points.benchmark, strict=True)
     shares = dict(zip(keys, draws, strict=True))
@@ -302,9 +307,7 @@ def _accuracies(
             kept = np.ones(1) if variant == BASELINE_NAME else shares[subject.name, variant, benchmark]
             chance = chance_of(benchmark)
             low, middle, high = quantiles(chance + (value - chance) * kept)
-            found.append(
-                {"variant": variant, "benchmark": benchmark, "accuracy": middle, "low": low, "high": high}
-            )
+            found.append({"variant": variant, "benchmark": benchmark, "accuracy": middle, "low": low, "high": high})
     return pd.DataFrame(found, columns=["variant", "benchmark", "accuracy", "low", "high"])
 
 
@@ -316,9 +319,9 @@ def _relatives(
     best = fitting.sort_values(["score", "memory"], ascending=[False, True]).drop_duplicates("model")
     originals, source = _originals(rows, models, question.keep)
     expected = []
-    for row in best.itertuples():
-        of_model = originals.get(row.model)
-        parts = [of_model[s] * getattr(row, f"kept_{s}") for s in question.keep] if of_model else []
+    for row in best.to_dict("records"):
+        of_model = originals.get(row["model"])
+        parts = [of_model[s] * row[f"kept_{s}"] for s in question.keep] if of_model else []
         expected.append(float(np.mean(parts)) if parts else np.nan)
     best = best.assign(expected=expected, source=source)
     return best.sort_values("expected", ascending=False, na_position="last").reset_index(drop=True)
@@ -338,7 +341,7 @@ def _originals(
         wide = part.pivot_table(index="model", columns=["stratum", "benchmark"], values="original").dropna(axis=1)
         if set(wide.columns.get_level_values(0)) == set(keep) and len(wide) > max(len(best[0]), 1):
             means = wide.T.groupby(level=0).mean().T
-            best = {names[model]: dict(values) for model, values in means.iterrows()}, str(source)
+            best = {names[str(model)]: dict(values) for model, values in means.iterrows()}, str(source)
     return best
 
 
@@ -361,12 +364,21 @@ def _rests_on(subject: Subject, options: pd.DataFrame, rows: pd.DataFrame) -> pd
                     "models": part.model.nunique(),
                     "sources": part.source_id.nunique(),
                     "own": len(own) > 0,
+                    "measured_width": _measured_width(rows, near),
                     "nearest": ", ".join(near.model.unique()),
                     "nearest_kept": float(near.kept.median()),
                     "row_numbers": sorted(number for numbers in near.rows for number in numbers),
                 }
             )
     return pd.DataFrame(found)
+
+
+def _measured_width(rows: pd.DataFrame, near: pd.DataFrame) -> float:
+    """How wide the interval of the kept share is once it is measured by paired items, for models like those near."""
+    numbers = {number for of_setting in near.rows for number in of_setting}
+    part = rows[rows.row.isin(numbers)]
+    span = float((part.accuracy_16 - part.chance).median())
+    return 2 * 1.96 * float(np.sqrt(FLIPPED / ITEMS)) / span
 
 
 def _chosen(options: pd.DataFrame) -> int | None:

@@ -73,7 +73,11 @@ def simple_rules(shares: pd.DataFrame, scheme: str = FAMILY) -> pd.DataFrame:
     outside = "source_id" if scheme == SOURCE else "family"
     width, nearest = np.full(len(shares), np.nan), np.full(len(shares), np.nan)
     for _, group in shares.groupby(["method", "bits", "stratum"], sort=False):
-        sizes, kept, fold = np.log(group.n_params.to_numpy(float)), group.kept.to_numpy(float), group[outside].to_numpy()
+        sizes, kept, fold = (
+            np.log(group.n_params.to_numpy(float)),
+            group.kept.to_numpy(float),
+            group[outside].to_numpy(),
+        )
         for place, index in enumerate(group.index):
             others = np.flatnonzero(fold != fold[place])
             if len(others):

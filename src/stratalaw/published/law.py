@@ -76,8 +76,7 @@ class Law:
 
     @cached_property
     def _root(self) -> Array:
-        root: Array = np.linalg.cholesky(self.covariance + 1e-9 * np.eye(len(self.covariance)))
-        return root
+        return np.asarray(np.linalg.cholesky(self.covariance + 1e-9 * np.eye(len(self.covariance))), dtype=float)
 
     def log_damage(self, rows: pd.DataFrame, draws: int = DRAWS, seed: int = 0) -> Array:
         """Draws of ln D of rows with ``covariates``, shape (rows, draws).

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,13 @@ NUMBERS = {
     "n_items": (1, 1e9),
 }
 NAMES = ("model", "family", "method", "benchmark", "source_id")
-OPTIONAL = {"group_size": np.nan, "calibration_size": np.nan, "shots": np.nan, "metric": "", "calibration": ""}
+OPTIONAL: Mapping[str, Any] = {
+    "group_size": np.nan,
+    "calibration_size": np.nan,
+    "shots": np.nan,
+    "metric": "",
+    "calibration": "",
+}
 SETTING = ("model", "method", "bits", "group_size", "calibration", "source_id", "benchmark", "metric", "shots")
 # An original beside which a variant is set: the same model, asked the same way, by the same people.
 ASKED_ALIKE = ["model", "source_id", "benchmark", "metric", "shots"]
@@ -35,7 +43,7 @@ LEAST_ORIGINAL = 0.05
 # Answers of a variant and of its original to the same items agree: this part of their variances remains.
 UNSHARED = 0.3
 ROUNDING = 0.005  # of a kept share, by digits that are printed
-# Of the two that a law is not fitted to: recipes chosen to lose at most 1 %.
+# Recipes that were chosen to lose at most 1 %.
 SELECTED_SOURCES = ("inc-recipes",)
 
 
@@ -116,7 +124,9 @@ def check_measurements(table: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame
         _refuse(~inside, name, f"is not a number from {least:g} to {most:g}")
     _refuse((table.group_size <= 0) & (table.group_size != PER_CHANNEL), "group_size", "is not more than 0, or -1")
     known_benchmarks = set(benchmarks().benchmark)
-    _refuse(~table.benchmark.isin(known_benchmarks), "benchmark", f"is not one of {', '.join(sorted(known_benchmarks))}")
+    _refuse(
+        ~table.benchmark.isin(known_benchmarks), "benchmark", f"is not one of {', '.join(sorted(known_benchmarks))}"
+    )
     _refuse(table.source_id.isin(set(known.source_id)), "source_id", "is a source of the library; name your own")
     _refuse(table.duplicated(list(SETTING)), "benchmark", "was given above for the same model and setting")
     for name in ("family", "n_params"):
@@ -126,7 +136,9 @@ def check_measurements(table: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame
         if name == "n_params":
             differs = other.notna() & ((table[name] / other - 1).abs() > 0.02)
         _refuse(differs, name, "is another one in the library")
-    _refuse(with_originals(table).accuracy_16.isna() & (table.bits < BASELINE_BITS), "bits", "has no row of its original")
+    _refuse(
+        with_originals(table).accuracy_16.isna() & (table.bits < BASELINE_BITS), "bits", "has no row of its original"
+    )
     return table.assign(check=table.get("check", "own"))
 
 
@@ -142,13 +154,18 @@ def with_originals(table: pd.DataFrame) -> pd.DataFrame:
     return table.merge(means, on=ASKED_ALIKE, how="left", validate="many_to_one")
 
 
-def kept_shares(table: pd.DataFrame, strata: dict[str, str] | None = None) -> pd.DataFrame:
+def kept_shares(table: pd.DataFrame, strata: dict[str, str] | None = None, selected_too: bool = False) -> pd.DataFrame:
     """One row for each quantized measurement that has a kept share: its adjusted accuracy over that of its original.
 
     Columns beside the library's: stratum, original (adjusted accuracy), kept, noise (standard deviation of kept by the
     items, their answers being paired, and by rounding), row (number of the measurement in the library, from 1).
 
-    Left out: parts of another benchmark, originals within 0.05 of chance (adjusted), recipes selected to lose little.
+    Left out: parts of another benchmark, and originals within 0.05 of chance (adjusted).
+
+    Args:
+        table: see ``read_library``.
+        strata: of benchmarks; those of the library if not given.
+        selected_too: take also recipes that were selected to lose little.
     """
     strata = strata_of_benchmarks() if strata is None else strata
     table = with_originals(table.assign(row=np.arange(1, len(table) + 1)))
@@ -156,7 +173,9 @@ def kept_shares(table: pd.DataFrame, strata: dict[str, str] | None = None) -> pd
         stratum=table.benchmark.map(strata), original=(table.accuracy_16 - table.chance) / (1 - table.chance)
     )
     used = (table.bits < BASELINE_BITS) & table.stratum.notna() & (table.original > LEAST_ORIGINAL)
-    table = table[used & ~table.source_id.isin(SELECTED_SOURCES)].reset_index(drop=True)
+    if not selected_too:
+        used &= ~table.source_id.isin(SELECTED_SOURCES)
+    table = table[used].reset_index(drop=True)
     span = (1 - table.chance) * table.original
     variance = _binomial(table.accuracy, table.n_items) + _binomial(table.accuracy_16, table.n_items)
     return table.assign(
@@ -175,14 +194,15 @@ def by_stratum(rows: pd.DataFrame) -> pd.DataFrame:
     """The kept share of each stratum, model and setting: the mean over its benchmarks.
 
     Columns: model, family, n_params, source_id, method, bits, group_size, calibration, stratum, kept, noise (standard
-    deviation), benchmarks (how many), rows (their numbers).
+    deviation), measurements and benchmarks (how many), rows (numbers of the measurements).
     """
     keys = ["model", "family", "n_params", "source_id", "method", "bits", "group_size", "calibration", "stratum"]
-    grouped = rows.groupby(keys, sort=False)
+    grouped = rows.assign(variance=rows.noise**2).groupby(keys, sort=False)
     found = grouped.agg(
         kept=("kept", "mean"),
-        noise=("noise", lambda part: float(np.sqrt((part**2).sum()) / len(part))),
+        noise=("variance", "sum"),
+        measurements=("kept", "size"),
         benchmarks=("benchmark", "nunique"),
         rows=("row", list),
-    )
-    return found.reset_index()
+    ).reset_index()
+    return found.assign(noise=np.sqrt(found.noise) / found.measurements)

@@ -1,6 +1,6 @@
 """A mixed model of ln D fitted to kept shares: effects by penalized weighted least squares, variances by REML.
 
-    kept = exp(-D) + noise,    ln D = Z e + u + r,    e ~ N(0, S),    u ~ N(0, s_u^2) per setting,  r ~ N(0, s_r^2) per row
+    kept = exp(-D) + noise,    ln D = Z e + u + r,    e ~ N(0, S),    u per setting and r per row ~ N(0, s^2)
 
 Kept shares of more than 1, or below 0, are no trouble: the noise of items is on the share itself, and where a model
 keeps nearly everything, its rows say little of ln D and weigh little. The share is linearized at the fitted values

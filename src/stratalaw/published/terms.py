@@ -110,7 +110,9 @@ def keys_of(rows: pd.DataFrame, by: tuple[str, ...]) -> NDArray[np.str_]:
     if not by:
         return np.full(len(rows), "")
     parts = [rows[name].map("{:g}".format) if rows[name].dtype.kind == "f" else rows[name].astype(str) for name in by]
-    joined = parts[0].str.cat(parts[1:], sep="|") if len(parts) > 1 else parts[0]
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = joined + "|" + part
     return joined.to_numpy(str)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import pandas as pd
 
-from stratalaw.published.answer import FITS_NOT, NEW, Answer
+from stratalaw.published.answer import FITS_NOT, ITEMS, NEW, Answer
 from stratalaw.published.law import LEVEL, Law
-from stratalaw.published.library import STRATA
-from stratalaw.published.terms import PER_CHANNEL
+from stratalaw.published.library import PER_CHANNEL, STRATA
 from stratalaw.study.variants import BASELINE_BITS
 from stratalaw.terminal.base import PlainConsole, new_table
 from stratalaw.units import readable_bytes, readable_count
-
-SHORT = {"memorization": "memorization", "application": "application", "reasoning": "reasoning"}
 
 
 def show_answer(answer: Answer, law: Law) -> None:
@@ -25,14 +25,15 @@ def show_answer(answer: Answer, law: Law) -> None:
     benchmarks = list(dict.fromkeys(answer.accuracies.benchmark))
     table = new_table(
         f"{title}: share of the original's accuracy above chance that is kept, with {LEVEL:.0%} intervals",
-        *("variant", "memory", "8-bit cache", "fits", *SHORT.values(), *benchmarks),
+        *("variant", "memory", "8-bit cache", "fits", *STRATA, *benchmarks),
     )
     accuracies = answer.accuracies.set_index(["variant", "benchmark"])
     for place, row in enumerate(answer.options.to_dict("records")):
         cells = [interval(row, f"kept_{stratum}", stratum) for stratum in STRATA]
         for benchmark in benchmarks:
             part = accuracies.loc[(row["variant"], benchmark)]
-            cells.append(f"{part.accuracy:.3f} ({part.low:.3f}–{part.high:.3f})")
+            around = "" if part.low == part.high else f" ({part.low:.3f} to {part.high:.3f})"
+            cells.append(f"{part.accuracy:.3f}{around}")
         style = "bold" if place == answer.chosen else "dim" if row["fits"] == FITS_NOT else ""
         table.add_row(
             label(row), readable_bytes(row["memory"]), readable_bytes(row["memory_8"]), row["fits"], *cells, style=style
@@ -50,17 +51,17 @@ def show_answer(answer: Answer, law: Law) -> None:
         console.print(line, soft_wrap=True)
 
 
-def label(row: dict[str, object]) -> str:
+def label(row: Mapping[Hashable, Any]) -> str:
     if row["bits"] == BASELINE_BITS:
         return "original (16 bits)"
     group = "whole rows" if row["group_size"] == PER_CHANNEL else f"groups of {row['group_size']:.0f}"
     return f"{row['bits']} bits, {group}"
 
 
-def interval(row: dict[str, float], name: str, stratum: str) -> str:
+def interval(row: Mapping[Hashable, Any], name: str, stratum: str) -> str:
     if row[f"low_{stratum}"] == row[f"high_{stratum}"]:
         return f"{row[name]:.2f}"
-    return f"{row[name]:.2f} ({row[f'low_{stratum}']:.2f}–{row[f'high_{stratum}']:.2f})"
+    return f"{row[name]:.2f} ({row[f'low_{stratum}']:.2f} to {row[f'high_{stratum}']:.2f})"
 
 
 def choice(answer: Answer) -> str:
@@ -75,11 +76,9 @@ def choice(answer: Answer) -> str:
     chosen = answer.options.iloc[answer.chosen]
     if chosen.bits == BASELINE_BITS:
         return f"Do not quantize: the original takes {readable_bytes(chosen.memory)} and fits."
-    kept = " and ".join(
-        f"{chosen[f'kept_{stratum}']:.2f} of {stratum} ({chosen[f'low_{stratum}']:.2f}–{chosen[f'high_{stratum}']:.2f})"
-        for stratum in question.keep
-    )
-    return f"Choose {label(chosen.to_dict())}: expected to keep {kept}; fits: {chosen.fits}."
+    row = dict(chosen)
+    kept = " and ".join(f"{interval(row, f'kept_{stratum}', stratum)} of {stratum}" for stratum in question.keep)
+    return f"Choose {label(dict(chosen))}: expected to keep {kept}; fits: {chosen.fits}."
 
 
 def _show_relatives(console: PlainConsole, answer: Answer) -> None:
@@ -101,7 +100,7 @@ def _show_relatives(console: PlainConsole, answer: Answer) -> None:
     if source:
         first = answer.relatives.iloc[0]
         console.print(
-            f"By the originals of {source}, {first.model} at {label(first.to_dict())} is expected to be best at "
+            f"By the originals of {source}, {first.model} at {label(dict(first))} is expected to be best at "
             f"{' and '.join(answer.question.keep)} in this memory."
         )
     else:
@@ -142,9 +141,13 @@ def settling(answer: Answer) -> str:
     chosen = answer.options.iloc[answer.chosen]
     widths = {s: chosen[f"high_{s}"] - chosen[f"low_{s}"] for s in answer.question.keep}
     stratum = max(widths, key=lambda name: widths[name])
+    rests = answer.rests_on[(answer.rests_on.bits == chosen.bits) & (answer.rests_on.stratum == stratum)].iloc[0]
+    open_now = f"Published numbers leave {100 * widths[stratum]:.0f} points of {stratum} open"
+    left = f"{ITEMS:,} paired items leave {100 * rests.measured_width:.0f}"
+    if widths[stratum] <= rests.measured_width:
+        return f"{open_now}; {left}: to narrow that takes more items than a study has."
     return (
-        f"What would settle it: {stratum} of the original and of {chosen.variant}, by item. Published numbers leave "
-        f"{100 * widths[stratum]:.0f} points open there; a thousand paired items leave about 3 to 5."
+        f"{open_now}. What would settle it: the original and {chosen.variant} on the same items of {stratum}; {left}."
     )
 
 
@@ -174,10 +177,11 @@ def show_rows(answer: Answer, rows: pd.DataFrame) -> None:
         "Nearest measurements",
         *("row", "model", "source", "method", "bits", "group", "benchmark", "accuracy", "original", "kept"),
     )
-    for row in rows[rows.row.isin(wanted)].itertuples():
+    for row in rows[rows.row.isin(wanted)].to_dict("records"):
         table.add_row(
-            *(str(row.row), row.model, row.source_id, row.method, f"{row.bits:g}", f"{row.group_size:.0f}"),
-            *(row.benchmark, f"{row.accuracy:.4f}", f"{row.accuracy_16:.4f}", f"{row.kept:.3f}"),
+            *(str(row[name]) for name in ("row", "model", "source_id", "method")),
+            *(f"{row['bits']:g}", f"{row['group_size']:.0f}", str(row["benchmark"])),
+            *(f"{row['accuracy']:.4f}", f"{row['accuracy_16']:.4f}", f"{row['kept']:.3f}"),
         )
     PlainConsole().print(table)
 

@@ -1,0 +1,143 @@
+"""An answer fits the memory, holds what was asked, and can be traced to rows."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+from stratalaw.models.shipped import shipped_models
+from stratalaw.published.answer import FITS, FITS_NOT, FITS_WITH_8, AnswerError, Question, answer, subject_of
+from stratalaw.study.variants import BASELINE_BITS, Quantization
+
+
+def run(*arguments) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+    return result.exit_code, result.output
+
+
+def answered(name, law, rows, memory, context=4096, **asked):
+    return answer(subject_of(name), Question(memory, context, **asked), law, rows)
+
+
+def test_what_fits_is_what_the_shapes_take(law, rows):
+    found = answered("Qwen/Qwen3-8B", law, rows, 12e9, context=32768)
+    shapes = shipped_models()["Qwen/Qwen3-8B"].shapes
+    for row in found.options.itertuples():
+        variant = None if row.bits == BASELINE_BITS else Quantization.from_name(row.variant)
+        assert row.memory == shapes.memory_bytes(variant, 32768)
+        assert row.memory - row.memory_8 == shapes.cache_bytes(32768) / 2
+        assert row.fits == (FITS if row.memory <= 12e9 else FITS_WITH_8 if row.memory_8 <= 12e9 else FITS_NOT)
+    assert {FITS_WITH_8, FITS_NOT} <= set(found.options.fits)
+    assert found.options.fits[found.chosen] != FITS_NOT
+
+
+def test_the_original_is_kept_where_it_fits(law, rows):
+    found = answered("Qwen/Qwen3-8B", law, rows, 24e9)
+    assert found.options.bits[found.chosen] == BASELINE_BITS
+    assert answered("Qwen/Qwen3-8B", law, rows, 1e9).chosen is None
+
+
+def test_less_is_kept_at_fewer_bits_and_surer_of_a_known_model(law, rows):
+    known, unknown = (answered(name, law, rows, 12e9).options for name in ("Qwen/Qwen3-8B", "allenai/OLMo-2-1124-7B"))
+    for stratum in ("memorization", "application", "reasoning"):
+        for options in (known, unknown):
+            means = options.groupby("bits")[f"kept_{stratum}"].mean()
+            assert means.is_monotonic_increasing
+        widths = [
+            (part[f"high_{stratum}"] - part[f"low_{stratum}"])[part.variant == "w4-g128-c128-s0"].item()
+            for part in (known, unknown)
+        ]
+        assert widths[0] < widths[1]
+
+
+def test_a_baseline_anchors_the_accuracy(law, rows):
+    found = answered("Qwen/Qwen3-8B", law, rows, 12e9, baselines={"mmlu": 0.77})
+    accuracies = found.accuracies.set_index("variant")
+    kept = found.options.set_index("variant").kept_memorization  # which mmlu alone stands for
+    for variant, row in accuracies.iterrows():
+        assert row.accuracy == pytest.approx(0.25 + 0.52 * kept[variant], abs=1e-6)
+        assert 0.25 <= row.low <= row.accuracy <= row.high <= 0.77 + 1e-9
+
+
+def test_relatives_are_compared_by_originals_of_one_source(law, rows):
+    found = answered("Qwen/Qwen3-8B", law, rows, 12e9, keep=("reasoning",))
+    assert found.relatives.model.iloc[0] == "Qwen/Qwen3-14B" and set(found.relatives.source) == {"qwen3-study"}
+    assert (found.relatives.fits != FITS_NOT).all()
+    alone = answered("allenai/OLMo-2-1124-7B", law, rows, 12e9)
+    assert alone.relatives.expected.isna().all()
+
+
+def test_numbers_are_traced_to_rows(law, rows, library):
+    table = answered("Qwen/Qwen3-8B", law, rows, 12e9).table()
+    row = table[(table.bits == 4) & (table.stratum == "memorization")].iloc[0]
+    traced = library.iloc[[int(number) - 1 for number in row["rows"].split()]]
+    assert set(traced.model) == {"Qwen/Qwen3-8B"} and set(traced.bits) == {4} and set(traced.benchmark) == {"mmlu"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"keep": ("wit",)}, "--keep wit: not one of memorization, application, reasoning"),
+        ({"baselines": {"wit": 0.5}}, "--baseline wit: not one of arc_challenge"),
+        ({"baselines": {"mmlu": 77}}, r"--baseline mmlu: 77 is not between chance \(0.25\) and 1"),
+        ({"context": 10**6}, "--context 1000000: Qwen/Qwen3-8B takes 40,960 tokens"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_in_one_line(law, rows, asked, message):
+    with pytest.raises(AnswerError, match=message):
+        answered("Qwen/Qwen3-8B", law, rows, 12e9, **asked)
+
+
+def test_the_command_answers_and_writes(tmp_path):
+    out = tmp_path / "options.csv"
+    status, shown = run("plan", "Qwen/Qwen3-8B", "--memory", "12GB", "--keep", "reasoning", "--explain", "--out", out)
+    assert status == 0, shown
+    assert "Choose " in shown and "is in the tables itself" in shown and "Nearest measurements" in shown
+    assert re.search(r"grids: \[\{bits: \[\d\], group_size: \[-?\d+\], calibration_size: \[128\]\}\]", shown)
+    table = pd.read_csv(out)
+    assert table.chosen.sum() == 3 and {"kept", "low", "high", "rows"} <= set(table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Qwen/Qwen3-8B"], "--memory is missing"),
+        (["Qwen/Qwen3-8B", "--memory", "much"], "--memory much: not an amount such as 12GB"),
+        (["me/unknown-8B", "--memory", "8GB"], "me/unknown-8B: neither a study"),
+        (["config/ladder.yaml", "--memory", "8GB"], "to plan with a study, give its --laws"),
+    ],
+)
+def test_the_command_refuses_in_one_line(arguments, message):
+    status, shown = run("plan", *arguments)
+    assert status == 1 and message in shown and len(shown.strip().splitlines()) == 1
+
+
+def test_an_own_table_changes_the_answer(tmp_path):
+    rows = [
+        ["me/m-7B", "Mine", 7e9, "GPTQ", bits, 128, benchmark, accuracy, 0.25, 10000, "mine"]
+        for benchmark in ("mmlu", "hellaswag", "arc_challenge")
+        for bits, accuracy in ((16, 0.75), (4, 0.30))
+    ]
+    columns = [
+        "model",
+        "family",
+        "n_params",
+        "method",
+        "bits",
+        "group_size",
+        "benchmark",
+        "accuracy",
+        "chance",
+        "n_items",
+        "source_id",
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "own.csv", index=False)
+    status, shown = run("fit", tmp_path / "own.csv", "--library", "--out", tmp_path)
+    assert status == 0 and "6 measurements are your own" in shown, shown
+    law = json.loads((tmp_path / "laws.json").read_text())
+    assert law["effects"]["model"]["me/m-7B"][0] > 0.2
+    status, shown = run("plan", "Qwen/Qwen3-8B", "--memory", "8GB", "--laws", tmp_path / "laws.json")
+    assert status == 0 and "84 models from 15 sources" in shown
