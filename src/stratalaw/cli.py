@@ -428,6 +428,8 @@ def plan(
     from stratalaw.terminal.planning import show_plan
 
     with _one_line_errors():
+        if laws is None:
+            raise StratalawError(f"{study}: to plan with a study, give its --laws laws.json")
         analysis = _read_laws(laws)
         if portfolio is not None:
             demand = read_demand(portfolio)
@@ -441,8 +443,8 @@ def plan(
                 )
             workload = {"name": "all", "weights": equal | _pairs(weight), "floors": floors}
             demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
-        wanted = read_study(study_file)
-        shapes = shapes_to_plan_with(wanted, str(study_file), Results())
+        wanted = read_study(Path(study))
+        shapes = shapes_to_plan_with(wanted, study, Results())
         candidates = candidates_of(wanted, shapes, analysis, demand.context, risk)
         check_strata(demand, candidates)
     workloads = demand.as_workloads()
