@@ -76,6 +76,7 @@ ARGUMENTS = {
     "plan": ["FILE", "--laws", "FILE"],
     "select": ["FILE", "--laws", "FILE", "--seconds", "FILE", "--gpu-hours", "1"],
     "publish": ["FILE", "published"],
+    "export": ["FILE", "r1/w4-g128-c32-s0", "exported"],
     "new": ["study.yaml", "--model", "FILE", "--benchmark", "recall=task:0", "--tasks", "."],
 }
 READING = [name for name, arguments in ARGUMENTS.items() if "FILE" in arguments]
