@@ -26,7 +26,7 @@ include: "workflow/rules/summary.smk"
 
 
 rule all:
-    "All outputs of a study: observations, coverage, damage, laws, figures, tables to read, the explorer page and the summary."
+    "All outputs of a study: observations, coverage, damage, laws, figures, tables, the explorer page and the summary."
     default_target: True
     input:
         rules.observations.output,

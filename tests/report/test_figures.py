@@ -13,7 +13,14 @@ from stratalaw.laws.analysis import Analysis, analyse
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.simulation import grid, simulate
 from stratalaw.laws.tables import HEADLINE, captions
-from stratalaw.report.figures import changes_against_original, plot_laws, plot_observations, reference_variants, save
+from stratalaw.report.figures import (
+    changes_against_original,
+    effects_at_low_bits,
+    plot_laws,
+    plot_observations,
+    reference_variants,
+    save,
+)
 from stratalaw.report.law_figures import WIDTH
 from stratalaw.study import read_study
 from stratalaw.study.description import describe_study
@@ -78,7 +85,7 @@ def test_the_report_need_not_shrink_a_figure_nor_its_text(figures):
     for name, figure in figures.items():
         assert figure.get_figwidth() <= WIDTH, name
         texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-        assert min(text.get_fontsize() for text in texts) * 96 / 72 >= 10.5, name  # pixels
+        assert min(text.get_fontsize() for text in texts) * 96 / 72 >= 12, name  # pixels
 
 
 def test_the_legend_of_the_exponents_names_the_method_that_the_caption_names(figures, observations):
@@ -98,6 +105,22 @@ def test_effects_have_both_factors_at_low_bits(figures):
     assert len(panels) == 2 * len(STRATA)
     assert {panel.get_xlabel() for panel in panels} == {"group size", "calibration samples"}
     assert all(len(panel.containers) == 3 for panel in panels)  # 2, 3 and 4 bits
+
+
+def test_effects_compare_the_models_that_have_all_values_of_the_factor(observations):
+    """A model that is better than the others has large groups only: it would make them look better."""
+    good = (observations.model == observations.model.iloc[0]) & (observations.variant != "bf16")
+    table = observations.assign(paired_difference=observations.paired_difference.mask(good, 0.5))
+    drawn, without = (
+        [
+            line.get_ydata()
+            for panel in effects_at_low_bits(part).axes
+            if panel.get_xlabel() == "group size"
+            for line in panel.lines
+        ]
+        for part in (table[~good | (table.group_size == 1024)], table[~good])
+    )
+    assert all(np.array_equal(one, other) for one, other in zip(drawn, without, strict=True))
 
 
 def test_every_factor_of_the_residuals_is_named(figures):

@@ -37,7 +37,7 @@ from stratalaw.report.law_figures import (
     residuals_against_factors,
     sentence,
 )
-from stratalaw.report.matching import with_settings
+from stratalaw.report.matching import matched, with_settings
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 from stratalaw.units import readable_count
 
@@ -98,8 +98,8 @@ def captions_of(about: Mapping[str, str]) -> dict[str, str]:
         "effects": (
             f"Change of accuracy against bf16 on the same items, by group size ({about['group_sizes']}) and by "
             f"calibration samples ({about['calibration_sizes']}, of {about['calibration_tokens']} tokens each), below "
-            f"{HIGH_BITS} bits; mean over models and over the other factor. Bars are standard errors of the paired "
-            "differences over items; they do not contain the draw of the calibration set."
+            f"{HIGH_BITS} bits; mean over the models and settings that have all of the values shown. Bars are "
+            "standard errors of the paired differences over items; they do not contain the draw of the calibration set."
         ),
         **LAW_CAPTIONS,
     }
@@ -236,7 +236,7 @@ def plot_chance(panel: Axes, observations: pd.DataFrame) -> None:
         xytext=(-2, 2),
         textcoords="offset points",
         ha="right",
-        fontsize="small",
+        fontsize=9,
         color="grey",
     )
 
@@ -252,7 +252,8 @@ def reference_variants(observations: pd.DataFrame) -> pd.DataFrame:
 def effects_at_low_bits(observations: pd.DataFrame) -> Figure:
     """Mean change against bf16 by group size (above) and by calibration size (below), for each stratum and low bits.
 
-    Means are over models and over the other factor; bars are standard errors of the paired differences over items.
+    Means are over the models and settings that have all values of the factor; bars are standard errors of the paired
+    differences over items.
     """
     strata = strata_of(observations)
     low = observations[(observations.variant != BASELINE_NAME) & (observations.bits < HIGH_BITS)]
@@ -262,8 +263,9 @@ def effects_at_low_bits(observations: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(len(factors), len(strata), figsize=(WIDTH, 5.8), sharey=True, squeeze=False)
     for row, (factor, label) in zip(panels, factors.items(), strict=True):
         for panel, stratum in zip(row, strata, strict=True):
-            of_stratum = low[low.stratum == stratum]
-            means = stratum_means(of_stratum, ["bits", factor], "paired_difference", "paired_stderr")
+            widths = [rows for _, rows in low[low.stratum == stratum].groupby("bits")]
+            compared = pd.concat([matched(rows, factor, list(rows[factor].unique())) for rows in widths])
+            means = stratum_means(compared, ["bits", factor], "paired_difference", "paired_stderr")
             levels = sorted(means[factor].unique())
             for bits, curve in means.sort_values(factor).groupby("bits"):
                 panel.errorbar(
