@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from stratalaw.damage.table import ALL, GENERAL
-from stratalaw.study.variants import NAME_PATTERN, Quantization
+from stratalaw.report.matching import is_made_here
+from stratalaw.study.variants import Quantization
 from stratalaw.units import points, readable_bytes
 
 SIGNIFICANT = 0.05
@@ -120,11 +121,6 @@ def damage_sentence(damage: pd.DataFrame) -> str:
         )
         power = f"; the smallest loss that would have been seen is {span} points"
     return f"Variants that lose more than the noise of the items (p < 0.05, Holm): {', '.join(parts)}{power}."
-
-
-def is_made_here(variant: str) -> bool:
-    """Whether a variant was quantized here, by its name: the others existed."""
-    return NAME_PATTERN.fullmatch(variant) is not None
 
 
 def _by_bits(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:

@@ -10,13 +10,24 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, Quantization
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, NAME_PATTERN, Quantization
 
 SETTINGS = ("model", "bits", "group_size", "calibration_size", "calibration_seed")
 
 
+def is_made_here(variant: str) -> bool:
+    """Whether a variant was quantized here, by its name: the others existed."""
+    return NAME_PATTERN.fullmatch(variant) is not None
+
+
 def with_settings(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with a column ``variant``, with what the names of its variants say: the columns of ``SETTINGS``."""
+    """The rows of the originals and of what was quantized here, with what the names of the variants say: the columns
+    of ``SETTINGS``.
+
+    Args:
+        table: with a column ``variant``.
+    """
+    table = table[(table.variant == BASELINE_NAME) | table.variant.map(is_made_here)]
     names = {name: Quantization.from_name(name) for name in table.variant.unique() if name != BASELINE_NAME}
     settings: dict[str, pd.Series] = {
         column: table.variant.map({name: getattr(one, column) for name, one in names.items()})

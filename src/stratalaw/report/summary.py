@@ -16,10 +16,10 @@ from stratalaw.laws.rows import PHASE_TRANSITION_BITS
 from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, exponents_table
 from stratalaw.laws.verdicts import HOLDS, UNTESTABLE, Verdict
 from stratalaw.layout import LOST
-from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, is_made_here, rows_by_bits
+from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
-from stratalaw.report.matching import matched, with_settings
+from stratalaw.report.matching import is_made_here, matched, with_settings
 from stratalaw.study import Study
 from stratalaw.study.description import describe_study, listed
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
