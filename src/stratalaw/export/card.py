@@ -59,7 +59,9 @@ def front_matter(exported: Exported) -> str:
     """What the Hub reads: base model, relation, licence, and results as a ``model-index``."""
     from huggingface_hub import ModelCardData
 
-    about = {"base_model": exported.base, "base_model_relation": "quantized"} if exported.base_commit else {}
+    about: dict[str, Any] = {}
+    if exported.base_commit:
+        about = {"base_model": exported.base, "base_model_relation": "quantized"}
     if exported.licence:
         about["license"] = exported.licence
     text: str = ModelCardData(
@@ -122,10 +124,11 @@ def _how_it_was_made(exported: Exported) -> list[str]:
 
 def _what_it_lost(exported: Exported) -> list[str]:
     rows = exported.damage[exported.damage.benchmark == ALL]
+    in_order = rows.sort_values("stratum", key=lambda names: names != GENERAL, kind="stable")
     lines = [
-        f"| {row.stratum} | {row.accuracy_original:.3f} | {row.accuracy:.3f} | {100 * row.difference:+.1f} "
-        f"({100 * row.low:+.1f} to {100 * row.high:+.1f}) | {row.lost} | {row.gained} |"
-        for row in rows.sort_values("stratum", key=lambda names: names != GENERAL, kind="stable").itertuples()
+        f"| {row['stratum']} | {row['accuracy_original']:.3f} | {row['accuracy']:.3f} | {100 * row['difference']:+.1f} "
+        f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f}) | {row['lost']} | {row['gained']} |"
+        for row in in_order.to_dict("records")
     ]
     return [
         "## What quantization took\n",

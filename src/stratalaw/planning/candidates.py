@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from stratalaw.study.plain_yaml import YamlError, read_yaml
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 
 MEAN_LEVEL = 0.95
+LOG = logging.getLogger(__name__)
 
 
 class DemandError(StratalawError):
@@ -111,8 +113,8 @@ def candidates_of(
 ) -> list[Candidate]:
     """Every variant of a study that something is known of: the originals, and the quantized ones.
 
-    Left out are variants of 2 bits that were not measured, as laws leave them out, and models of which the laws can say
-    nothing (``prediction.why_unknown``).
+    Left out are variants of 2 bits that were not measured, as laws leave them out, and, with a warning, models of which
+    the laws can say nothing (``prediction.why_unknown``).
 
     Args:
         study: the models and their variants.
@@ -157,6 +159,8 @@ def candidates_of(
             )
     if not candidates:
         raise PredictionError("; ".join(reasons) or "the study names no variant that the laws cover")
+    for reason in reasons:
+        LOG.warning("left out: %s", reason)
     return candidates
 
 

@@ -39,7 +39,7 @@ from stratalaw.models.folder import (
     stored_tensors,
     weight_files,
 )
-from stratalaw.models.packed import Packing, checkpoint_files, packing_of
+from stratalaw.models.packed import BITS, Packing, checkpoint_files, packing_of
 from stratalaw.models.shapes import matrices_of, shapes_of_weights
 from stratalaw.quantization.gguf import GgufFile, in_order_of_model, names_in_model
 from stratalaw.quantization.gptq import natural_order
@@ -198,7 +198,7 @@ def _of_folder(source: Path, packing: Packing) -> Iterator[Dense]:
         is_part = kind in kinds
         modules.setdefault(f"{module}.weight" if is_part else name, {})[kind if is_part else "dense"] = name
     with ExitStack() as files:
-        where = {}
+        where: dict[str, Any] = {}
         for path in weight_files(source):
             file = files.enter_context(safe_open(path, "pt"))
             where |= dict.fromkeys(file.keys(), file)
@@ -231,11 +231,12 @@ def _unpack_gptq(parts: Parts, packing: Packing) -> tuple[torch.Tensor, int]:
     """(code - zero point) * scale; the words run down the input features."""
     words, scales, index = parts["qweight"], parts["scales"].float(), parts.get("g_idx")
     bits = packing.bits if index is None else BITS_PER_WORD * words.shape[0] // len(index)
-    if bits not in (2, 3, 4, 8):
+    if bits is None or bits not in BITS:
         raise KeyError(f"{bits} bits")
     codes = unpack(words, bits)
     if index is None:
-        index = torch.arange(len(codes)) // (packing.group_size if packing.group_size != -1 else len(codes))
+        size = packing.group_size or -1
+        index = torch.arange(len(codes)) // (size if size > 0 else len(codes))
     less = 1 if packing.layout == "gptq" else 0  # the first format stores zero points less one
     zeros = (unpack(parts["qzeros"].T.contiguous(), bits).T[:, : scales.shape[1]] + less) & (2**bits - 1)
     group = index.long()
@@ -281,7 +282,8 @@ def _signed(words: torch.Tensor, bits: int) -> torch.Tensor:
     """Codes around zero, (rows, codes of a row)."""
     shifts = torch.arange(0, BITS_PER_WORD, bits)
     codes = ((words.long()[..., None] >> shifts) & (2**bits - 1)).reshape(len(words), -1)
-    return codes.float() - 2 ** (bits - 1)
+    signed: torch.Tensor = codes.float() - 2 ** (bits - 1)
+    return signed
 
 
 UNPACK = {

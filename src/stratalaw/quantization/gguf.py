@@ -50,7 +50,8 @@ def _halves(blocks: Bytes, place: int) -> Floats:
 
 def _nibbles(packed: Bytes) -> NDArray[np.uint8]:
     """Low halves of all bytes, then high halves."""
-    return np.concatenate([packed & 15, packed >> 4], axis=-1)
+    found: NDArray[np.uint8] = np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.uint8)
+    return found
 
 
 def _fifth_bits(blocks: Bytes, place: int) -> NDArray[np.uint8]:
@@ -82,7 +83,7 @@ def _q8_0(blocks: Bytes) -> Floats:
 def _pairs(packed: Bytes) -> NDArray[np.uint8]:
     """Two bits each: of every 32 bytes the lowest two bits, then the next, (blocks, 4 * bytes)."""
     parts = packed.reshape(len(packed), -1, 1, 32) >> np.array([0, 2, 4, 6], np.uint8)[:, None]
-    return (parts & 3).reshape(len(packed), -1)
+    return (parts & 3).reshape(len(packed), -1).astype(np.uint8)
 
 
 def _q2_k(blocks: Bytes) -> Floats:
@@ -123,7 +124,7 @@ def _q4_k(blocks: Bytes) -> Floats:
 
 def _q5_k(blocks: Bytes) -> Floats:
     fifth = (blocks[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None]).reshape(len(blocks), 256) & 1
-    return _with_scales(blocks, _nibbles_by_32(blocks[:, 48:]) | (fifth << 4))
+    return _with_scales(blocks, _nibbles_by_32(blocks[:, 48:]) | (fifth << 4).astype(np.uint8))
 
 
 def _q6_k(blocks: Bytes) -> Floats:
