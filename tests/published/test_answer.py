@@ -107,6 +107,10 @@ def test_the_command_answers_and_writes(tmp_path):
         (["Qwen/Qwen3-8B"], "--memory is missing"),
         (["Qwen/Qwen3-8B", "--memory", "much"], "--memory much: not an amount such as 12GB"),
         (["me/unknown-8B", "--memory", "8GB"], "me/unknown-8B: neither a study"),
+        (
+            ["ladder/models/r6", "--memory", "4MB", "--context", "256"],
+            "r6 has 2.95M parameters, published models 99.7M",
+        ),
         (["config/ladder.yaml", "--memory", "8GB"], "to plan with a study, give its --laws"),
     ],
 )
