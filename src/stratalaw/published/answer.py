@@ -171,7 +171,7 @@ def answer(subject: Subject, question: Question, law: Law, rows: pd.DataFrame) -
     """
     _check(subject, question)
     _check_size(subject, rows)
-    related = relatives_of(subject)
+    related = [other for other in relatives_of(subject) if question.context <= other.shapes.max_length]
     baselines = dict(question.baselines or {})
     options, shares = _options(related, question, law, tuple(baselines))
     own = options.model == subject.name
