@@ -73,6 +73,7 @@ def blocks() -> dict[str, str]:
         "spread": spread(law),
         "effects": effects(law),
         "held out": held_out_table(pd.read_csv(HELD_OUT), summary.between_sources(rows)),
+        "coverage": coverage(pd.read_csv(HELD_OUT)),
         "rules": rules(reproduced_rules()),
     }
 
@@ -172,6 +173,12 @@ def held_out_table(table: pd.DataFrame, floor: pd.DataFrame) -> str:
         ],
         lines,
     )
+
+
+def coverage(table: pd.DataFrame) -> str:
+    of = table.groupby(["held_out", "methods"], sort=False).coverage_of_all.first().unstack("methods")
+    lines = [[name, f"{row['GPTQ']:.1f} %", f"{row['all']:.1f} %"] for name, row in of.iterrows()]
+    return table_of(["held out", "GPTQ", "all methods"], lines)
 
 
 def rules(table: pd.DataFrame) -> str:

@@ -417,6 +417,7 @@ def plan(
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
     if not study.endswith((".yaml", ".yml")):
         with _one_line_errors():
+            _refuse_all("a model", {"floor": floor, "weight": weight, "portfolio": portfolio, "risk": risk})
             _plan_model(study, laws, memory, context, keep, _pairs(baseline), explain, out)
         return
     from stratalaw.layout import Results
@@ -428,6 +429,7 @@ def plan(
     from stratalaw.terminal.planning import show_plan
 
     with _one_line_errors():
+        _refuse_all("a study", {"keep": keep, "baseline": baseline, "explain": explain, "out": out})
         if laws is None:
             raise StratalawError(f"{study}: to plan with a study, give its --laws laws.json")
         analysis = _read_laws(laws)
@@ -605,6 +607,13 @@ def _is_of_the_pipeline(module: str) -> bool:
     required = (requirement for requirement in requires("stratalaw") or () if 'extra == "pipeline"' in requirement)
     names = {re.split(r"[^\w-]", requirement)[0].replace("-", "_") for requirement in required}
     return module.partition(".")[0] in names
+
+
+def _refuse_all(of: str, options: dict[str, object]) -> None:
+    """Raise StratalawError for an option that says nothing of what is planned."""
+    for name, value in options.items():
+        if value:
+            raise StratalawError(f"--{name} is not for {of}")
 
 
 def _pairs(entries: list[str] | None) -> dict[str, float]:

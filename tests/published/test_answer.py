@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from stratalaw.cli import app
 from stratalaw.models.shipped import shipped_models
-from stratalaw.published.answer import FITS, FITS_NOT, FITS_WITH_8, AnswerError, Question, answer, subject_of
+from stratalaw.published.answer import CHANCE, FITS, FITS_NOT, FITS_WITH_8, AnswerError, Question, answer, subject_of
 from stratalaw.study.variants import BASELINE_BITS, Quantization
 
 
@@ -70,6 +70,11 @@ def test_relatives_are_compared_by_originals_of_one_source(law, rows):
     assert alone.relatives.expected.isna().all()
 
 
+def test_chances_are_those_of_the_library(library):
+    of_library = library.groupby("benchmark").chance.unique()
+    assert all(set(of_library[benchmark]) == {chance} for benchmark, chance in CHANCE.items())
+
+
 def test_numbers_are_traced_to_rows(law, rows, library):
     table = answered("Qwen/Qwen3-8B", law, rows, 12e9).table()
     row = table[(table.bits == 4) & (table.stratum == "memorization")].iloc[0]
@@ -107,6 +112,12 @@ def test_the_command_answers_and_writes(tmp_path):
         (["Qwen/Qwen3-8B"], "--memory is missing"),
         (["Qwen/Qwen3-8B", "--memory", "much"], "--memory much: not an amount such as 12GB"),
         (["me/unknown-8B", "--memory", "8GB"], "me/unknown-8B: neither a study"),
+        (
+            ["ladder/models/r6", "--memory", "4MB", "--context", "256"],
+            "r6 has 2.95M parameters, published models 99.7M",
+        ),
+        (["Qwen/Qwen3-8B", "--memory", "8GB", "--floor", "reasoning=0.5"], "--floor is not for a model"),
+        (["config/ladder.yaml", "--memory", "8GB", "--keep", "reasoning"], "--keep is not for a study"),
         (["config/ladder.yaml", "--memory", "8GB"], "to plan with a study, give its --laws"),
     ],
 )

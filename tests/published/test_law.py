@@ -23,7 +23,7 @@ def test_the_shipped_law_is_the_fit_to_the_shipped_library(rows, law):
     for name in ("kept", "low", "high"):
         assert np.abs(shipped[name] - again[name]).max() < 0.02
     counted = {name for name, value in law.variances.items() if value > 0.02}
-    assert {name for name in counted if abs(np.log(fitted.variances[name] / law.variances[name])) > 0.15} == set()
+    assert {name for name in counted if abs(np.log(fitted.variances[name] / law.variances[name])) > 0.3} == set()
 
 
 def test_a_law_is_read_as_it_was_written(law, rows, tmp_path):
@@ -76,7 +76,8 @@ def test_a_known_law_is_found_again():
     for name, term in places.items():
         [estimate], [error] = fit.mean[fit.places(term)], law.deviation[fit.places(term)]
         assert abs(estimate - true[name]) < 3 * error + 0.1, term
-    assert fit.variances["model"] == pytest.approx(0.09, rel=0.6)
+    # Three models a family do not tell well which of the two differs.
+    assert fit.variances["model"] + fit.variances["family"] == pytest.approx(0.09, rel=0.5)
     assert fit.variances[SETTING] == pytest.approx(0.09, rel=0.5)
     assert fit.variances[ROW] == pytest.approx(0.0625, rel=0.5)
 

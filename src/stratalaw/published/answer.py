@@ -21,6 +21,7 @@ from stratalaw.published.law import LEVEL, Law
 from stratalaw.published.library import PER_CHANNEL, STRATA, by_stratum, strata_of_benchmarks
 from stratalaw.published.terms import covariates, share_kept
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, Quantization
+from stratalaw.units import readable_count
 
 BITS = (8, 4, 3)
 GROUP_SIZES = (32, 64, 128, PER_CHANNEL)
@@ -49,6 +50,7 @@ NEAREST = 3
 ONE_POINT = 0.01  # closer than that, the smaller one is chosen
 ITEMS, FLIPPED = 1000, 0.1  # a measurement as a study makes it, if a tenth of the answers turns right or wrong
 DRAWS = 2000
+BEYOND = 3  # times the smallest or the largest published model
 
 
 class AnswerError(StratalawError):
@@ -164,10 +166,12 @@ def answer(subject: Subject, question: Question, law: Law, rows: pd.DataFrame) -
         rows: of the library, see ``law.law_rows``.
 
     Raises:
-        AnswerError: an unknown stratum or benchmark, an impossible baseline, or a context longer than the model's.
+        AnswerError: an unknown stratum or benchmark, an impossible baseline, a context longer than the model's, or a
+            model far smaller or larger than all published ones.
     """
     _check(subject, question)
-    related = relatives_of(subject)
+    _check_size(subject, rows)
+    related = [other for other in relatives_of(subject) if question.context <= other.shapes.max_length]
     baselines = dict(question.baselines or {})
     options, shares = _options(related, question, law, tuple(baselines))
     own = options.model == subject.name
@@ -200,6 +204,16 @@ def _check(subject: Subject, question: Question) -> None:
             )
     if question.context > subject.shapes.max_length:
         raise AnswerError(f"--context {question.context}: {subject.name} takes {subject.shapes.max_length:,} tokens")
+
+
+def _check_size(subject: Subject, rows: pd.DataFrame) -> None:
+    """Published models span three orders of magnitude; far beyond them a line says nothing."""
+    n_params, least, most = subject.shapes.n_params, rows.n_params.min(), rows.n_params.max()
+    if not least / BEYOND <= n_params <= most * BEYOND:
+        raise AnswerError(
+            f"{subject.name} has {readable_count(n_params)} parameters, published models {readable_count(least)} to "
+            f"{readable_count(most)}: make a study of it"
+        )
 
 
 def chance_of(benchmark: str) -> float:
@@ -323,8 +337,9 @@ def _relatives(
         of_model = originals.get(row["model"])
         parts = [of_model[s] * row[f"kept_{s}"] for s in question.keep] if of_model else []
         expected.append(float(np.mean(parts)) if parts else np.nan)
-    best = best.assign(expected=expected, source=source)
-    return best.sort_values("expected", ascending=False, na_position="last").reset_index(drop=True)
+    sizes = {model.name: model.shapes.n_params for model in models}
+    best = best.assign(expected=expected, source=source, n_params=best.model.map(sizes))
+    return best.sort_values(["expected", "n_params"], ascending=False, na_position="last").reset_index(drop=True)
 
 
 def _originals(

@@ -82,7 +82,7 @@ def choice(answer: Answer) -> str:
 
 
 def _show_relatives(console: PlainConsole, answer: Answer) -> None:
-    if len(answer.relatives) < 2:
+    if answer.relatives.empty or set(answer.relatives.model) == {answer.subject.name}:
         return
     kept = [f"kept_{stratum}" for stratum in answer.question.keep]
     source = answer.relatives.source.iloc[0]
@@ -135,8 +135,9 @@ def _show_what_it_rests_on(console: PlainConsole, answer: Answer, law: Law) -> N
 
 def settling(answer: Answer) -> str:
     """Which measurement would narrow the answer most."""
-    fitting = answer.options[answer.options.fits != FITS_NOT]
-    if answer.chosen is None or fitting.empty or answer.options.bits[answer.chosen] == BASELINE_BITS:
+    if answer.chosen is None:
+        return "Nothing can be measured of it in this memory."
+    if answer.options.bits[answer.chosen] == BASELINE_BITS:
         return "Nothing needs to be measured for this."
     chosen = answer.options.iloc[answer.chosen]
     widths = {s: chosen[f"high_{s}"] - chosen[f"low_{s}"] for s in answer.question.keep}
