@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -101,9 +102,18 @@ def test_the_command_answers_and_writes(tmp_path):
     status, shown = run("plan", "Qwen/Qwen3-8B", "--memory", "12GB", "--keep", "reasoning", "--explain", "--out", out)
     assert status == 0, shown
     assert "Choose " in shown and "is in the tables itself" in shown and "Nearest measurements" in shown
-    assert re.search(r"grids: \[\{bits: \[\d\], group_size: \[-?\d+\], calibration_size: \[128\]\}\]", shown)
+    assert "stratalaw new qwen3-8b.yaml --model Qwen/Qwen3-8B --variant w8-g-1-c128 --benchmark reasoning=" in shown
     table = pd.read_csv(out)
     assert table.chosen.sum() == 3 and {"kept", "low", "high", "rows"} <= set(table)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/my-model.md"])
+def test_pages_say_what_the_command_says(page):
+    (block,) = re.findall(r"```text\n(.*?)```", Path(page).read_text(), flags=re.DOTALL)
+    (command,) = set(re.findall(r"^    stratalaw (plan Qwen.*reasoning)$", Path(page).read_text(), flags=re.MULTILINE))
+    shown = " ".join(run(*command.split())[1].split())
+    for line in block.replace("…\n", "").splitlines():
+        assert " ".join(line.split()) in shown
 
 
 @pytest.mark.parametrize(

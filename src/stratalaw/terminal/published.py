@@ -7,12 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from stratalaw.published.answer import FITS_NOT, ITEMS, NEW, Answer
+from stratalaw.published.answer import FITS, FITS_NOT, ITEMS, NEW, Answer
 from stratalaw.published.law import LEVEL, Law
 from stratalaw.published.library import PER_CHANNEL, STRATA
 from stratalaw.study.variants import BASELINE_BITS
 from stratalaw.terminal.base import PlainConsole, new_table
 from stratalaw.units import readable_bytes, readable_count
+
+# Of each stratum what most sources ask, for the study that would measure a variant.
+BENCHMARKS = {
+    "memorization": "triviaqa:0:exact_match",
+    "application": "hellaswag:0.25:acc_norm",
+    "reasoning": "arc_challenge:0.25:acc_norm",
+}
 
 
 def show_answer(answer: Answer, law: Law) -> None:
@@ -24,8 +31,8 @@ def show_answer(answer: Answer, law: Law) -> None:
     )
     benchmarks = list(dict.fromkeys(answer.accuracies.benchmark))
     table = new_table(
-        f"{title}: share of the original's accuracy above chance that is kept, with {LEVEL:.0%} intervals",
-        *("variant", "memory", "8-bit cache", "fits", *STRATA, *benchmarks),
+        f"{title}: kept of the original's accuracy above chance, in %, with {LEVEL:.0%} intervals",
+        *("variant", "memory", "fits", *STRATA, *benchmarks),
     )
     accuracies = answer.accuracies.set_index(["variant", "benchmark"])
     for place, row in enumerate(answer.options.to_dict("records")):
@@ -35,9 +42,7 @@ def show_answer(answer: Answer, law: Law) -> None:
             around = "" if part.low == part.high else f" ({part.low:.3f} to {part.high:.3f})"
             cells.append(f"{part.accuracy:.3f}{around}")
         style = "bold" if place == answer.chosen else "dim" if row["fits"] == FITS_NOT else ""
-        table.add_row(
-            label(row), readable_bytes(row["memory"]), readable_bytes(row["memory_8"]), row["fits"], *cells, style=style
-        )
+        table.add_row(label(row), readable_bytes(row["memory"]), row["fits"], *cells, style=style)
     console.print(table)
     console.print(choice(answer))
     console.print(
@@ -54,14 +59,14 @@ def show_answer(answer: Answer, law: Law) -> None:
 def label(row: Mapping[Hashable, Any]) -> str:
     if row["bits"] == BASELINE_BITS:
         return "original (16 bits)"
-    group = "whole rows" if row["group_size"] == PER_CHANNEL else f"groups of {row['group_size']:.0f}"
+    group = "whole rows" if row["group_size"] == PER_CHANNEL else f"group {row['group_size']:.0f}"
     return f"{row['bits']} bits, {group}"
 
 
 def interval(row: Mapping[Hashable, Any], name: str, stratum: str) -> str:
     if row[f"low_{stratum}"] == row[f"high_{stratum}"]:
-        return f"{row[name]:.2f}"
-    return f"{row[name]:.2f} ({row[f'low_{stratum}']:.2f} to {row[f'high_{stratum}']:.2f})"
+        return f"{100 * row[name]:.0f}"
+    return f"{100 * row[name]:.0f} ({100 * row[f'low_{stratum}']:.0f}-{100 * row[f'high_{stratum}']:.0f})"
 
 
 def choice(answer: Answer) -> str:
@@ -77,8 +82,9 @@ def choice(answer: Answer) -> str:
     if chosen.bits == BASELINE_BITS:
         return f"Do not quantize: the original takes {readable_bytes(chosen.memory)} and fits."
     row = dict(chosen)
-    kept = " and ".join(f"{interval(row, f'kept_{stratum}', stratum)} of {stratum}" for stratum in question.keep)
-    return f"Choose {label(dict(chosen))}: expected to keep {kept}; fits: {chosen.fits}."
+    kept = " and ".join(f"{interval(row, f'kept_{stratum}', stratum)} % of {stratum}" for stratum in question.keep)
+    with_what = "" if chosen.fits == FITS else f", {chosen.fits}"
+    return f"Choose {label(row)}: {readable_bytes(chosen.memory)}{with_what}, expected to keep {kept}."
 
 
 def _show_relatives(console: PlainConsole, answer: Answer) -> None:
@@ -88,7 +94,7 @@ def _show_relatives(console: PlainConsole, answer: Answer) -> None:
     source = answer.relatives.source.iloc[0]
     table = new_table(
         "A smaller model at more bits, or a larger one at fewer: the best that fits of each",
-        *("model", "variant", "memory", *(f"{name.removeprefix('kept_')} kept" for name in kept)),
+        *("model", "variant", "memory", *(f"{name.removeprefix('kept_')} kept, %" for name in kept)),
         *(["expected accuracy above chance"] if source else []),
     )
     for row in answer.relatives.to_dict("records"):
@@ -113,11 +119,12 @@ def _show_what_it_rests_on(console: PlainConsole, answer: Answer, law: Law) -> N
         f"Fitted to {counts['rows']:,} published measurements of {counts['models']} models from {counts['sources']} "
         "sources; of GPTQ:"
     )
-    table = new_table("", "bits", "stratum", "rows", "models", "sources", "nearest models", "they keep (median)")
+    table = new_table("", "bits", "stratum", "rows", "models", "sources", "nearest models", "they keep, %")
     for row in answer.rests_on.to_dict("records"):
         table.add_row(
-            *(str(row[name]) for name in ("bits", "stratum", "rows", "models", "sources", "nearest")),
-            "-" if pd.isna(row["nearest_kept"]) else f"{row['nearest_kept']:.2f}",
+            *(str(row[name]) for name in ("bits", "stratum", "rows", "models", "sources")),
+            ", ".join(name.rpartition("/")[2] for name in row["nearest"].split(", ")),
+            "-" if pd.isna(row["nearest_kept"]) else f"{100 * row['nearest_kept']:.0f}",
         )
     console.print(table)
     known = answer.rests_on.own.any()
@@ -143,7 +150,7 @@ def settling(answer: Answer) -> str:
     widths = {s: chosen[f"high_{s}"] - chosen[f"low_{s}"] for s in answer.question.keep}
     stratum = max(widths, key=lambda name: widths[name])
     rests = answer.rests_on[(answer.rests_on.bits == chosen.bits) & (answer.rests_on.stratum == stratum)].iloc[0]
-    open_now = f"Published numbers leave {100 * widths[stratum]:.0f} points of {stratum} open"
+    open_now = f"Published numbers leave {100 * widths[stratum]:.0f} % of {stratum} open"
     left = f"{ITEMS:,} paired items leave {100 * rests.measured_width:.0f}"
     if widths[stratum] <= rests.measured_width:
         return f"{open_now}; {left}: to narrow that takes more items than a study has."
@@ -158,16 +165,14 @@ def lines_to_run(answer: Answer) -> list[str]:
         return []
     variant = answer.options.iloc[answer.chosen]
     name = answer.subject.name.rstrip("/").rpartition("/")[2].lower()
-    grid = f"{{bits: [{variant.bits}], group_size: [{variant.group_size:.0f}], calibration_size: [128]}}"
+    settings = variant.variant.rpartition("-s")[0]
+    asked = " ".join(f"--benchmark {stratum}={BENCHMARKS[stratum]}" for stratum in answer.question.keep)
     return [
-        "To make and measure it:",
-        f"    cp config/config.yaml {name}.yaml   # with these in place of name, models and grids:",
-        f"        name: {name}",
-        f"        models: [{{name: {name}, source: {answer.subject.name}, family: {name}}}]",
-        f"        grids: [{grid}]",
+        "To make and measure it, on a GPU:",
+        f"    stratalaw new {name}.yaml --model {answer.subject.name} --variant {settings} {asked}",
         f"    stratalaw pin {name}.yaml",
         f"    stratalaw preflight {name}.yaml",
-        f"    snakemake --cores all --configfile {name}.yaml",
+        f"    snakemake --profile profiles/workstation --configfile {name}.yaml",
     ]
 
 
