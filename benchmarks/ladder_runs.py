@@ -62,7 +62,7 @@ class LadderModel:
 
     def score(self) -> None:
         evaluation = self.study.evaluation.for_scores()
-        stages.score_items(evaluation, self.requests, self.documents, self.answers, self.scores, self.summaries)
+        stages.score_items(evaluation, self.requests, self.documents, self.answers, self.scores, self.summaries, "")
 
     def adjusted_accuracies(self) -> dict[str, float]:
         """Of what was scored last, by stratum: the mean over benchmarks of (accuracy - chance) / (1 - chance)."""

@@ -107,7 +107,8 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     write_table(pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": False}), Path(answers), seal)
     read, reads = Path.read_bytes, Counter()
     monkeypatch.setattr(Path, "read_bytes", lambda path: reads.update([str(path)]) or read(path))
-    stages.score_items(evaluation.for_scores(), [requests], [documents], [answers], [scores], ["reasoning.json"])
+    given = [evaluation.for_scores(), [requests], [documents], [answers], [scores], ["reasoning.json"]]
+    stages.score_items(*given, tasks="as recorded")
     assert [reads[path] for path in (requests, documents, answers)] == [1, 1, 1]  # for the rows and the digest
     best = asked.assign(likelihood=likelihoods).groupby(["task", "document"]).likelihood.agg(np.argmax)
     files = {"ladder_arithmetic": "arithmetic", "ladder_paths": "paths"}
@@ -116,3 +117,11 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
         lines = (Path(__file__).parents[2] / "ladder" / "benchmarks" / f"{name}.jsonl").read_text().splitlines()
         expected[task] = float(np.mean(best[task] == [json.loads(line)["label"] for line in lines[:5]]))
     assert json.loads(Path("reasoning.json").read_text()) == pytest.approx(expected)
+    # A task that says another thing right is not taken for the one that this process keeps.
+    paths = Path("ladder/benchmarks/paths.yaml")
+    paths.write_text(paths.read_text().replace("doc_to_target: label", "doc_to_target: '{{(label + 1) % 4}}'"))
+    stages.score_items(*given, tasks="edited")
+    edited = json.loads(Path("reasoning.json").read_text())
+    assert edited["ladder_arithmetic"] == expected["ladder_arithmetic"]
+    labels = [(json.loads(line)["label"] + 1) % 4 for line in lines[:5]]
+    assert edited["ladder_paths"] == pytest.approx(np.mean(best["ladder_paths"] == labels))

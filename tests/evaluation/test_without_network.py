@@ -79,7 +79,7 @@ def test_answers_and_scores_of_a_benchmark_from_the_hub_ask_nothing_and_nobody(
     no_network()
     answers, scores = (f"{kind}/r2/bf16/reasoning.parquet" for kind in ("answers", "scores"))
     stages.answer_requests("r2", "r2", [REQUESTS], [BATCHES], 4096, 2, [answers])
-    stages.score_items(evaluation.for_scores(), [REQUESTS], [DOCUMENTS], [answers], [scores], ["reasoning.json"])
+    stages.score_items(evaluation.for_scores(), [REQUESTS], [DOCUMENTS], [answers], [scores], ["reasoning.json"], "")
     asked = pd.concat([pd.read_parquet(REQUESTS), pd.read_parquet(answers)], axis=1)
     choices = asked[asked.task == "sums"].groupby("document").log_likelihood
     texts = asked[asked.task == "texts"].set_index("document").text

@@ -9,4 +9,5 @@ run(
     answers=snakemake.input.answers,
     scores=snakemake.output.scores,
     accuracies=snakemake.output.accuracies,
+    tasks=snakemake.params.tasks,
 )

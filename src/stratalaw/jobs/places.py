@@ -55,7 +55,7 @@ def ask_resident(call: Call, gpus: Gpus | None) -> str | None:
                     continue
                 changes = {} if place.gpu is None else {VISIBLE_DEVICES: place.gpu}
                 try:
-                    connection.send((call, Setting.here(changes)))
+                    connection.send((call, str(Path.cwd()), Setting.here(changes)))
                     connection.recv()
                 except (OSError, EOFError):  # it ended just now, being idle
                     continue

@@ -33,9 +33,8 @@ SOURCES = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Setting:
-    """In what a call is performed; another setting takes another process."""
+    """In what calls are performed; another setting takes another process."""
 
-    folder: str
     environment: frozenset[tuple[str, str]]
     sources: int
 
@@ -43,7 +42,7 @@ class Setting:
     def here(cls, changes: Mapping[str, str]) -> Setting:
         """That of this process, with changes to the environment; this library as its files are now."""
         newest = max(path.stat().st_mtime_ns for path in SOURCES.rglob("*.py"))
-        return cls(str(Path.cwd()), frozenset({**os.environ, **changes}.items()), newest)
+        return cls(frozenset({**os.environ, **changes}.items()), newest)
 
 
 class Resident:
@@ -55,7 +54,7 @@ class Resident:
             command = [sys.executable, "-P", "-m", "stratalaw.jobs.resident", "resident", str(theirs.fileno())]
             self._process = subprocess.Popen(
                 command,
-                cwd=setting.folder,
+                cwd="/",
                 env=dict(setting.environment),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -80,15 +79,17 @@ def serve(path: Path, idle_seconds: float = IDLE_SECONDS) -> None:
     with listen(path) as server:
         for client in callers(server, idle_seconds):
             with Connection(client.detach()) as caller, suppress(EOFError, OSError):
-                call, setting = caller.recv()
+                call, folder, setting = caller.recv()
                 caller.send(STARTED)
-                caller.send(_passed_on(call, setting, residents, caller))
+                caller.send(_passed_on(call, folder, setting, residents, caller))
         path.unlink(missing_ok=True)
     for resident in residents.values():
         resident.end()
 
 
-def _passed_on(call: Call, setting: Setting, residents: dict[str, Resident], caller: Connection) -> str | None:
+def _passed_on(
+    call: Call, folder: str, setting: Setting, residents: dict[str, Resident], caller: Connection
+) -> str | None:
     """What the process for a call's function answers; it is ended unless all went well."""
     resident = residents.pop(call.function, None)
     if resident is not None and resident.setting != setting:
@@ -98,7 +99,7 @@ def _passed_on(call: Call, setting: Setting, residents: dict[str, Resident], cal
         resident = Resident(setting)
     error: str | None = killed(call)
     with suppress(EOFError, OSError):
-        resident.connection.send(call)
+        resident.connection.send((call, folder))
         if resident.connection in wait([resident.connection, caller]):
             error = resident.connection.recv()
     if error is None:
@@ -110,11 +111,12 @@ def _passed_on(call: Call, setting: Setting, residents: dict[str, Resident], cal
 
 def reside(connection: Connection) -> None:
     """Perform the calls that come over a connection, until its other end is closed."""
-    calls: queue.Queue[Call] = queue.Queue()
+    calls: queue.Queue[tuple[Call, str]] = queue.Queue()
     threading.Thread(target=_take, args=(connection, calls), daemon=True).start()
     try:
         while True:
-            call = calls.get()
+            call, folder = calls.get()
+            os.chdir(folder)
             forget_peaks()
             error = perform(call)
             clear_up()
@@ -123,7 +125,7 @@ def reside(connection: Connection) -> None:
         os._exit(0)  # threads of libraries must not hold it up
 
 
-def _take(connection: Connection, calls: queue.Queue[Call]) -> None:
+def _take(connection: Connection, calls: queue.Queue[tuple[Call, str]]) -> None:
     """Put the calls that come into a queue; once the host is gone, end this process as a termination signal would."""
     with suppress(EOFError, OSError):
         while True:

@@ -289,11 +289,12 @@ def score_items(
     answers: Sequence[str],
     scores: Sequence[str],
     accuracies: Sequence[str],
+    tasks: str,
 ) -> None:
     """What lm-eval's metrics say of the answers: scores of items, and the accuracy of each benchmark.
 
     A variant that could not be quantized has no answers, and no scores. The tasks of a stratum are kept for other
-    variants that this process scores.
+    variants that this process scores, as long as their files have the same digest: ``tasks``.
     """
     from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.scoring import Scorer
@@ -314,7 +315,7 @@ def score_items(
             write_json({}, Path(averaged))
             continue
         documented, seal_of_documents = read_table(Path(kept), "documents", of_stratum, made_from)
-        made_of = (json.dumps(evaluation), what["stratum"], seal_of_requests.digest, seal_of_documents.digest)
+        made_of = (json.dumps(evaluation), tasks, what["stratum"], seal_of_requests.digest, seal_of_documents.digest)
         if made_of not in KEPT_SCORERS:
             with replayed_documents(documented):
                 KEPT_SCORERS[made_of] = Scorer(asked, Tasks(**evaluation), what["stratum"])
