@@ -56,8 +56,8 @@ stages.answer_requests(
     "model", "w4-g128-c4-s0", ["reasoning.parquet"], ["reasoning.batches.safetensors"], 1024, 1, answers
 )
 stages.score_items(
-    evaluation.for_scores(), ["reasoning.parquet"], ["documents/reasoning.parquet"], answers, scores, ["reasoning.json"],
-    tasks=""
+    evaluation.for_scores(), ["reasoning.parquet"], ["documents/reasoning.parquet"], answers, scores,
+    ["reasoning.json"], tasks=""
 )
 print("found:", *found, sep="\\n")
 """
