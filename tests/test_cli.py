@@ -146,6 +146,8 @@ def test_what_libraries_have_to_say_is_not_shown(monkeypatch):
         warnings.warn("this will be removed", FutureWarning, stacklevel=1)
         raise StudyError(f"{path}: no study")
 
+    monkeypatch.setattr(logging.getLogger("torchao"), "level", logging.NOTSET)  # what else was run has its own
+    logging.getLogger("torchao").manager._clear_cache()
     monkeypatch.setattr("stratalaw.study.read_study", noisy)
     assert one_line(run("cost", "study.yaml")) == "study.yaml: no study"
     assert logging.getLogger("torchao").isEnabledFor(logging.WARNING)

@@ -22,7 +22,7 @@ from tests.test_environments import installed_with
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # transformers imports accelerate to load a model onto a device.
-RUN_NOT_IMPORTED = {"accelerate", "snakemake", "snakemake-executor-plugin-slurm"}
+RUN_NOT_IMPORTED = {"accelerate"}
 STUDY = ROOT / "docs" / "studies" / "ladder"
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import snakemake_executor_plugin_slurm as slurm
 from snakemake.iocontainers import ResourceList
@@ -31,7 +31,8 @@ from snakemake_executor_plugin_slurm.utils import get_job_wildcards, set_gres_st
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
-from stratalaw.jobs.packs import MEGABYTES_OF_WAITING, PackedJob, Queue, Size
+if TYPE_CHECKING:  # snakemake loads the executors that there are with every run, and the library only where it is used
+    from stratalaw.jobs.packs import Queue, Size
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
@@ -79,6 +80,8 @@ class Executor(slurm.Executor):
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Put a short job into its queue at the first try; submit any other by itself."""
+        from stratalaw.jobs.packs import PackedJob, Queue
+
         expected = job.resources.get("expected_seconds")
         if job.is_group() or job.attempt > 1 or not isinstance(expected, int) or expected > LONGEST_PACKED:
             super().run_job(job)
@@ -110,6 +113,8 @@ class Executor(slurm.Executor):
 
     def _submit_packs(self, key: str, packing: Packing) -> None:
         """Have as many packs as the waiting jobs are worth."""
+        from stratalaw.jobs.packs import MEGABYTES_OF_WAITING, Size
+
         waiting = packing.queue.waiting()
         if not waiting or packing.example is None:
             return

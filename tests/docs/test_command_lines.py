@@ -69,7 +69,7 @@ def test_commands_and_options_of_stratalaw(line, options_of_snakemake):
         if word.startswith("-"):
             assert word in options, word
             given.add(word)
-            assert next(waiting, None) is not None, f"{word} has no value"
+            assert options[word].is_flag or next(waiting, None) is not None, f"{word} has no value"
         else:
             positional.append(word)
     assert len(positional) <= len(arguments) or any(argument.nargs == -1 for argument in arguments)

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from stratalaw.cli import app
 from stratalaw.jobs import redo
+from stratalaw.published.library import read_library
 from stratalaw.study import read_study
 from tests.docs.pages import command_lines
 from tests.docs.test_command_lines import words_of
@@ -101,6 +102,10 @@ def desk(tmp_path_factory) -> Iterator[Path]:
     (folder / "portfolio.yaml").write_text(
         re.search(r"```yaml\n(memory:.*?)```", (ROOT / "docs/how-to/planning.md").read_text(), re.DOTALL)[1]
     )
+    rows = read_library()
+    own = rows[(rows.model == "Qwen/Qwen3-8B") & (rows.benchmark == "mmlu") & rows.method.isin(["bf16", "AutoRound"])]
+    own = own.drop_duplicates("bits").assign(model="me/m-8B", family="Mine", source_id="mine")
+    own.to_csv(folder / "own.csv", index=False)
     for variant in ("r2/bf16", "r2/w4-g128-c32-s0", "r4/bf16", "r4/w8-g128-c32-s0", "r4/w4-g128-c32-s0"):
         write_scores(folder / "results" / "scores" / variant)
     for name in ("full", "quantized"):
@@ -155,7 +160,8 @@ def of_stratalaw(desk) -> dict[str, tuple[int, str]]:
     ran = {}
     for line in sorted(run_of("stratalaw"), key=order):
         words = line.split()[1:]
-        result = CliRunner().invoke(app, [*words, *FEWER.get(words[0], [])], env={"COLUMNS": "200"})
+        fewer = [] if "--library" in words else FEWER.get(words[0], [])
+        result = CliRunner().invoke(app, [*words, *fewer], env={"COLUMNS": "200"})
         ran[line] = result.exit_code, result.output + repr(result.exception or "")
         if line == "stratalaw fit observations.csv --out laws":
             for place in ("laws.json", "pilot.json", "results/studies/demo/laws.json", "results/laws/laws.json"):

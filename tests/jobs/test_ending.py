@@ -32,7 +32,7 @@ def test_an_analysed_study_says_where_it_is_and_how_to_look_at_it(study, tmp_pat
 
 def test_a_part_of_a_study_says_how_much_is_left(study, tmp_path):
     first, second = lines_of_success(study, "config/demo.yaml", Results(tmp_path), ARGUMENTS)
-    assert first == "What was asked for is done: 0 of the 139 jobs of demo are"
+    assert first == "What was asked for is done: 0 of the 140 jobs of demo are"
     assert second == "To see what is left: stratalaw status config/demo.yaml"
 
 

@@ -14,11 +14,8 @@ from typer.testing import CliRunner
 
 from stratalaw.calibration.samples import read_corpus, sample
 from stratalaw.cli import app
-from stratalaw.jobs.status import status_of
 from stratalaw.observations.coverage import missing_variants
 from stratalaw.report.summary import observed_of_named
-from stratalaw.study import read_study
-from stratalaw.terminal.status import show_status
 from tests.workflow.conftest import OBSERVATIONS, snakemake
 
 COVERAGE, LAWS = OBSERVATIONS.with_name("coverage.csv"), OBSERVATIONS.with_name("laws.json")
@@ -73,8 +70,7 @@ def test_a_variant_that_cannot_be_quantized_is_named_everywhere(with_one_unquant
     shown = CliRunner().invoke(app, ["show", str(folder / LAWS)]).stdout
     assert missing in " ".join(shown.split())
     monkeypatch.chdir(folder)
-    show_status(status_of(read_study(Path("study.yaml"))))
-    status = " ".join(capsys.readouterr().out.split())
+    status = " ".join(CliRunner().invoke(app, ["status", "study.yaml"], env={"COLUMNS": "200"}).stdout.split())
     assert "checkpoints: 1 job: uninvertible Hessian" in status and failure.line in status
     again = snakemake(folder, "-n")
     assert "Nothing to be done" in again.stdout + again.stderr
