@@ -28,6 +28,7 @@ from snakemake_executor_plugin_slurm.job_status_query import (
 )
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import get_job_wildcards, set_gres_string
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
@@ -38,8 +39,6 @@ __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 PACK_SECONDS = 1800  # of expected work for each pack
 LONGEST_PACKED = 900  # expected seconds; a longer job goes alone
-MINUTES_PER_EXPECTED = 4 / 60  # GPUs may be four times slower than the one whose rates are known
-MINUTES_TO_START = 10
 SECONDS_BETWEEN_LOOKS = 5  # at the queues, which are files
 SECONDS_TO_APPEAR = 60  # until Slurm lists a job that it has taken
 SECONDS_TO_ARRIVE = 15  # of a file from a node
@@ -86,13 +85,13 @@ class Executor(slurm.Executor):
         if job.is_group() or job.attempt > 1 or not isinstance(expected, int) or expected > LONGEST_PACKED:
             super().run_job(job)
             return
-        self._put += 1
-        wildcards = get_job_wildcards(job)
-        log_folder = self.slurm_logdir / f"rule_{job.name}" / wildcards
+        with self._packing:  # jobs are submitted by several threads
+            self._put += 1
+            name = f"{self._put:07d}"
         packed = PackedJob(
-            name=f"{self._put:07d}",
+            name=name,
             command=self.format_job_exec(job).replace(IN_A_STEP, HERE),
-            log_folder=str(log_folder),
+            log_folder=str(self.slurm_logdir / f"rule_{job.name}" / get_job_wildcards(job)),
             expected_seconds=expected,
             minutes=int(job.resources.get("runtime", 0)),
             mem_mb=int(job.resources.get("mem_mb", 0)),
@@ -113,23 +112,23 @@ class Executor(slurm.Executor):
 
     def _submit_packs(self, key: str, packing: Packing) -> None:
         """Have as many packs as the waiting jobs are worth."""
+        from stratalaw.cost.resources import SLOWER_GPU, START_MINUTES
         from stratalaw.jobs.packs import MEGABYTES_OF_WAITING, Size
 
         waiting = packing.queue.waiting()
         if not waiting or packing.example is None:
             return
         work = sum(job.expected_seconds for job in waiting)
-        seconds = min(work, PACK_SECONDS)
+        at_most = START_MINUTES + math.ceil(SLOWER_GPU * min(work, PACK_SECONDS) / 60)
         size = Size(
-            minutes=MINUTES_TO_START + math.ceil(seconds * MINUTES_PER_EXPECTED) + max(job.minutes for job in waiting),
+            minutes=at_most + max(job.minutes for job in waiting),
             mem_mb=max(job.mem_mb for job in waiting) + MEGABYTES_OF_WAITING,
             threads=max(job.threads for job in waiting) + 1,
         )
-        needs = Size(0, size.mem_mb, size.threads)
         living = [
             pack
             for pack in packing.packs
-            if pack.ended is None and pack.size.mem_mb >= needs.mem_mb and pack.size.threads >= needs.threads
+            if pack.ended is None and pack.size.mem_mb >= size.mem_mb and pack.size.threads >= size.threads
         ]
         for _ in range(math.ceil(work / PACK_SECONDS) - len(living)):
             packing.packs.append(self._submitted_pack(key, packing, size))
@@ -161,8 +160,10 @@ class Executor(slurm.Executor):
             input=f"#!/bin/sh\nexec {shlex.join(command)}\n",
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        if answer.returncode:
+            raise WorkflowError(f"Slurm takes no pack for {key}: {' '.join(answer.stderr.split())} ({call})")
         number = slurm.validate_or_get_slurm_job_id(answer.stdout.strip().split(";")[0], answer.stdout)
         self.logger.info(f"A pack for {key} has been submitted with SLURM jobid {number}.")
         return Pack(number, size, log.with_name(f"{number}.log"), time.monotonic())

@@ -100,7 +100,7 @@ def _host_of(place: Place, gpus: Gpus | None) -> Iterator[Connection | None]:
                 return
             command = [sys.executable, "-P", "-m", "stratalaw.jobs.resident", "host", str(place.socket)]
             try:
-                client = start(command, place.socket, dict(os.environ), keep_open=locks)
+                client = start(command, place.socket, keep_open=locks)
             finally:
                 give_back(locks)
         with Connection(client.detach()) as connection:

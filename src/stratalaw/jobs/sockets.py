@@ -71,9 +71,7 @@ def open_own(path: Path) -> TextIO:
     return open(path, "w", opener=lambda name, _: os.open(name, flags, 0o600))
 
 
-def start(
-    command: Sequence[str], path: Path, environment: dict[str, str], keep_open: Sequence[int] = ()
-) -> socket.socket:
+def start(command: Sequence[str], path: Path, keep_open: Sequence[int] = ()) -> socket.socket:
     """A connection to a worker that is started now and listens at ``path``; it lives on when this process ends.
 
     Raises:
@@ -83,7 +81,6 @@ def start(
         worker = subprocess.Popen(
             command,
             cwd="/",
-            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -55,7 +55,7 @@ def _connect() -> socket.socket:
     path = address()
     with locked(path.with_suffix(".lock")):
         command = [sys.executable, "-P", "-m", "stratalaw.jobs.worker"]
-        return try_to_connect(path) or start(command, path, dict(os.environ))
+        return try_to_connect(path) or start(command, path)
 
 
 def serve(idle_seconds: float = IDLE_SECONDS) -> None:
