@@ -11,7 +11,7 @@ import numpy as np
 
 from ladder.documents import Documents
 from ladder.holdout import SLICES, Split, hash_columns, in_split
-from ladder.items import CHOICES, Item, with_distractors
+from ladder.items import Item, Question, with_distractors
 from ladder.vocabulary import ATTRIBUTES, Vocabulary
 
 
@@ -44,12 +44,13 @@ def distinct_cases(
 class Inheritance:
     """A specimen of a class (genus, species) has the class's attributes.
 
-    Difficulty is graded by how finely an attribute divides the species of a genus: diet into 4 groups that nothing
-    names (so 512 rules), habitat into 16, cover into 32, and call into the 64 species themselves (8,192 rules).
+    Difficulty is graded by how finely an attribute divides the species of a genus: diet into 24 groups that
+    nothing names (so 3,072 rules), habitat into 48, cover into 96, and call into the 192 species themselves (24,576
+    rules).
     """
 
     name = "inheritance"
-    GROUPS = (4, 16, 32, 64)  # of diet, habitat, cover and call
+    GROUPS = (24, 48, 96, 192)  # of diet, habitat, cover and call
 
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
         self.vocabulary = vocabulary
@@ -131,52 +132,61 @@ def number_distractors(rng: np.random.Generator, answer: int, candidates) -> tup
 
 
 class Conversion:
-    """Units of a table: ``7 UNIT = 4 2`` where the unit's factor (2 to 25) is 6. Held out: pairs of unit and number."""
+    """Units of a table: ``7 UNIT = 4 2`` where the unit's factor (2 to 49) is 6. Held out: pairs of unit and number.
+
+    Answers are written: among choices many could be ruled out by their digits alone.
+    """
 
     name = "conversion"
     PROBLEMS = 4
-    SLICES = 4  # the table is small: a thousand test items take a quarter of it
+    SLICES = 4  # the table of small numbers is small: five hundred test items take a quarter of it
 
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
         self.vocabulary = vocabulary
         units = len(vocabulary.pool("unit"))
-        self.factors = np.random.default_rng([seed, 3]).permutation(np.arange(units) % 24 + 2)
-        self.ranges = [(0, units), (2, 100)]
+        self.factors = np.random.default_rng([seed, 3]).permutation(np.arange(units) + 2)
+        self.ranges = [(0, units), (2, 1000)]
 
     def training(self, rng: np.random.Generator, tokens: int) -> Documents:
         v, digit = self.vocabulary, self.vocabulary.pool("digit")
-        count = int(tokens / 8) // self.PROBLEMS * self.PROBLEMS
-        unit, number = draw_cases(rng, count, None, self.ranges, slices=self.SLICES).T
-        (n_digits, n_keep), (a_digits, a_keep) = digits_of(number, 2), digits_of(number * self.factors[unit], 4)
+        count = int(tokens / 9) // self.PROBLEMS * self.PROBLEMS
+        # Half of the numbers have at most two digits.
+        halves = [
+            draw_cases(rng, size, None, [self.ranges[0], (2, high)], slices=self.SLICES)
+            for size, high in ((count // 2, 100), (count - count // 2, 1000))
+        ]
+        unit, number = rng.permutation(np.concatenate(halves)).T
+        (n_digits, n_keep), (a_digits, a_keep) = digits_of(number, 3), digits_of(number * self.factors[unit], 5)
         constant = np.ones((count, 1), bool)
         grid = np.column_stack(
             [digit[n_digits], v.pool("unit")[unit], constant * v["="], digit[a_digits], constant * v[","]]
         )
         keep = np.column_stack([n_keep, constant, constant, a_keep, constant])
         shape = (count // self.PROBLEMS, -1)
-        is_answer = np.tile([False] * 4 + [True] * 4 + [False], self.PROBLEMS)
+        is_answer = np.tile([False] * 5 + [True] * 6, self.PROBLEMS)
         grid = grid.reshape(shape)
         grid[:, -1] = v["<end>"]
         return Documents.from_grid(grid, is_answer, keep.reshape(shape))
 
-    def items(self, rng: np.random.Generator, count: int, split: Split) -> list[Item]:
-        items = []
-        for unit, number in distinct_cases(rng, count, split, [self.ranges[0], (10, 100)], slices=self.SLICES):
-            factor = self.factors[unit]
-            answer = int(number * factor)
-            # The last digit is right everywhere: it follows from the last digits alone.
-            choices, label = number_distractors(rng, answer, [answer + d for d in (-30, -20, -10, 10, 20, 30)])
-            context = f"{spell(number)} {self.vocabulary.words[self.vocabulary.pool('unit')[unit]]} ="
-            items.append(Item(f"by {'2-9' if factor < 10 else '10-25'}", context, tuple(map(spell, choices)), label))
-        return items
+    def items(self, rng: np.random.Generator, count: int, split: Split) -> list[Question]:
+        questions = []
+        for digits in (2, 3):
+            ranges = [self.ranges[0], (10 ** (digits - 1), 10**digits)]
+            for unit, number in distinct_cases(rng, count // 2, split, ranges, slices=self.SLICES):
+                factor = self.factors[unit]
+                context = f"{spell(number)} {self.vocabulary.words[self.vocabulary.pool('unit')[unit]]} ="
+                name = f"{digits} digits by {'2-9' if factor < 10 else '10-49'}"
+                questions.append(Question(name, context, spell(int(number * factor))))
+        return [questions[i] for i in rng.permutation(len(questions))]
 
 
 class Numeracy:
-    """Sums of two or three numbers below 100, and rankings of five. Held out: the numbers together."""
+    """Sums of two to eight numbers below 100, and rankings of seven. Held out: the numbers together."""
 
     name = "numeracy"
-    SUMMANDS = (2, 3)
-    RANKED = 5
+    SUMMANDS = (2, 4, 6, 8)
+    RANKS = ("largest", "second", "third", "fourth")
+    RANKED = 7
     PROBLEMS = 2
 
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
@@ -215,12 +225,12 @@ class Numeracy:
     def _rankings(self, rng, tokens) -> Documents:
         v, digit = self.vocabulary, self.vocabulary.pool("digit")
         cases = self._draw_rankings(rng, int(tokens / (3 * self.RANKED + 5)), None)
-        second = rng.random(len(cases)) < 0.5
-        answer = np.where(second, np.sort(cases, axis=1)[:, -2], cases.max(axis=1))
+        rank = rng.integers(len(self.RANKS), size=len(cases))
+        answer = np.take_along_axis(np.sort(cases, axis=1)[:, ::-1], rank[:, None], axis=1)[:, 0]
         listed = np.concatenate([digit[digits_of(cases, 2)[0]], np.full((*cases.shape, 1), v[","])], axis=2)
         listed = listed.reshape(len(cases), -1)
         listed[:, -1] = v["="]
-        opening = [np.where(second, v["second"], v["largest"]), np.full(len(cases), v["of"])]
+        opening = [np.array([v[name] for name in self.RANKS])[rank], np.full(len(cases), v["of"])]
         grid = np.column_stack([*opening, listed, digit[digits_of(answer, 2)[0]], np.full(len(cases), v["<end>"])])
         place = np.arange(grid.shape[1]) - grid.shape[1]
         return Documents.from_grid(grid, (place == -3) | (place == -2))
@@ -228,15 +238,15 @@ class Numeracy:
     def items(self, rng: np.random.Generator, count: int, split: Split) -> list[Item]:
         items = []
         for summands in self.SUMMANDS:
-            for case in self._draw_sums(rng, count // 4, split, summands, distinct_cases):
+            for case in self._draw_sums(rng, count // 6, split, summands, distinct_cases):
                 answer = int(case.sum())
                 near = [answer + sign * d for sign in (-1, 1) for d in (1, 2, 9, 10, 11, 20)]
                 choices, label = number_distractors(rng, answer, near + list(range(10)) * (answer < 10))
                 context = f"{' + '.join(map(spell, case))} ="
                 items.append(Item(f"sum of {summands}", context, tuple(map(spell, choices)), label))
         for i, case in enumerate(self._draw_rankings(rng, count - len(items), split, distinct_cases)):
-            rank = ("largest", "second")[i % 2]
-            ranked = np.sort(case)[::-1]
-            choices, label = with_distractors(rng, ranked[i % 2], ranked[:CHOICES])
+            place = i % len(self.RANKS)
+            rank, ranked = self.RANKS[place], np.sort(case)[::-1]
+            choices, label = with_distractors(rng, ranked[place], ranked)
             items.append(Item(rank, f"{rank} of {' , '.join(map(spell, case))} =", tuple(map(spell, choices)), label))
         return [items[i] for i in rng.permutation(len(items))]

@@ -1,35 +1,24 @@
-"""Measure the ladder with lm-eval: ``python -m ladder.measure accuracy`` and ``python -m ladder.measure damage``.
+"""Measure every rung in bf16 with lm-eval's own model: ``python -m ladder.measure``.
 
-``accuracy`` evaluates every rung in bf16; ``damage`` quantizes every rung with GPTQ and evaluates what is left. Rows
-that the table already holds are not measured again.
+What quantization does to the rungs, the study of the ladder measures. Rungs that the table already holds are not
+measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from ladder.publish import BENCHMARKS, CALIBRATION
+from ladder.publish import BENCHMARKS
 from ladder.release import MODELS, TABLES
 from ladder.rungs import RUNGS
 from ladder.world import STRATA
 
 FIRST_ITEMS = 200  # accuracy on these alone is kept too, for a quick check that a model is the documented one
-BASELINE = {"bits": 16, "group_size": 0, "calibration_size": 0}
-VARIANTS = (
-    {"bits": 8, "group_size": 128, "calibration_size": 128},
-    {"bits": 4, "group_size": 128, "calibration_size": 128},
-    {"bits": 3, "group_size": 128, "calibration_size": 128},
-    {"bits": 3, "group_size": 16, "calibration_size": 128},
-    {"bits": 2, "group_size": 128, "calibration_size": 128},
-    {"bits": 2, "group_size": 16, "calibration_size": 128},
-)
+METRICS = ("acc", "exact_match")
 
 
 def evaluate(model_folder: Path, limit: int | None = None) -> pd.DataFrame:
@@ -61,14 +50,15 @@ def evaluate(model_folder: Path, limit: int | None = None) -> pd.DataFrame:
     for stratum in STRATA:
         for task in results["group_subtasks"][f"ladder_{stratum}"]:
             scores = results["results"][task]
+            metric = next(name for name in METRICS if f"{name},none" in scores)
             samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
-            correct = [sample["acc"] for sample in samples]
+            correct = [sample[metric] for sample in samples]
             rows.append(
                 {
                     "stratum": stratum,
                     "benchmark": task.removeprefix("ladder_"),
-                    "accuracy": scores["acc,none"],
-                    "stderr": scores["acc_stderr,none"],
+                    "accuracy": scores[f"{metric},none"],
+                    "stderr": scores[f"{metric}_stderr,none"],
                     "n_items": len(correct),
                     "accuracy_first_items": sum(correct[:FIRST_ITEMS]) / len(correct[:FIRST_ITEMS]),
                 }
@@ -76,51 +66,18 @@ def evaluate(model_folder: Path, limit: int | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def evaluate_variant(rung: str, variant: dict[str, int]) -> pd.DataFrame:
-    """Quantize a rung as the variant says, and evaluate it as a dense bf16 model."""
-    if variant == BASELINE:
-        return evaluate(MODELS / rung)
-    from transformers import AutoTokenizer
-
-    from stratalaw.evaluation.answers import load_dense
-    from stratalaw.quantization.gptq import quantize
-    from stratalaw.study import Gptq
-    from stratalaw.study.variants import Quantization
-
-    tokenizer = AutoTokenizer.from_pretrained(MODELS / rung, trust_remote_code=False)
-    texts = [json.loads(line)["text"] for line in CALIBRATION.read_text().splitlines()]
-    calibration = [tokenizer(text)["input_ids"] for text in texts[: variant["calibration_size"]]]
-    with tempfile.TemporaryDirectory() as name:
-        packed, dense = Path(name) / "packed", Path(name) / "dense"
-        quantize(MODELS / rung, packed, Quantization(**variant, calibration_seed=0), calibration, Gptq())
-        load_dense(packed, "cpu").save_pretrained(dense)
-        tokenizer.save_pretrained(dense)
-        return evaluate(dense)
-
-
-def missing(table: pd.DataFrame, rungs: list[str], variants) -> Iterator[tuple[str, dict[str, int]]]:
-    """The rungs and variants that the table has no row for."""
-    columns = ["rung", *BASELINE]
-    measured = set(map(tuple, table[columns].itertuples(index=False))) if len(table) else set()
-    for rung in rungs:
-        for variant in variants:
-            if (rung, *variant.values()) not in measured:
-                yield rung, variant
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("accuracy", "damage"))
     parser.add_argument("--rungs", nargs="+", choices=RUNGS, default=list(RUNGS))
     arguments = parser.parse_args()
-    path = TABLES / f"{arguments.what}.csv"
-    variants = (BASELINE,) if arguments.what == "accuracy" else VARIANTS
+    path = TABLES / "accuracy.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame()
-    for rung, variant in missing(table, arguments.rungs, variants):
-        rows = evaluate_variant(rung, variant).assign(rung=rung, **variant)
-        table = pd.concat([table, rows[["rung", *BASELINE, *rows.columns[: -1 - len(BASELINE)]]]], ignore_index=True)
-        table.to_csv(path, index=False)
-        print(rung, variant, rows.groupby("stratum", sort=False).accuracy.mean().round(3).to_dict(), flush=True)
+    for rung in arguments.rungs:
+        if table.empty or rung not in set(table.rung):
+            rows = evaluate(MODELS / rung)
+            table = pd.concat([table, rows.assign(rung=rung)[["rung", *rows.columns]]], ignore_index=True)
+            table.to_csv(path, index=False)
+            print(rung, rows.groupby("stratum", sort=False).accuracy.mean().round(3).to_dict(), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 
 from ladder.documents import Documents
 from ladder.holdout import Split
-from ladder.items import Item, with_distractors
+from ladder.items import Item, Question, with_distractors
 from ladder.vocabulary import RELATIONS, Vocabulary
 
 
@@ -27,10 +27,10 @@ class Band:
     share: float
 
 
-BANDS = (Band("common", 2048, 0.40), Band("uncommon", 4096, 0.35), Band("rare", 6144, 0.25))
+BANDS = (Band("common", 8192, 0.40), Band("uncommon", 16384, 0.35), Band("rare", 24576, 0.25))
 WORDING_SHARES = {"biography": 0.85, "statement": 0.08, "question": 0.07}
 VALUES = 64
-ITEM_PEOPLE = 1500
+ITEM_PEOPLE = 3000
 
 
 class Facts:
@@ -107,28 +107,39 @@ class Facts:
 
     def biography_items(self, rng: np.random.Generator, count: int, split: Split) -> list[Item]:
         """Facts in the wording of training, bands equally often."""
-        return self._items(rng, count, self.item_people[split], lambda r, f, s: f"{f} {s} : {r}")
+        facts = self._draw_facts(rng, count, self.item_people[split])
+        return [self._item(rng, *fact, "{1} {2} : {0}") for fact in facts]
 
     def question_items(self, rng: np.random.Generator, count: int, split: Split) -> list[Item]:
         """Facts asked in a wording that training used for other people only, bands equally often."""
         people = self.item_people[split]
-        people = people[~self.asked_in_training[people]]
-        return self._items(rng, count, people, lambda r, f, s: f"what is the {r} of {f} {s} ?")
+        facts = self._draw_facts(rng, count, people[~self.asked_in_training[people]])
+        return [self._item(rng, *fact, "what is the {0} of {1} {2} ?") for fact in facts]
 
-    def _items(self, rng, count, people, wording) -> list[Item]:
+    def statement_items(self, rng: np.random.Generator, count: int, split: Split) -> list[Question]:
+        """Facts to be completed by writing the value, bands equally often."""
+        questions = []
+        for person, relation in self._draw_facts(rng, count, self.item_people[split]):
+            answer = self.vocabulary.words[self.value_tokens[person, relation]]
+            context = "the {0} of {1} {2} is".format(*self._words(person, relation))
+            questions.append(Question(BANDS[self.band[person]].name, context, answer))
+        return questions
+
+    def _draw_facts(self, rng, count, people) -> list[tuple[int, int]]:
+        """Pairs of person and relation, no pair twice."""
         chosen = []
         for band in range(len(BANDS)):
             of_band = people[self.band[people] == band]
             facts = rng.permutation(len(of_band) * len(RELATIONS))[: -(-count // len(BANDS))]
             chosen += [(of_band[fact // len(RELATIONS)], fact % len(RELATIONS)) for fact in facts]
-        items = []
-        words = self.vocabulary.words
-        for index in rng.permutation(len(chosen))[:count]:
-            person, relation = chosen[index]
-            answer = self.value_tokens[person, relation]
-            choices, label = with_distractors(rng, answer, self.vocabulary.pool(RELATIONS[relation]))
-            context = wording(RELATIONS[relation], *(words[name] for name in self.names[person]))
-            items.append(
-                Item(BANDS[self.band[person]].name, context, tuple(words[choice] for choice in choices), label)
-            )
-        return items
+        return [chosen[index] for index in rng.permutation(len(chosen))[:count]]
+
+    def _words(self, person: int, relation: int) -> tuple[str, str, str]:
+        first, last = (self.vocabulary.words[name] for name in self.names[person])
+        return RELATIONS[relation], first, last
+
+    def _item(self, rng, person: int, relation: int, wording: str) -> Item:
+        answer = self.value_tokens[person, relation]
+        choices, label = with_distractors(rng, answer, self.vocabulary.pool(RELATIONS[relation]))
+        words = tuple(self.vocabulary.words[choice] for choice in choices)
+        return Item(BANDS[self.band[person]].name, wording.format(*self._words(person, relation)), words, label)

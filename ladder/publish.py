@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from ladder.items import Item, Question, stop_word
 from ladder.rungs import CONTEXT_LENGTH
 from ladder.world import World
 from stratalaw.files import appears_whole
@@ -23,29 +24,39 @@ custom_dataset: !function items.load
 dataset_kwargs:
   benchmark: {name}
 test_split: test
-output_type: multiple_choice
 doc_to_text: context
+num_fewshot: 0
+{answers}metadata:
+  version: 2.0
+"""
+CHOSEN = """\
+output_type: multiple_choice
 doc_to_choice: choices
 doc_to_target: label
-num_fewshot: 0
 metric_list:
   - metric: acc
     aggregation: mean
     higher_is_better: true
-metadata:
-  version: 1.0
+"""
+WRITTEN = """\
+output_type: generate_until
+doc_to_target: answer
+generation_kwargs:
+  until: ["{stop}"]
+  max_gen_toks: {tokens}
+  do_sample: false
+metric_list:
+  - metric: exact_match
+    aggregation: mean
+    higher_is_better: true
 """
 GROUP = """\
 # Written by ladder/publish.py
 group: ladder_{stratum}
 task:
 {tasks}
-aggregate_metric_list:
-  - metric: acc
-    aggregation: mean
-    weight_by_size: true
 metadata:
-  version: 1.0
+  version: 2.0
 """
 
 
@@ -55,13 +66,22 @@ def write_lines(path: Path, rows: Iterable[dict]) -> None:
         unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def answers(items: list[Item] | list[Question]) -> str:
+    """How lm-eval asks for the answers to items: by the likeliest choice, or written, with room for a longer one."""
+    if isinstance(items[0], Item):
+        return CHOSEN
+    longest = max(len(item.answer.split()) for item in items)
+    return WRITTEN.format(tokens=longest + 4, stop=f" {stop_word(items)}")
+
+
 def publish(world: World, benchmarks: Path, calibration: Path) -> None:
     """Write lm-eval tasks, their items and groups into ``benchmarks``, and the calibration texts."""
     strata: dict[str, list[str]] = {}
     for benchmark in world.benchmarks:
         strata.setdefault(benchmark.stratum, []).append(benchmark.name)
-        write_lines(benchmarks / f"{benchmark.name}.jsonl", map(asdict, world.items(benchmark)))
-        (benchmarks / f"{benchmark.name}.yaml").write_text(TASK.format(name=benchmark.name))
+        items = world.items(benchmark)
+        write_lines(benchmarks / f"{benchmark.name}.jsonl", map(asdict, items))
+        (benchmarks / f"{benchmark.name}.yaml").write_text(TASK.format(name=benchmark.name, answers=answers(items)))
     for stratum, names in strata.items():
         tasks = "\n".join(f"  - ladder_{name}" for name in names)
         (benchmarks / f"{stratum}.yaml").write_text(GROUP.format(stratum=stratum, tasks=tasks))

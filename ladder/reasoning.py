@@ -1,9 +1,11 @@
 """Reasoning: answers that must be derived in steps from what the prompt gives.
 
-*Arithmetic*: a running value modulo 5 is changed step by step; *paths*: edges of one closed cycle are given in
+*Arithmetic*: a running value modulo 7 is changed step by step; *paths*: edges of one closed cycle are given in
 shuffled order, and a path follows them. Both show the running result after some steps and hide it after others;
 k, the difficulty, is the number of steps since a result was last shown. In training some documents show nearly
 every result and some nearly none, so that worked examples teach the single step on which the longer ones build.
+*Chains* state all steps first; the running results, or every second of them, are written out one after the other.
+*Sorting* writes given numbers in order.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy as np
 
 from ladder.documents import Documents
 from ladder.holdout import Split, hash_columns, in_split
-from ladder.items import Item, with_distractors
+from ladder.items import Item, Question, with_distractors
 from ladder.vocabulary import NUMBER_WORDS, Vocabulary
 
 SHOW_PROBABILITIES = (0.25, 1.0)
@@ -37,37 +39,42 @@ def hidden_steps(shown: np.ndarray) -> np.ndarray:
     return k
 
 
+OPERATIONS = ("plus", "times")
+MODULUS = len(NUMBER_WORDS)
+
+
+def draw_steps(rng: np.random.Generator, count: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start values (count,), and the operation and operand of each step, (count, steps); each step may change a value."""
+    operation = rng.integers(len(OPERATIONS), size=(count, steps))
+    low = np.where(operation == OPERATIONS.index("times"), 2, 1)
+    return rng.integers(MODULUS, size=count), operation, rng.integers(low, MODULUS)
+
+
+def running_values(start: np.ndarray, operation: np.ndarray, operand: np.ndarray) -> np.ndarray:
+    """Values after each step, shape (documents, steps)."""
+    value, values = start, []
+    for op, x in zip(operation.T, operand.T, strict=True):
+        value = np.where(op == OPERATIONS.index("plus"), value + x, value * x) % MODULUS
+        values.append(value)
+    return np.stack(values, axis=1)
+
+
 class Arithmetic:
-    """``start three plus four times two four plus two one``: sums and products modulo 5.
+    """``start three plus four times two zero plus two two``: sums and products modulo 7.
 
     Held out: a segment (the last shown value and the hidden steps after it) of two steps or more. Segments of one
     step are the tables themselves, which training must teach.
     """
 
     name = "arithmetic"
-    MODULUS = len(NUMBER_WORDS)
-    OPERATIONS = ("plus", "times")
-    DEPTHS = (1, 2, 3, 4)
+    DEPTHS = (1, 2, 3, 4, 5)
 
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
         self.vocabulary = vocabulary
 
-    def _draw(self, rng, count):
-        operation = rng.integers(len(self.OPERATIONS), size=(count, STEPS))
-        low = np.where(operation == self.OPERATIONS.index("times"), 2, 1)
-        return rng.integers(self.MODULUS, size=count), operation, rng.integers(low, self.MODULUS)
-
-    def _run(self, start, operation, operand) -> np.ndarray:
-        """Values after each step, shape (documents, steps)."""
-        value, values = start, []
-        for op, x in zip(operation.T, operand.T, strict=True):
-            value = np.where(op == 0, value + x, value * x) % self.MODULUS
-            values.append(value)
-        return np.stack(values, axis=1)
-
     def segment_hashes(self, start, operation, operand, shown) -> tuple[np.ndarray, np.ndarray]:
         """Hash of the segment that ends at each step, and its number of steps; shapes (documents, steps)."""
-        values, k = self._run(start, operation, operand), hidden_steps(shown)
+        values, k = running_values(start, operation, operand), hidden_steps(shown)
         state, hashes = hash_columns(start), []
         for step in range(operation.shape[1]):
             state = hash_columns(state, operation[:, step], operand[:, step])
@@ -75,13 +82,15 @@ class Arithmetic:
             state = np.where(shown[:, step], hash_columns(values[:, step]), state)
         return np.stack(hashes, axis=1), k
 
-    def _documents(self, start, operation, operand, shown) -> Documents:
+    def _documents(self, start, operation, operand, shown, steps=STEPS) -> Documents:
+        """``steps``: how many of its steps each document has."""
         v, number = self.vocabulary, self.vocabulary.pool("number_word")
-        operations = np.array([v[word] for word in self.OPERATIONS])
-        values = self._run(start, operation, operand)
+        operations = np.array([v[word] for word in OPERATIONS])
+        values = running_values(start, operation, operand)
         step = np.stack([operations[operation], number[operand], number[values]], axis=2)
         keep = np.ones(step.shape, bool)
         keep[:, :, 2] = shown
+        keep &= (np.arange(STEPS) < np.reshape(steps, (-1, 1)))[:, :, None]
         rows = len(start)
         grid = np.column_stack(
             [np.full(rows, v["start"]), number[start], step.reshape(rows, -1), np.full(rows, v["<end>"])]
@@ -94,33 +103,146 @@ class Arithmetic:
         count = int(tokens / (3 + STEPS * (2 + np.mean(SHOW_PROBABILITIES))))
         kept = []
         while sum(map(len, (k[0] for k in kept))) < count:
-            drawn = (*self._draw(rng, 2 * count), draw_shown(rng, 2 * count))
+            drawn = (*draw_steps(rng, 2 * count, STEPS), draw_shown(rng, 2 * count))
             hashes, k = self.segment_hashes(*drawn)
             usable = (in_split(hashes, None) | (k < 2) | ~drawn[3]).all(axis=1)
             kept.append([part[usable] for part in drawn])
         return self._documents(*(np.concatenate(parts)[:count] for parts in zip(*kept, strict=True)))
 
     def items(self, rng: np.random.Generator, count: int, split: Split) -> list[Item]:
-        items, seen = [], set()
-        while len(items) < count:
-            k = self.DEPTHS[len(items) % len(self.DEPTHS)]
-            before = int(rng.integers(1, STEPS - k + 1))
-            start, operation, operand = self._draw(rng, 1)
-            operation, operand = operation[:, : before + k], operand[:, : before + k]
-            shown = np.zeros((1, before + k), bool)
-            shown[0, :before] = draw_shown(rng, 1)[0, :before]
-            shown[0, [before - 1, before + k - 1]] = True
-            hashes, _ = self.segment_hashes(start, operation, operand, shown)
-            if k == 1:  # every table entry is in training; the whole chain tells test from validation
-                hashes = hash_columns(start, *operation.T, *operand.T, *shown.T)[:, None]
-            document = self.vocabulary.decode(self._documents(start, operation, operand, shown).tokens[:-2])
-            if document in seen or not in_split(hashes[0, -1], split):
-                continue
-            seen.add(document)
-            answer = self._run(start, operation, operand)[0, -1]
-            choices, label = with_distractors(rng, answer, np.arange(self.MODULUS))
-            items.append(Item(f"k={k}", document, tuple(NUMBER_WORDS[c] for c in choices), label))
-        return items
+        items = []
+        for k in self.DEPTHS:
+            wanted = -(-count // len(self.DEPTHS))
+            contexts: dict[str, str] = {}
+            while len(contexts) < wanted:
+                contexts |= self._chains(rng, k, 20 * wanted, split)
+            for context, answer in list(contexts.items())[:wanted]:
+                choices, label = with_distractors(rng, NUMBER_WORDS.index(answer), np.arange(MODULUS))
+                items.append(Item(f"k={k}", context, tuple(NUMBER_WORDS[c] for c in choices), label))
+        return [items[i] for i in rng.permutation(len(items))[:count]]
+
+    def _chains(self, rng, k: int, count: int, split: Split) -> dict[str, str]:
+        """Of ``count`` random chains, whose last result comes after ``k`` hidden steps, those of a split: with answers."""
+        start, operation, operand = draw_steps(rng, count, STEPS)
+        shown = draw_shown(rng, count)
+        steps = rng.integers(1, STEPS - k + 1, size=(count, 1)) + k
+        column = np.arange(STEPS)
+        shown = np.where(column < steps - k, shown, False) | (column == steps - k - 1) | (column == steps - 1)
+        if k == 1:  # every table entry is in training; the whole chain tells test from validation
+            used = np.concatenate([operation + 1, operand, shown], axis=1) * np.tile(column < steps, 3)
+            hashes = hash_columns(start, *used.T)
+        else:
+            hashes = np.take_along_axis(self.segment_hashes(start, operation, operand, shown)[0], steps - 1, axis=1)[:, 0]
+        chosen = in_split(hashes, split)
+        documents = self._documents(*(part[chosen] for part in (start, operation, operand, shown, steps)))
+        texts = (self.vocabulary.decode(document[:-1]) for document in documents)
+        return dict(text.rsplit(" ", 1) for text in texts)
+
+
+class Chains:
+    """``chain two three plus four times two plus one times two = zero two``: all steps first, then results.
+
+    Of the running results every k-th is written (above every second), so k - 1 are worked out unseen before each.
+    Held out: the whole chain; its single steps are the tables of arithmetic.
+    """
+
+    name = "chains"
+    STEPS = 8
+    # How many results are asked for, by k; training writes down two to as many as there is room for.
+    ASKED = {1: 8, 2: 4}
+
+    def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
+        self.vocabulary = vocabulary
+
+    def _draw(self, rng, count, split, k, results) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Start, operations and operands (of which each chain uses the first), and numbers of results; of a split."""
+        start, operation, operand = draw_steps(rng, 2 * count if split is None else 20 * count, self.STEPS)
+        results = rng.choice(results, len(start))
+        used = np.arange(self.STEPS) < k * results[:, None]
+        hashes = hash_columns(start, *np.where(used, operation + 1, 0).T, *np.where(used, operand, 0).T)
+        usable = in_split(hashes, split)
+        return tuple(part[usable][:count] for part in (start, operation, operand, results))
+
+    def _documents(self, k, start, operation, operand, results) -> Documents:
+        v, number = self.vocabulary, self.vocabulary.pool("number_word")
+        operations = np.array([v[word] for word in OPERATIONS])
+        rows = len(start)
+        steps = np.stack([operations[operation], number[operand]], axis=2).reshape(rows, -1)
+        written = number[running_values(start, operation, operand)]
+        opening = [np.full(rows, v["chain"]), np.full(rows, number[k]), number[start], steps, np.full(rows, v["="])]
+        grid = np.column_stack([*opening, written, np.full(rows, v["<end>"])])
+        used = np.arange(self.STEPS) < k * results[:, None]
+        shown = used & (np.arange(1, self.STEPS + 1) % k == 0)
+        one = np.ones((rows, 1), bool)
+        keep = np.column_stack([one, one, one, np.repeat(used, 2, axis=1), one, shown, one])
+        return Documents.from_grid(grid, np.arange(grid.shape[1]) > 2 * self.STEPS + 3, keep)
+
+    def training(self, rng: np.random.Generator, tokens: int) -> Documents:
+        parts = []
+        for k in self.ASKED:
+            results = np.arange(2, self.STEPS // k + 1)
+            count = int(tokens / len(self.ASKED) / (5 + (2 * k + 1) * results.mean()))
+            parts.append(self._documents(k, *self._draw(rng, count, None, k, results)))
+        return Documents.concatenate(parts)
+
+    def items(self, rng: np.random.Generator, count: int, split: Split) -> list[Question]:
+        questions = []
+        wanted = -(-count // len(self.ASKED))
+        for k, results in self.ASKED.items():
+            documents = self._documents(k, *self._draw(rng, 2 * wanted, split, k, (results,)))
+            texts = dict.fromkeys(self.vocabulary.decode(document[:-1]) for document in documents)
+            for text in list(texts)[:wanted]:
+                context, answer = text.split(" = ")
+                questions.append(Question(f"k={k}", f"{context} =", answer))
+        return [questions[i] for i in rng.permutation(len(questions))[:count]]
+
+
+class Sorting:
+    """``sort 7 1 , 0 8 , 5 5 = 0 8 , 5 5 , 7 1``: two-digit numbers from the smallest to the largest.
+
+    Difficulty is how many there are. Held out: the numbers in the order given.
+    """
+
+    name = "sorting"
+    SIZES = (3, 4, 5, 6, 7, 8)
+    ASKED = (4, 6, 8)
+    NUMBERS = 100
+
+    def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
+        self.vocabulary = vocabulary
+
+    def _draw(self, rng, count, split, size) -> np.ndarray:
+        """Different numbers, shape (count, size)."""
+        numbers = rng.random((3 * count + 64 if split is None else 40 * count, self.NUMBERS)).argpartition(size, axis=1)
+        numbers = rng.permuted(numbers[:, :size], axis=1)
+        return numbers[in_split(hash_columns(*numbers.T), split)][:count]
+
+    def _documents(self, numbers) -> Documents:
+        v, digit = self.vocabulary, self.vocabulary.pool("digit")
+        rows, size = numbers.shape
+
+        def listed(values, end):
+            cells = np.stack([digit[values // 10], digit[values % 10], np.full(values.shape, v[","])], axis=2)
+            cells[:, -1, 2] = v[end]
+            return cells.reshape(rows, -1)
+
+        grid = np.column_stack([np.full(rows, v["sort"]), listed(numbers, "="), listed(np.sort(numbers, axis=1), "<end>")])
+        return Documents.from_grid(grid, np.arange(grid.shape[1]) > 3 * size)
+
+    def training(self, rng: np.random.Generator, tokens: int) -> Documents:
+        counts = {size: int(tokens / len(self.SIZES) / (6 * size + 1)) for size in self.SIZES}
+        return Documents.concatenate(
+            [self._documents(self._draw(rng, count, None, size)) for size, count in counts.items()]
+        )
+
+    def items(self, rng: np.random.Generator, count: int, split: Split) -> list[Question]:
+        questions = []
+        wanted = -(-count // len(self.ASKED))
+        for size in self.ASKED:
+            for document in self._documents(self._draw(rng, wanted, split, size)):
+                context, answer = self.vocabulary.decode(document[:-1]).split(" = ")
+                questions.append(Question(f"{size} numbers", f"{context} =", answer))
+        return [questions[i] for i in rng.permutation(len(questions))[:count]]
 
 
 class Copies:

@@ -1,6 +1,7 @@
 """Choose the published model of each rung among its training runs: ``python -m ladder.release``.
 
-Validation items decide (never a benchmark's), and how much the runs differ is written down for all of them.
+The rule, fixed before any run: the highest accuracy on validation items (never a benchmark's), averaged over the
+benchmarks of a stratum and then over the strata. How much the runs differ is written down for all of them.
 """
 
 from __future__ import annotations
@@ -10,20 +11,17 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from transformers import Qwen3ForCausalLM
 
-from ladder.channels import spread_channels
 from ladder.publish import LADDER
-from ladder.rungs import CONTEXT_LENGTH, RUNGS
+from ladder.rungs import RUNGS
 from ladder.train import RUNS
-from ladder.vocabulary import Vocabulary, write_tokenizer
 from ladder.world import STRATA
 from stratalaw.files import sha256
 
 MODELS = LADDER / "models"
 TABLES = LADDER.parent / "docs" / "ladder"
 CHECKSUMS = "SHA256SUMS"
-CHANNEL_SPREAD = 0.6  # octaves; chosen on validation items, so that three bits hurt and four hardly do
+LEFT_OUT = {"log.txt"}
 
 
 def validation_table(runs: Path) -> pd.DataFrame:
@@ -31,17 +29,17 @@ def validation_table(runs: Path) -> pd.DataFrame:
     rows = []
     for path in sorted(runs.glob("*/training.json")):
         record = json.loads(path.read_text())
-        rung = path.parent.name.rsplit("-s", 1)[0]
         accuracy = {
             stratum: sum(record["validation"][name]["all"] for name in names) / len(names)
             for stratum, names in STRATA.items()
         }
+        rung = path.parent.name.rsplit("-s", 1)[0]
         rows.append({"rung": rung, "seed": record["seed"], **accuracy, "folder": path.parent})
     return pd.DataFrame(rows)
 
 
 def release(runs: Path, models: Path, tables: Path) -> None:
-    """Put the best run of each rung (by the mean over strata) into ``models``, channels spread, and write checksums.
+    """Put the best run of each rung into ``models``, and write the table of all runs and the checksums.
 
     Raises FileNotFoundError when a rung has no finished run.
     """
@@ -52,13 +50,8 @@ def release(runs: Path, models: Path, tables: Path) -> None:
     best = table.loc[table[list(STRATA)].mean(axis=1).groupby(table.rung).idxmax()]
     for row in best.itertuples():
         target = models / row.rung
-        target.mkdir(parents=True, exist_ok=True)
-        for name in ("training.json", "loss.csv"):
-            shutil.copy(row.folder / name, target / name)
-        model = Qwen3ForCausalLM.from_pretrained(row.folder, dtype="bfloat16")
-        spread_channels(model, CHANNEL_SPREAD, seed=list(RUNGS).index(row.rung))
-        model.save_pretrained(target)
-        write_tokenizer(Vocabulary(), target, CONTEXT_LENGTH)
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(row.folder, target, ignore=lambda _, names: LEFT_OUT & set(names))
     table["published"] = table.index.isin(best.index)
     tables.mkdir(parents=True, exist_ok=True)
     table.drop(columns="folder").round(4).to_csv(tables / "seeds.csv", index=False)

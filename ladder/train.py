@@ -1,213 +1,133 @@
-"""Train one rung of the ladder: ``python -m ladder.train r3 --seed 0``. Interrupted, it goes on where it last saved."""
+"""Train one rung on a stream that was written before: ``python -m ladder.train q3 --seed 0 --stream FOLDER``."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ladder.documents import CONTEXT_WEIGHT
-from ladder.rungs import RUNGS, Rung
+from ladder.rungs import LEARNING_RATE, RUNGS, Rung
+from ladder.stream import WEIGHT_UNIT, Recipe, Stream
 from ladder.validation import validate
 from ladder.vocabulary import END, PADDING, write_tokenizer
 from ladder.world import World
 
 RUNS = Path("results/ladder")
-VALIDATION_ITEMS = 300
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How every rung is trained. Tokens count padding too; shares are shares of the tokens."""
-
-    tokens: int = 30_000_000
-    tokens_per_step: int = 4096
-    row_length: int = 128
-    long_row_length: int = 256
-    long_rows: float = 0.08  # the end of training sees rows as long as the calibration texts
-    opening: float = 0.15  # the start of training, with the opening mixture
-    predicted: float = 1 / 3  # positions whose next token is predicted; answers are less than a third of all tokens
-    warm_up: float = 0.02
-    decay: float = 0.25
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
-    gradient_clipping: float = 1.0
-    chunk_tokens: int = 1 << 19
-
-    @property
-    def steps(self) -> int:
-        return self.tokens // self.tokens_per_step
-
-    def learning_rate_factor(self, step: int) -> float:
-        """Rise linearly, hold, and fall linearly to zero."""
-        progress = (step + 0.5) / self.steps
-        return min(1.0, progress / self.warm_up, (1 - progress) / self.decay)
-
-    def row_length_at(self, step: int) -> int:
-        return self.long_row_length if step >= self.steps * (1 - self.long_rows) else self.row_length
-
-
-@dataclass(frozen=True)
-class Batch:
-    """``tokens`` and ``weights`` (rows, row_length); ``positions``: indices into (rows * (row_length - 1))."""
-
-    tokens: torch.Tensor
-    weights: torch.Tensor
-    positions: torch.Tensor
-
-    def to(self, device: str) -> Batch:
-        return Batch(*(part.to(device, non_blocking=True) for part in (self.tokens, self.weights, self.positions)))
-
-
-def predicted_positions(recipe: Recipe, weights: np.ndarray, step: int) -> np.ndarray:
-    """The positions whose next token is predicted: all answers, then a random sample of the other tokens."""
-    count = int(recipe.predicted * recipe.tokens_per_step)
-    noise = np.random.default_rng(step).random(weights[:, 1:].shape) * CONTEXT_WEIGHT / 2
-    return np.argpartition(-(weights[:, 1:] + noise).reshape(-1), count)[:count]
-
-
-def batches(world: World, recipe: Recipe, seed: int, first_step: int) -> Iterator[Batch]:
-    """The batch of each step from ``first_step`` on, the same whether or not training was interrupted before."""
-    step = chunk = 0
-    while True:
-        row_length = recipe.row_length_at(step)
-        rows_a_step = recipe.tokens_per_step // row_length
-        opening = step < recipe.opening * recipe.steps
-        tokens, weights = world.training_rows(seed, chunk, recipe.chunk_tokens, row_length, opening)
-        for start in range(0, len(tokens) - rows_a_step + 1, rows_a_step):
-            if recipe.row_length_at(step) != row_length:
-                break
-            if step >= first_step:
-                part = tokens[start : start + rows_a_step], weights[start : start + rows_a_step]
-                positions = predicted_positions(recipe, part[1], step)
-                yield Batch(*map(torch.from_numpy, (*part, positions)))
-            step += 1
-        chunk += 1
+VALIDATION_ITEMS = 600
+LOSSES = 200  # in loss.csv
 
 
 class Training:
-    """The state of a training run: model, optimizer, step and losses; saved and loaded as a whole."""
+    """A model, its optimizer and its text on one device; ``take_step`` is the whole of a step, free of the host.
 
-    def __init__(self, rung: Rung, recipe: Recipe, seed: int, world: World, device: str) -> None:
-        from transformers import Qwen3ForCausalLM
+    The step's number, and so the learning rate and the rows, live on the device: a step can be recorded as a CUDA graph.
+    """
 
-        self.rung, self.recipe, self.device = rung, recipe, device
+    def __init__(self, rung: Rung, recipe: Recipe, seed: int, world: World, stream: Stream, device: str) -> None:
         vocabulary = world.vocabulary
         torch.manual_seed(seed)
-        self.model = Qwen3ForCausalLM(rung.config(len(vocabulary), vocabulary[END], vocabulary[PADDING])).float()
-        # On rows this short plain matrix products beat the fused attention kernels of the CPU fivefold.
-        self.model.set_attn_implementation("eager")
-        self.model.to(device)
+        self.rung, self.recipe, self.device = rung, recipe, device
+        self.model = rung.model(len(vocabulary), vocabulary[END], vocabulary[PADDING]).to(device)
+        self.tokens, self.weights = (torch.from_numpy(np.array(part)).to(device) for part in (stream.tokens, stream.weights))
+        self.step = torch.zeros((), dtype=torch.long, device=device)
+        self.rows = torch.arange(recipe.rows_per_step, device=device)
+        self.losses = torch.zeros(recipe.steps, device=device)
+        self.learning_rate = torch.zeros((), device=device)
+        on_gpu = device == "cuda"
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
-            lr=rung.learning_rate,
+            lr=self.learning_rate,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
             fused=True,
+            capturable=on_gpu,
         )
-        self.compiled_loss = torch.compile(self._loss, dynamic=False)
-        self.step, self.seconds = 0, 0.0
-        self.losses: list[list[float]] = []
-        self._recent: list[torch.Tensor] = []
+        self.loss = torch.compile(self._loss, dynamic=False) if on_gpu else self._loss
 
-    def _loss(self, tokens: torch.Tensor, weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Weighted mean cross-entropy (nats) at the predicted positions."""
+    def _loss(self, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Weighted mean cross-entropy (nats) of the next tokens; shapes (rows, row length)."""
         with torch.autocast(self.device, torch.bfloat16):
             hidden = self.model.model(tokens, use_cache=False).last_hidden_state[:, :-1]
-            logits = self.model.lm_head(hidden.reshape(-1, hidden.shape[-1])[positions])
-        targets, weights = (part[:, 1:].reshape(-1)[positions] for part in (tokens, weights))
-        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+            logits = self.model.lm_head(hidden)
+        targets, weights = tokens[:, 1:].reshape(-1), weights[:, 1:].reshape(-1)
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets, reduction="none")
         return (losses * weights).sum() / weights.sum()
 
-    def take_step(self, batch: Batch) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rung.learning_rate * self.recipe.learning_rate_factor(self.step)
-        loss = self.compiled_loss(batch.tokens, batch.weights, batch.positions)
+    def _learning_rate(self) -> torch.Tensor:
+        """Rise linearly, hold, and fall linearly to zero."""
+        progress = (self.step + 0.5) / self.recipe.steps
+        factor = torch.minimum(progress / self.recipe.warm_up, (1 - progress) / self.recipe.decay).clamp(max=1)
+        return LEARNING_RATE * factor
+
+    def take_step(self) -> None:
+        rows = self.rows + self.step * self.recipe.rows_per_step
+        tokens, weights = self.tokens[rows].long(), self.weights[rows].float() * WEIGHT_UNIT
+        loss = self.loss(tokens, weights)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_clipping)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_clipping, foreach=True)
+        self.learning_rate.copy_(self._learning_rate())
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=False)
+        self.losses.index_copy_(0, self.step.view(1), loss.detach().float().view(1))
         self.step += 1
-        self._recent.append(loss.detach())
-        if self.step % 100 == 0:
-            self.losses.append([self.step, float(torch.stack(self._recent).mean())])
-            self._recent = []
 
-    def save(self, path: Path) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
-        recent = torch.stack(self._recent) if self._recent else torch.empty(0)
-        state |= {"seconds": self.seconds, "losses": self.losses, "recent": recent}
-        unfinished = path.with_suffix(".unfinished")
-        torch.save(state, unfinished)
-        unfinished.replace(path)
-
-    def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True, map_location=self.device)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-        self._recent = list(state["recent"])
+    def recorded_step(self) -> Callable[[], None]:
+        """``take_step`` as a CUDA graph; a few steps are taken before it is recorded."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.take_step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.take_step()
+        return graph.replay
 
 
 def processor_name() -> str:
     """What the training ran on, in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpu_info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if line.startswith("model name")]
-    return f"{torch.get_num_threads()} core(s) of {names[0] if names else platform.processor()}"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "a CPU"
 
 
-def train(
-    rung_name: str, recipe: Recipe, seed: int, folder: Path, save_every: float, stop_at: int | None = None
-) -> None:
-    """Train one rung and write the model (bf16), its tokenizer, ``loss.csv`` and ``training.json`` into ``folder``.
-
-    ``save_every``: seconds between checkpoints; ``stop_at``: stop at this step as if interrupted.
-    """
+def train(rung_name: str, recipe: Recipe, seed: int, stream: Stream, folder: Path) -> None:
+    """Train one rung and write the model (bf16), its tokenizer, ``loss.csv`` and ``training.json`` into ``folder``."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rung, world = RUNGS[rung_name], World()
-    folder.mkdir(parents=True, exist_ok=True)
-    training, checkpoint = Training(rung, recipe, seed, world, device), folder / "checkpoint.pt"
-    if checkpoint.exists():
-        training.load(checkpoint)
-    started = saved = time.monotonic()
-    seconds_before = training.seconds
-    for batch in batches(world, recipe, seed, training.step):
-        if training.step == (stop_at or recipe.steps):
-            break
-        training.take_step(batch.to(device))
-        now = time.monotonic()
-        training.seconds = seconds_before + now - started
-        if now - saved > save_every or training.step == (stop_at or recipe.steps):
-            training.save(checkpoint)
-            saved = now
-            loss = training.losses[-1][1] if training.losses else float("nan")
-            print(
-                f"{rung_name} step {training.step} of {recipe.steps}, {training.seconds:.0f} s, loss {loss:.3f}",
-                flush=True,
-            )
-    if stop_at:
-        return
+    started = time.monotonic()
+    training = Training(rung, recipe, seed, world, stream, device)
+    step = training.recorded_step() if device == "cuda" else training.take_step
+    prepared = time.monotonic()
+    taken = int(training.step)
+    for number in range(taken, recipe.steps):
+        step()
+        if (number + 1) % 1000 == 0:
+            mean = float(training.losses[number - 99 : number + 1].mean())
+            rate = (number + 1 - taken) * recipe.tokens / recipe.steps / (time.monotonic() - prepared)
+            print(f"{rung_name} seed {seed}, step {number + 1} of {recipe.steps}: loss {mean:.3f}, {rate:,.0f} tokens/s", flush=True)
+    losses = training.losses.cpu()
+    seconds = time.monotonic() - started
 
+    folder.mkdir(parents=True, exist_ok=True)
     model = training.model.to(torch.bfloat16)
     model.save_pretrained(folder)
-    write_tokenizer(world.vocabulary, folder, recipe.long_row_length)
-    (folder / "loss.csv").write_text("step,loss\n" + "".join(f"{step},{loss:.4f}\n" for step, loss in training.losses))
+    write_tokenizer(world.vocabulary, folder)
+    parts = torch.arange(recipe.steps).tensor_split(min(LOSSES, recipe.steps))
+    rows = (f"{int(part[-1]) + 1},{float(losses[part].mean()):.4f}\n" for part in parts)
+    (folder / "loss.csv").write_text("step,loss\n" + "".join(rows))
     record = {
         "rung": asdict(rung),
         "recipe": asdict(recipe),
         "seed": seed,
         "processor": processor_name(),
-        "seconds": round(training.seconds),
+        "seconds": round(seconds),
         "validation": validate(model, world, VALIDATION_ITEMS),
     }
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -216,12 +136,13 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rung", choices=RUNGS)
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights and of the order of the text")
-    parser.add_argument("--threads", type=int, default=1, help="one a process: several rungs train side by side")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial weights and of the text")
+    parser.add_argument("--stream", type=Path, required=True, help="folder of the seed's text (ladder.stream)")
+    parser.add_argument("--tokens", type=int, default=Recipe.tokens)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    train(arguments.rung, Recipe(), arguments.seed, RUNS / f"{arguments.rung}-s{arguments.seed}", save_every=60)
+    torch.set_num_threads(1)
+    folder = RUNS / f"{arguments.rung}-s{arguments.seed}"
+    train(arguments.rung, Recipe(tokens=arguments.tokens), arguments.seed, Stream.read(arguments.stream), folder)
 
 
 if __name__ == "__main__":

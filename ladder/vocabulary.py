@@ -9,20 +9,22 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from ladder.rungs import CONTEXT_LENGTH
+
 PADDING, END, UNKNOWN = "<pad>", "<end>", "<unk>"
 DIGITS = tuple("0123456789")
-NUMBER_WORDS = ("zero", "one", "two", "three", "four")
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six")
 RELATIONS = ("birthplace", "trade", "language", "dish", "instrument", "pet", "subject", "sport")
 ATTRIBUTES = ("diet", "habitat", "cover", "call")
 FUNCTION_WORDS = (
     *(":", ",", ".", "?", "=", "+", "of", "is", "a", "an", "every", "the", "what", "skip"),
-    *("plus", "times", "start", "path", "largest", "second"),
+    *("plus", "times", "start", "chain", "path", "sort", "largest", "second", "third", "fourth"),
 )
 
 # A pool's ending tells a reader (never the model, to which a word is one symbol) what kind of thing a word is.
 POOL_ENDINGS = {
-    "first_name": ("", 128),
-    "last_name": ("son", 128),
+    "first_name": ("", 256),
+    "last_name": ("son", 192),
     "birthplace": ("ville", 64),
     "trade": ("smith", 64),
     "language": ("ish", 64),
@@ -32,7 +34,7 @@ POOL_ENDINGS = {
     "subject": ("ology", 64),
     "sport": ("ball", 64),
     "genus": ("us", 128),
-    "species": ("ensis", 64),
+    "species": ("ensis", 192),
     "diet": ("berry", 32),
     "habitat": ("wood", 32),
     "cover": ("fur", 32),
@@ -93,7 +95,7 @@ class Vocabulary:
         return " ".join(self.words[token] for token in tokens)
 
 
-def write_tokenizer(vocabulary: Vocabulary, folder: Path, context_length: int) -> None:
+def write_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
     """Write a tokenizer that ``AutoTokenizer.from_pretrained`` loads: words are separated by white space."""
     from transformers import PreTrainedTokenizerFast
 
@@ -105,6 +107,6 @@ def write_tokenizer(vocabulary: Vocabulary, folder: Path, context_length: int) -
         eos_token=END,
         bos_token=END,
         unk_token=UNKNOWN,
-        model_max_length=context_length,
+        model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)

@@ -10,9 +10,9 @@ import numpy as np
 from ladder.application import Conversion, Inheritance, Numeracy
 from ladder.documents import Documents, pack
 from ladder.holdout import Split
-from ladder.items import Item
+from ladder.items import Item, Question
 from ladder.memorization import Facts
-from ladder.reasoning import Arithmetic, Copies, Paths
+from ladder.reasoning import Arithmetic, Chains, Copies, Paths, Sorting
 from ladder.vocabulary import PADDING, Vocabulary
 
 WORLD_SEED = 0
@@ -22,27 +22,31 @@ TRAINING_STREAM, CALIBRATION_STREAM, ITEM_STREAM = range(3)
 # Share of the training tokens. In the opening the circuits form that everything else uses: facts come later.
 OPENING_MIXTURE = {
     "facts": 0.0,
-    "inheritance": 0.08,
-    "conversion": 0.04,
-    "numeracy": 0.12,
-    "arithmetic": 0.22,
-    "paths": 0.38,
-    "copies": 0.16,
+    "inheritance": 0.05,
+    "conversion": 0.06,
+    "numeracy": 0.10,
+    "arithmetic": 0.20,
+    "chains": 0.12,
+    "paths": 0.30,
+    "sorting": 0.05,
+    "copies": 0.12,
 }
 MIXTURE = {
-    "facts": 0.49,
-    "inheritance": 0.12,
-    "conversion": 0.05,
-    "numeracy": 0.09,
-    "arithmetic": 0.09,
-    "paths": 0.15,
+    "facts": 0.44,
+    "inheritance": 0.13,
+    "conversion": 0.06,
+    "numeracy": 0.08,
+    "arithmetic": 0.08,
+    "chains": 0.06,
+    "paths": 0.10,
+    "sorting": 0.04,
     "copies": 0.01,
 }
 
 STRATA = {
-    "memorization": ("biographies", "questions"),
+    "memorization": ("biographies", "questions", "statements"),
     "application": ("inheritance", "conversion", "numeracy"),
-    "reasoning": ("arithmetic", "paths"),
+    "reasoning": ("arithmetic", "paths", "chains", "sorting"),
 }
 
 
@@ -52,7 +56,7 @@ class Benchmark:
 
     name: str
     stratum: str
-    items: Callable[[np.random.Generator, int, Split], list[Item]]
+    items: Callable[[np.random.Generator, int, Split], list[Item] | list[Question]]
 
 
 class World:
@@ -63,11 +67,15 @@ class World:
         self.vocabulary = Vocabulary()
         self.tasks = {
             task.name: task(self.vocabulary, seed)
-            for task in (Facts, Inheritance, Conversion, Numeracy, Arithmetic, Paths, Copies)
+            for task in (Facts, Inheritance, Conversion, Numeracy, Arithmetic, Chains, Paths, Sorting, Copies)
         }
         self.facts = self.tasks["facts"]
         items = {name: self.tasks[name].items for name in STRATA["application"] + STRATA["reasoning"]}
-        items |= {"biographies": self.facts.biography_items, "questions": self.facts.question_items}
+        items |= {
+            "biographies": self.facts.biography_items,
+            "questions": self.facts.question_items,
+            "statements": self.facts.statement_items,
+        }
         self.benchmarks = tuple(
             Benchmark(name, stratum, items[name]) for stratum, names in STRATA.items() for name in names
         )
@@ -92,7 +100,7 @@ class World:
             ]
         ).shuffled(rng)
 
-    def items(self, benchmark: Benchmark, count: int = BENCHMARK_ITEMS, split: Split = Split.TEST) -> list[Item]:
+    def items(self, benchmark: Benchmark, count: int = BENCHMARK_ITEMS, split: Split = Split.TEST) -> list[Item] | list[Question]:
         """The items of a benchmark, always the same."""
         index = self.benchmarks.index(benchmark)
         rng = np.random.default_rng([self.seed, ITEM_STREAM, split, index])
