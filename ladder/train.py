@@ -60,7 +60,7 @@ class Training:
         losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets, reduction="none")
         return (losses * weights).sum() / weights.sum()
 
-    def _learning_rate(self) -> torch.Tensor:
+    def scheduled_learning_rate(self) -> torch.Tensor:
         """Rise linearly, hold, and fall linearly to zero."""
         progress = (self.step + 0.5) / self.recipe.steps
         factor = torch.minimum(progress / self.recipe.warm_up, (1 - progress) / self.recipe.decay).clamp(max=1)
@@ -72,7 +72,7 @@ class Training:
         loss = self.loss(tokens, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_clipping, foreach=True)
-        self.learning_rate.copy_(self._learning_rate())
+        self.learning_rate.copy_(self.scheduled_learning_rate())
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
         self.losses.index_copy_(0, self.step.view(1), loss.detach().float().view(1))
