@@ -165,8 +165,10 @@ def draw_calibration(
     write_table(table, Path(drawn), Seal("calibration", {"seed": str(seed)}, made_from))
 
 
-def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str) -> None:
-    """One GPTQ checkpoint, with its audit; the folder's name says which variant.
+def quantize_model(
+    model: str, calibration: str, options: Mapping[str, Any], checkpoint: str, gpus: int = 1
+) -> None:
+    """One GPTQ checkpoint, with its audit; the folder's name says which variant, ``gpus`` how many GPUs share the work.
 
     If a variant cannot be quantized, the reason is recorded in its place (see ``quantization.unquantizable``).
     """
@@ -194,6 +196,7 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
                 samples,
                 Gptq(**options),
                 device(),
+                gpus,
                 made_from,
                 before_it_counts=verified.result,
             )
