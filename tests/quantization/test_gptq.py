@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from gptqmodel.looper.forward_executor import ForwardExecutor
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.files import sha256
 from stratalaw.quantization.gptq import AUDIT, quantize
@@ -52,6 +51,8 @@ def losses(folder: Path) -> dict[str, float]:
 def test_shares_of_the_samples_on_several_devices_give_the_same(
     small_model_folder, calibration, checkpoint, tmp_path, monkeypatch
 ):
+    from gptqmodel.looper.forward_executor import ForwardExecutor
+
     by_gptqmodel, pass_share, shares = ForwardExecutor.run, ForwardExecutor.run_single, []
     devices = [torch.device("cpu"), torch.device("cpu", 1), torch.device("cpu", 2)]  # one memory, three copies
 

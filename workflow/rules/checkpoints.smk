@@ -21,3 +21,8 @@ rule checkpoints:
         made_by=made_by("gptqmodel", "torch", "transformers"),
     script:
         "../scripts/quantize_model.py"
+
+
+# A profile says whether this rule has a GPU (Snakemake's resource gpu); how many, depends on the model.
+if OPTIONS.gpus_per_checkpoint > 1 and "gpu" in workflow.get_rule("checkpoints").resources:
+    workflow.get_rule("checkpoints").resources.update(Resources.from_mapping({"gpu": gpu_jobs_of_checkpoint}))

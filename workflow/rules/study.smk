@@ -8,8 +8,10 @@ from errno import ENOENT
 from functools import cache
 from pathlib import Path
 
+from snakemake.resources import Resources
+
 from stratalaw.contents import Contents
-from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
+from stratalaw.cost.resources import gpus_of_checkpoint, resources_of_answers, resources_of_checkpoint
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
 from stratalaw.jobs.outdated import outdated_jobs, outdated_note
@@ -203,6 +205,12 @@ def for_checkpoint(resource):
     return lambda wildcards, attempt: getattr(
         asked_by_checkpoint(wildcards.model, wildcards.variant, attempt), resource
     )
+
+
+def gpu_jobs_of_checkpoint(wildcards, attempt):
+    """What a quantization asks for of the resource ``gpu``: the jobs that could run on its GPUs."""
+    expected = asked_by_checkpoint(wildcards.model, wildcards.variant, attempt).expected_seconds
+    return gpus_of_checkpoint(expected, OPTIONS.gpus_per_checkpoint) * config["jobs_per_gpu"]
 
 
 def for_answers(resource):
