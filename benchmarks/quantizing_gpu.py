@@ -7,9 +7,10 @@ samples of 2,048 tokens and, to measure some of the layers, how many; then the s
 - *ours*; *two*, ours on two GPUs.
 - *hessians*, ours with Hessians on tensor cores as the only patch that saves time.
 - *plain*, gptqmodel with the same options. It and *hessians* use gptqmodel's compiled extension.
-- *llmcompressor*, its ``GPTQModifier`` through ``oneshot`` with the same samples, batches, damping and order of columns,
-  activations kept on the GPU. It quantizes a layer as a whole: its samples pass each layer twice, where the others pass
-  it for each group of matrices that share inputs, on the outputs of those already quantized. Its losses are its own.
+- *llmcompressor*, its ``GPTQModifier`` through ``oneshot`` with the same samples, batches, damping and order of
+  columns, activations kept on the GPU. It quantizes a layer as a whole: its samples pass each layer twice, where the
+  others pass it for each group of matrices that share inputs, on the outputs of those already quantized. Its losses are
+  its own. (llmcompressor 0.14.0.1 with compressed-tensors 0.19.0 accepts transformers 5.17.)
 
 Each side of a run is a process of its own. Whatever was measured is in OUT.json once its side has ended, and stays if a
 later one fails or the SECONDS are up: of a side that is cut off, the stages and layers that it had done. What the sides

@@ -105,7 +105,10 @@ def test_a_job_of_several_gpus_has_them_to_itself_or_none_of_them(hold, tmp_path
     for process in (one, other):
         process.kill()
     assert both.stdout.readline().strip() == "0,1"
-    with pytest.raises(LeaseError, match="a job of 3 GPUs, and jobs lease 2"), leased_gpus(Gpus.visible(tmp_path, 2), 3):
+    with (
+        pytest.raises(LeaseError, match="a job of 3 GPUs, and jobs lease 2"),
+        leased_gpus(Gpus.visible(tmp_path, 2), 3),
+    ):
         pass
 
 

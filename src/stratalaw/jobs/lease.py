@@ -104,7 +104,9 @@ def leased_gpus(gpus: Gpus, count: int = 1) -> Iterator[str]:
         LeaseError: a lock cannot be opened, or there are fewer GPUs.
     """
     if count > len(gpus.names):
-        raise LeaseError(f"a job of {count} GPUs, and jobs lease {len(gpus.names)}; change gpus of the workflow's config")
+        raise LeaseError(
+            f"a job of {count} GPUs, and jobs lease {len(gpus.names)}; change gpus of the workflow's config"
+        )
     leased = _try_to_lease(gpus, count)
     if leased is None:
         print(gpus.waiting_for(), file=sys.stderr)

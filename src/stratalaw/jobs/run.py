@@ -38,7 +38,8 @@ def run(job: Any, function: str, **arguments: Any) -> None:
 
     call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
     try:
-        error = _performed(call, _gpus_for(job), gpus_of(job), job.config["warm_worker"])
+        gpus = _gpus_for(job)
+        error = _performed(call, gpus, 1 if gpus is None else gpus_of(job), job.config["warm_worker"])
     except LeaseError as refused:
         error = str(refused)
         with suppress(OSError):  # for `stratalaw status`
@@ -50,7 +51,7 @@ def run(job: Any, function: str, **arguments: Any) -> None:
 
 def gpus_of(job: Any) -> int:
     """How many GPUs a job has, if it has one; a job that may share its GPU asks for one place on it."""
-    return max(1, job.resources.get("gpu", 0) // job.config["jobs_per_gpu"])
+    return max(1, int(job.resources.get("gpu", 0)) // int(job.config["jobs_per_gpu"]))
 
 
 def _performed(call: Call, gpus: Gpus | None, count: int, warm: bool) -> str | None:

@@ -165,9 +165,7 @@ def draw_calibration(
     write_table(table, Path(drawn), Seal("calibration", {"seed": str(seed)}, made_from))
 
 
-def quantize_model(
-    model: str, calibration: str, options: Mapping[str, Any], checkpoint: str, gpus: int = 1
-) -> None:
+def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str, gpus: int = 1) -> None:
     """One GPTQ checkpoint, with its audit; the folder's name says which variant, ``gpus`` how many GPUs share the work.
 
     If a variant cannot be quantized, the reason is recorded in its place (see ``quantization.unquantizable``).

@@ -83,7 +83,9 @@ def quantize(
 
     on_gpu = device.startswith("cuda")
     if on_gpu and gpus > torch.cuda.device_count():
-        raise ValueError(f"{gpus} GPUs are to quantize {quantization.name}, and {torch.cuda.device_count()} are visible")
+        raise ValueError(
+            f"{gpus} GPUs are to quantize {quantization.name}, and {torch.cuda.device_count()} are visible"
+        )
     config = QuantizeConfig(
         bits=quantization.bits,
         group_size=quantization.group_size,
