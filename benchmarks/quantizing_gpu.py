@@ -271,10 +271,12 @@ def logged(log: Path, function: Callable, *arguments: Any) -> None:
     function(*arguments)
 
 
-def finish(ends: float, log: Path, function: Callable, *arguments: Any) -> str | None:
-    """Run a function in a process of its own until a time of the monotonic clock; what went wrong, if anything."""
+def finish(ends: float, log: Path, function: Callable, *arguments: Any, gpus: int = 1) -> str | None:
+    """Run a function in a process of its own, which sees so many GPUs, until a time of the monotonic clock; what went
+    wrong, if anything."""
     process = multiprocessing.get_context("spawn").Process(target=logged, args=(log, function, *arguments))
-    process.start()
+    with patch.dict(os.environ, {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(gpus)))}):
+        process.start()
     process.join(max(ends - time.monotonic(), 0))
     if process.is_alive():
         process.kill()
@@ -298,7 +300,7 @@ def main(out: str, seconds: str, *runs: str) -> None:
             for side in run.sides:
                 found = folder / f"{side}.json"
                 found.unlink(missing_ok=True)
-                error = finish(ends, log, measure_side, side, run, folder, found)
+                error = finish(ends, log, measure_side, side, run, folder, found, gpus=2 if side == "two" else 1)
                 measured = json.loads(found.read_text()) if found.exists() else {}
                 for count in run.counts:
                     record = record_of(run, side, count, measured.get(str(count)), error)

@@ -23,6 +23,5 @@ rule checkpoints:
         "../scripts/quantize_model.py"
 
 
-# A profile says whether this rule has a GPU (Snakemake's resource gpu); how many, depends on the model.
-if OPTIONS.gpus_per_checkpoint > 1 and "gpu" in workflow.get_rule("checkpoints").resources:
-    workflow.get_rule("checkpoints").resources.update(Resources.from_mapping({"gpu": gpu_jobs_of_checkpoint}))
+if OPTIONS.gpus_per_checkpoint > 1:
+    share_among_gpus(workflow.get_rule("checkpoints").resources)

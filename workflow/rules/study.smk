@@ -207,10 +207,29 @@ def for_checkpoint(resource):
     )
 
 
-def gpu_jobs_of_checkpoint(wildcards, attempt):
-    """What a quantization asks for of the resource ``gpu``: the jobs that could run on its GPUs."""
+def gpus_of(wildcards, attempt):
+    """How many GPUs a quantization runs on."""
     expected = asked_by_checkpoint(wildcards.model, wildcards.variant, attempt).expected_seconds
-    return gpus_of_checkpoint(expected, OPTIONS.gpus_per_checkpoint) * config["jobs_per_gpu"]
+    return gpus_of_checkpoint(expected, OPTIONS.gpus_per_checkpoint)
+
+
+def share_among_gpus(resources):
+    """Have quantizations, if a profile gives them a GPU, ask for as many as are worth it.
+
+    Of the resource ``gpu`` a job with several takes what the jobs take that could share them. On Slurm it is one task on
+    one node (``tasks_per_gpu`` 0: no task for each GPU).
+    """
+    if "gpu" not in resources:
+        return
+
+    def places(wildcards, attempt):
+        gpus = gpus_of(wildcards, attempt)
+        return gpus * config["jobs_per_gpu"] if gpus > 1 else 1
+
+    def tasks_per_gpu(wildcards, attempt):
+        return int(gpus_of(wildcards, attempt) == 1)
+
+    resources.update(Resources.from_mapping({"gpu": places, "tasks_per_gpu": tasks_per_gpu, "nodes": 1}))
 
 
 def for_answers(resource):

@@ -260,16 +260,15 @@ def pass_shares(
     n_batches = len(options["layer_inputs"])
     shares = {device: range(first, n_batches, len(devices)) for first, device in enumerate(devices)}
     by_batch = ("layer_inputs", "layer_input_kwargs", "position_ids", "attention_masks")
-    # The progress is of all batches, and rows are counted for it.
+    # The progress would be that of all batches.
     same = {name: value for name, value in options.items() if name not in by_batch and "progress" not in name}
 
     @torch.inference_mode()
     def passed(device: torch.device) -> Any:
-        share = {name: [options[name][batch] for batch in shares[device]] for name in by_batch if options[name]}
-        share |= {name: options[name] for name in by_batch if not options[name]}
-        same_here = same | {"cur_layer_device": device, "need_outputs": need_outputs}
+        share = {name: options[name] and [options[name][batch] for batch in shares[device]] for name in by_batch}
+        here = same | share | {"cur_layer_device": device, "need_outputs": need_outputs}
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            return executor.run_single(module=copies[device], **same_here, **share)
+            return executor.run_single(module=copies[device], **here)
 
     outputs: list[Any] = [None] * n_batches
     busy = [device for device in devices if shares[device]]
