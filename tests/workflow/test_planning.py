@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.workflow.conftest import command, write_study
+from tests.workflow.conftest import command, snakemake, write_study
 
 # Runs snakemake in this process and says how often the costly functions were called.
 COUNTED = """
@@ -70,3 +71,32 @@ def test_what_a_variant_does_not_change_is_worked_out_once(calls):
     assert for_four == for_one
     assert for_one["stratalaw.cost.resources.resources_of_answers"] == 2
     assert for_one["importlib.metadata.version"] > 0
+
+
+def test_only_long_quantizations_ask_for_several_gpus(tmp_path):
+    write_study(tmp_path, [4])
+    study = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    study["grids"][0]["calibration_size"] = [1, 1_000_000]
+    study["calibration"]["tokens"] = 1_000_000
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    options = ["-n", "--resources", "gpu=8", "--set-resources", "checkpoints:gpu=1"]
+    planned = snakemake(tmp_path, *options, config=["gpus_per_checkpoint=2", "jobs_per_gpu=3"])
+    assert planned.returncode == 0, planned.stderr
+    asked = {
+        (Path(job["output"]).name, job["resources"].split("gpu=", 1)[1])
+        for job in jobs_in(planned.stdout + planned.stderr)
+        if job["rule"] == "checkpoints"
+    }
+    assert asked == {
+        ("w4-g128-c1-s0", "1, tasks_per_gpu=1, nodes=1"),
+        ("w4-g128-c1000000-s0", "6, tasks_per_gpu=0, nodes=1"),
+    }
+
+
+def jobs_in(said: str) -> list[dict[str, str]]:
+    """The jobs that a dry run lists."""
+    blocks = [block.splitlines() for block in said.split("\nrule ")[1:]]
+    return [
+        {"rule": name.rstrip(":"), **dict(line.strip().split(": ", 1) for line in lines if ": " in line)}
+        for name, *lines in blocks
+    ]
