@@ -67,7 +67,11 @@ def test_shares_of_the_samples_on_several_devices_give_the_same(
     monkeypatch.setattr(ForwardExecutor, "run_single", run_single)
     quantize(small_model_folder, tmp_path / "shared", VARIANT, calibration, Gptq(batch_size=2))
     assert set(shares) == {(devices[0], 2), (devices[1], 1), (devices[2], 1)}
-    assert losses(tmp_path / "shared") == pytest.approx(losses(checkpoint), rel=0.01)
+    shared, alone = losses(tmp_path / "shared"), losses(checkpoint)
+    # The order of summation is another. Where it moves one weight to the next level, later matrices see other inputs.
+    assert shared == pytest.approx(alone, rel=0.25)
+    first = [f"0.self_attn.{name}_proj" for name in "qkv"]
+    assert [shared[name] for name in first] == pytest.approx([alone[name] for name in first], rel=0.01)
     modules = json.loads((tmp_path / "shared" / AUDIT).read_text())["modules"]
     assert {module["tokens"] for module in modules} == {8 * 256}
 
