@@ -24,4 +24,4 @@ rule checkpoints:
 
 
 if OPTIONS.gpus_per_checkpoint > 1:
-    share_among_gpus(workflow.get_rule("checkpoints").resources)
+    share_among_gpus(rules.checkpoints.rule.resources)
