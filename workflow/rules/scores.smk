@@ -14,6 +14,8 @@ rule scores:
     conda:
         "../../envs/analysis.yaml"
     threads: 1
+    # Before answers, which go before checkpoints.
+    priority: 2
     resources:
         mem_mb=4000,
         expected_seconds=20,
