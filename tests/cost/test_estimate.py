@@ -133,7 +133,7 @@ def test_what_was_run_is_counted_as_it_was_and_the_rest_follows(study_file, tmp_
     before = estimate(study_file, tmp_path / "empty").variants
     rates = rates_of()
     start = {
-        m: rates.before_quantization(s)
+        m: rates.beside_quantization(s)
         for m, s in shapes_of_study(read_study(study_file), "", Results(tmp_path)).items()
     }
     true = before.assign(

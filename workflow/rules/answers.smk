@@ -14,8 +14,7 @@ rule answers:
     conda:
         "../../envs/gpu.yaml"
     threads: 1
-    # A variant is finished before the next is begun: processors score it while a GPU is at the next.
-    priority: 1
+    priority: PRIORITY["answers"]
     resources:
         mem_mb=for_answers("mem_mb"),
         gpu_mem_mb=for_answers("gpu_mem_mb"),

@@ -78,13 +78,16 @@ export_library()
 # as Python does takes a seventh of the time.
 gc.freeze()
 gc.set_threshold(100_000)
-GPU_JOBS = workflow.global_resources.get("gpu")
+GPU_JOBS = (asked := workflow.global_resources.get("gpu")) and asked.value  # none, or one without a value
+# With GPUs a variant is finished before the next is begun: processors score it while a GPU is at the next. Without, the
+# cores that one checkpoint takes are for several answers, which would wait for one another's scores.
+PRIORITY = {"answers": 1, "scores": 2} if GPU_JOBS else {"answers": 0, "scores": 0}
 # For the scripts of jobs, which see the configuration: what they obey, and what requests are checked against. No
 # parameters, since nothing that is made depends on them.
 config["scored_by"] = STUDY.evaluation.scored_by()
 IS_PACKED = PACKED in os.environ  # one GPU, and processes that stay for all jobs of the pack
 RUN_HERE = IS_PACKED or (workflow.is_main_process and workflow.local_exec)
-config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS and GPU_JOBS.value)
+config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS)
 
 MODELS = {model.name: model for model in STUDY.models}
 NAMED = set(STUDY.variant_names())
@@ -143,7 +146,7 @@ def jobs_at_once(on_gpus):
     """Jobs with a GPU that run at once; where there is none, jobs."""
     if not workflow.local_exec:
         return workflow.nodes
-    return GPU_JOBS.value if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
+    return GPU_JOBS if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
 
 
 def of_study(file):
