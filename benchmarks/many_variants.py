@@ -5,8 +5,7 @@ shape of SmolLM2 135M) or ``3 135M/27 360M/27 1.7B/27`` (nearly all of config/sm
 benchmarks of 500 items, and one of 200 answers of at most 96 tokens; profiles/workstation. Models, calibration and
 requests are made before the clock starts. One row per job: ``seconds`` as its audit or Snakemake counts them, and from
 when to when it was performed in its process (seconds from the start; the file system must say when a log was made). One
-row for the whole. With one job at a time (``1 1.7B/6``) what lies between two jobs is what a job costs beside its work:
-``start`` of src/stratalaw/cost/rates.csv.
+row for the whole. Printed is what a job takes beside its work, ``start`` of src/stratalaw/cost/rates.csv.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,9 +135,19 @@ def performed(log: Path) -> tuple[float, float]:
     return began, ended
 
 
-def between_jobs(times: Iterable[tuple[float, float]]) -> list[float]:
-    """Seconds from the end of each job to the beginning of the next, of jobs that ran one after the other."""
-    return [began - ended for (_, ended), (began, _) in itertools.pairwise(sorted(times))]
+def start_of_jobs(on_gpu: Sequence[tuple[float, float]], unaudited: Sequence[float], places: int) -> float:
+    """What a job takes beside its work, in a process that is there: from the end of a job to the beginning of the next
+    at its place, whichever that is, and what the audit of a checkpoint does not count.
+
+    Args:
+        on_gpu: when the jobs with a GPU began and ended in their processes.
+        unaudited: of the jobs that quantize, in the order of their beginnings; the first of each place load libraries.
+        places: how many jobs share the GPU.
+    """
+    begins, ends = sorted(began for began, _ in on_gpu), sorted(ended for _, ended in on_gpu)
+    between = np.mean(begins[places:]) - np.mean(ends[:-places])
+    print(f"between two jobs {between:.2f} s, beside the audit {np.mean(unaudited[places:]):.2f} s")
+    return float(between + np.mean(unaudited[places:]))
 
 
 def prepare(folder: Path, jobs_per_gpu: int, wanted: dict[str, int]) -> float:
@@ -158,7 +167,7 @@ def measure(folder: Path, out: Path, jobs_per_gpu: int, wanted: dict[str, int]) 
     ]
     began = time.time()
     seconds = snakemake(folder, jobs_per_gpu, *(str(results.accuracies(*variant, "reasoning")) for variant in variants))
-    on_gpu = []
+    on_gpu, unaudited = [], {}
     with out.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["stage", "model", "variant", "seconds", "begins", "ends"])
@@ -174,10 +183,12 @@ def measure(folder: Path, out: Path, jobs_per_gpu: int, wanted: dict[str, int]) 
                 rows.writerow([stage, model, variant, counted, *(f"{moment - began:.2f}" for moment in times)])
                 if stage != "scores":
                     on_gpu.append(times)
+                if stage == "checkpoints":
+                    unaudited[times[0]] = times[1] - times[0] - counted
         rows.writerow(["all", "", "", f"{seconds:.1f}", "", ""])
     print(f"{len(variants)} variants: {seconds:.1f} s, {seconds / len(variants):.2f} s each", flush=True)
-    if jobs_per_gpu == 1:
-        print(f"between two jobs: {np.round(between_jobs(on_gpu), 2).tolist()} s", flush=True)
+    started = start_of_jobs(on_gpu, [took for _, took in sorted(unaudited.items())], jobs_per_gpu)
+    print(f"start of a job: {started:.2f} s", flush=True)
 
 
 def main(out: str, jobs_per_gpu: int, wanted: dict[str, int]) -> None:

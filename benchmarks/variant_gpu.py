@@ -84,7 +84,8 @@ class Bench:
                 seconds -= time.perf_counter() - started  # the pipeline batchings before, on a CPU
                 tokens = batching.tokens
             else:  # the same row is run once, the last token of a continuation not at all
-                self.table.add(evaluated - seconds, "harness", toolchain=toolchain, requests=len(requests), note=task)
+                asked = {"requests": len(requests), "tokens": sum(map(len, [*contexts, *continuations]))}
+                self.table.add(evaluated - seconds, "harness", toolchain=toolchain, **asked, note=task)
                 rows = zip(contexts, continuations, strict=True)
                 tokens = sum(map(len, {tuple([*context, *continuation][:-1]) for context, continuation in rows}))
             self.table.add(seconds, "log_likelihoods", size, shapes, toolchain, tokens=tokens, note=task)
