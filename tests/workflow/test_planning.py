@@ -84,7 +84,7 @@ def priorities(said: str) -> dict[str, set[int]]:
 
 
 def test_with_gpus_a_variant_is_finished_before_the_next_is_begun(plans):
-    """Processors score it meanwhile; without a GPU, jobs of one thread would leave cores idle."""
+    """It is scored meanwhile; without a GPU, jobs of one thread would leave cores idle."""
     without, with_gpus = map(priorities, plans)
     assert set().union(*without.values()) == {0}
     assert with_gpus["scores"] == {2} and with_gpus["answers"] == {1} and with_gpus["checkpoints"] == {0}

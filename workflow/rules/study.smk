@@ -79,9 +79,11 @@ export_library()
 gc.freeze()
 gc.set_threshold(100_000)
 GPU_JOBS = (asked := workflow.global_resources.get("gpu")) and asked.value  # none, or one without a value
-# With GPUs a variant is finished before the next is begun: processors score it while a GPU is at the next. Without, the
-# cores that one checkpoint takes are for several answers, which would wait for one another's scores.
-PRIORITY = {"answers": 1, "scores": 2} if GPU_JOBS else {"answers": 0, "scores": 0}
+# Where a core is left beside a GPU, a variant is finished before the next is begun: it is scored while the GPU is at the
+# next. Elsewhere jobs of one kind go together: the cores that one checkpoint takes are for several answers, or scores.
+CORES = workflow.resource_settings.cores or 0  # none for Slurm, and where no job is run
+SCORED_BESIDE = GPU_JOBS and CORES > STUDY.gptq.threads
+PRIORITY = {"answers": 1, "scores": 2} if SCORED_BESIDE else {"answers": 0, "scores": 0}
 # For the scripts of jobs, which see the configuration: what they obey, and what requests are checked against. No
 # parameters, since nothing that is made depends on them.
 config["scored_by"] = STUDY.evaluation.scored_by()
