@@ -80,13 +80,18 @@ export_library()
 # as Python does takes a seventh of the time.
 gc.freeze()
 gc.set_threshold(100_000)
-GPU_JOBS = workflow.global_resources.get("gpu")
+GPU_JOBS = (asked := workflow.global_resources.get("gpu")) and asked.value  # none, or one without a value
+# Where a core is left beside a GPU, a variant is finished before the next is begun: it is scored while the GPU is at the
+# next. Elsewhere jobs of one kind go together: the cores that one checkpoint takes are for several answers, or scores.
+CORES = workflow.resource_settings.cores or 0  # none for Slurm, and where no job is run
+SCORED_BESIDE = GPU_JOBS and CORES > STUDY.gptq.threads
+PRIORITY = {"answers": 1, "scores": 2} if SCORED_BESIDE else {"answers": 0, "scores": 0}
 # For the scripts of jobs, which see the configuration: what they obey, and what requests are checked against. No
 # parameters, since nothing that is made depends on them.
 config["scored_by"] = STUDY.evaluation.scored_by()
 IS_PACKED = PACKED in os.environ  # one GPU, and processes that stay for all jobs of the pack
 RUN_HERE = IS_PACKED or (workflow.is_main_process and workflow.local_exec)
-config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS and GPU_JOBS.value)
+config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS)
 
 MODELS = {model.name: model for model in STUDY.models}
 NAMED = set(STUDY.variant_names())
@@ -145,7 +150,7 @@ def jobs_at_once(on_gpus):
     """Jobs with a GPU that run at once; where there is none, jobs."""
     if not workflow.local_exec:
         return workflow.nodes
-    return GPU_JOBS.value if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
+    return GPU_JOBS if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
 
 
 def of_study(file):
