@@ -48,12 +48,14 @@ def write_captions(texts: Mapping[str, str], files: Sequence[str]) -> None:
 
 def provide_model(source: str, revision: str | None, downloads: str, model: str) -> None:
     """A model's folder, whole and checked, with the hashes of its files: copied, or fetched if it has a revision."""
+    from stratalaw.models.empty import check_weights
+
     if revision is None:
         from stratalaw.models.folder import copy_model
 
+        check_weights(Path(source))
         copy_model(Path(source), Path(model))
     else:
-        from stratalaw.models.empty import check_weights
         from stratalaw.models.hub import Repository, download_model
 
         download_model(Repository(source, commit=revision), Path(model), Path(downloads))

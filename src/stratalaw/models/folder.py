@@ -42,9 +42,11 @@ MAX_EXPERTS = 1024
 MAX_COUNT = 10**10
 MAX_DIMENSIONS = 8
 BITS = {
+    **{"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
     **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16},
     **{"BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64},
 }
+SMALL = ("F4", "F6_E2M3", "F6_E3M2")  # kinds that share bytes
 
 
 class ModelError(StratalawError):
@@ -278,7 +280,7 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
     """Every tensor with its name, from the headers of the safetensors files alone.
 
     Raises:
-        ModelError: a file is not safetensors, or not as long as its header says.
+        ModelError: a file is not safetensors, or not as long as its header says, or its tensors overlap.
     """
     for path in weight_files(folder):
         try:
@@ -286,7 +288,14 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from None
         tensors = {name: _described(tensor, name, path) for name, tensor in header.items() if name != "__metadata__"}
-        expected = start_of_data + max((end for _, end in tensors.values()), default=0)
+        end = 0
+        for name, (tensor, place) in sorted(tensors.items(), key=lambda item: (item[1][1], item[1][0].n_bytes)):
+            if place != end:
+                raise ModelError(
+                    f"{path}: damaged: by its header the tensor {name[:100]} does not begin where one ends"
+                )
+            end += tensor.n_bytes
+        expected = start_of_data + end
         if size != expected:
             raise ModelError(f"{path}: truncated or altered: {size} bytes, its header says {expected}")
         for name, (tensor, _) in tensors.items():
@@ -319,15 +328,15 @@ def _header_bytes(path: Path) -> tuple[bytes, int]:
 
 
 def _described(tensor: object, name: str, path: Path) -> tuple[StoredTensor, int]:
-    """A tensor as a header describes it, and where in the data it ends."""
+    """A tensor as a header describes it, and where in the data it begins."""
     match tensor:
         case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(start), int(end)]} if (
             len(shape) <= MAX_DIMENSIONS
             and all(isinstance(size, int) and 0 <= size <= MAX_COUNT for size in shape)
             and 0 <= start <= end
-            and (kind not in BITS or math.prod(shape) * BITS[kind] == 8 * (end - start))
+            and (kind in SMALL or math.prod(shape) * BITS.get(kind, -1) == 8 * (end - start))
         ):
-            return StoredTensor(tuple(shape), end - start), end
+            return StoredTensor(tuple(shape), end - start), start
     raise ModelError(f"{path}: damaged: its header does not describe the tensor {name[:100]}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import pandas as pd
 from pydantic import (
@@ -82,9 +82,9 @@ class Section(BaseModel):
     @classmethod
     def _no_number_is_yes_or_no(cls, value: object, info: ValidationInfo) -> object:
         """YAML reads ``yes`` as true, which would be taken for the number 1."""
-        annotation = cls.model_fields[str(info.field_name)].annotation
+        annotation = str(cls.model_fields[str(info.field_name)].annotation)
         given = value if isinstance(value, list) else [value]
-        if bool not in (annotation, *get_args(annotation)) and any(isinstance(one, bool) for one in given):
+        if "bool" not in annotation and any(isinstance(one, bool) for one in given):
             raise ValueError("true or false (yes or no) is not a value of this key; as text it needs quotes")
         return value
 
