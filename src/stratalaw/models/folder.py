@@ -292,7 +292,7 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
         for name, (tensor, place) in sorted(tensors.items(), key=lambda item: (item[1][1], item[1][0].n_bytes)):
             if place != end:
                 raise ModelError(
-                    f"{path}: damaged: by its header the tensor {name[:100]} does not begin where one ends"
+                    f"{path}: damaged: its header puts the tensor {name[:100]} over another one or after a gap"
                 )
             end += tensor.n_bytes
         expected = start_of_data + end
