@@ -3,7 +3,9 @@
 ``python benchmarks/many_variants.py OUT.csv JOBS_PER_GPU MODEL/VARIANTS …``, such as ``3 135M/20`` (20 variants of the
 shape of SmolLM2 135M) or ``3 135M/27 360M/27 1.7B/27`` (nearly all of config/smollm2.yaml). Random weights; nine
 benchmarks of 500 items, and one of 200 answers of at most 96 tokens; profiles/workstation. Models, calibration and
-requests are made before the clock starts. One row per job (its own seconds), and one for the whole.
+requests are made before the clock starts. One row per job: ``seconds`` as its audit or Snakemake counts them, and from
+when to when it was performed in its process (seconds from the start; the file system must say when a log was made). One
+row for the whole. Printed is what a job takes beside its work, ``start`` of src/stratalaw/cost/rates.csv.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,11 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 from true_shapes import word_tokenizer
 
+from stratalaw.cost.runs import TIMED
 from stratalaw.layout import Results
+from stratalaw.models.folder import AUDIT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 VOCABULARY, TOKENS, SAMPLES = 49_152, 2048, 128
 ITEMS, GENERATIONS, NEW_TOKENS = 500, 200, 96
 # Of SmolLM2: hidden size, intermediate size, layers, query heads, key-value heads.
@@ -57,7 +62,8 @@ def save_model(name: str, folder: Path) -> None:
         eos_token_id=0,
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
     word_tokenizer(VOCABULARY).save_pretrained(folder)
 
 
@@ -122,33 +128,74 @@ def snakemake(folder: Path, jobs_per_gpu: int, *targets: str) -> float:
     return time.perf_counter() - started
 
 
-def main(out: str, jobs_per_gpu: int, wanted: dict[str, int]) -> None:
-    """Measure, and write the table."""
+def performed(log: Path) -> tuple[float, float]:
+    """When the job of a log was begun and ended in its process, in seconds since 1970."""
+    times = subprocess.run(["stat", "--format=%.3W %.3Y", log], capture_output=True, text=True, check=True).stdout
+    began, ended = map(float, times.split())
+    return began, ended
+
+
+def start_of_jobs(on_gpu: Sequence[tuple[float, float]], unaudited: Sequence[float], places: int) -> float:
+    """What a job takes beside its work, in a process that is there: from the end of a job to the beginning of the next
+    at its place, whichever that is, and what the audit of a checkpoint does not count.
+
+    Args:
+        on_gpu: when the jobs with a GPU began and ended in their processes.
+        unaudited: of the jobs that quantize, in the order of their beginnings; the first of each place load libraries.
+        places: how many jobs share the GPU.
+    """
+    begins, ends = sorted(began for began, _ in on_gpu), sorted(ended for _, ended in on_gpu)
+    between = np.mean(begins[places:]) - np.mean(ends[:-places])
+    print(f"between two jobs {between:.2f} s, beside the audit {np.mean(unaudited[places:]):.2f} s")
+    return float(between + np.mean(unaudited[places:]))
+
+
+def prepare(folder: Path, jobs_per_gpu: int, wanted: dict[str, int]) -> float:
+    """Make models, requests and calibration samples; the seconds of it."""
+    write_study(folder, wanted)
     results = Results()
-    with tempfile.TemporaryDirectory() as scratch, Path(out).open("w", newline="") as file:
-        folder = Path(scratch)
-        write_study(folder, wanted)
+    made_before = [str(results.batches(name, "application")) for name in wanted]
+    made_before += [str(results.calibration(name, 0)) for name in wanted]
+    return snakemake(folder, jobs_per_gpu, *made_before)
+
+
+def measure(folder: Path, out: Path, jobs_per_gpu: int, wanted: dict[str, int]) -> None:
+    """Make the variants, and write the table."""
+    results = Results()
+    variants = [
+        (name, f"w{bits}-g{group}-c{size}-s0") for name, count in wanted.items() for bits, group, size in GRID[:count]
+    ]
+    began = time.time()
+    seconds = snakemake(folder, jobs_per_gpu, *(str(results.accuracies(*variant, "reasoning")) for variant in variants))
+    on_gpu, unaudited = [], {}
+    with out.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["stage", "model", "variant", "seconds"])
-        made_before = [str(results.batches(name, stratum)) for name in wanted for stratum in ("application",)]
-        made_before += [str(results.calibration(name, 0)) for name in wanted]
-        print(f"models, requests and calibration: {snakemake(folder, jobs_per_gpu, *made_before):.1f} s", flush=True)
-        variants = [
-            (name, f"w{bits}-g{group}-c{size}-s0")
-            for name, count in wanted.items()
-            for bits, group, size in GRID[:count]
-        ]
-        seconds = snakemake(
-            folder, jobs_per_gpu, *(str(results.accuracies(*variant, "reasoning")) for variant in variants)
-        )
+        rows.writerow(["stage", "model", "variant", "seconds", "begins", "ends"])
         for model, variant in variants:
-            audit = json.loads((folder / results.checkpoint(model, variant) / "audit.json").read_text())
-            rows.writerow(["checkpoints", model, variant, audit["seconds"]])
-            for stage in ("answers", "scores"):
-                timing = (folder / results.timing(stage, f"{model}/{variant}")).read_text().splitlines()[1]
-                rows.writerow([stage, model, variant, timing.split("\t")[0]])
-        rows.writerow(["all", "", "", round(seconds, 1)])
-        print(f"{len(variants)} variants: {seconds:.1f} s, {seconds / len(variants):.2f} s each", flush=True)
+            name = f"{model}/{variant}"
+            took = {
+                "checkpoints": json.loads((folder / results.checkpoint(model, variant) / AUDIT).read_text())["seconds"]
+            }
+            for stage in TIMED:
+                took[stage] = (folder / results.timing(stage, name)).read_text().splitlines()[1].split("\t")[0]
+            for stage, counted in took.items():
+                times = performed(folder / results.log(stage, name))
+                rows.writerow([stage, model, variant, counted, *(f"{moment - began:.2f}" for moment in times)])
+                if stage != "scores":
+                    on_gpu.append(times)
+                if stage == "checkpoints":
+                    unaudited[times[0]] = times[1] - times[0] - counted
+        rows.writerow(["all", "", "", f"{seconds:.1f}", "", ""])
+    print(f"{len(variants)} variants: {seconds:.1f} s, {seconds / len(variants):.2f} s each", flush=True)
+    started = start_of_jobs(on_gpu, [took for _, took in sorted(unaudited.items())], jobs_per_gpu)
+    print(f"start of a job: {started:.2f} s", flush=True)
+
+
+def main(out: str, jobs_per_gpu: int, wanted: dict[str, int]) -> None:
+    """Prepare, and measure."""
+    with tempfile.TemporaryDirectory() as scratch:
+        print(f"models, requests and calibration: {prepare(Path(scratch), jobs_per_gpu, wanted):.1f} s", flush=True)
+        measure(Path(scratch), Path(out), jobs_per_gpu, wanted)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from ladder_runs import LadderModel
 from stratalaw.cost.rates import amounts_of
 from stratalaw.cost.workload import work_of
 from stratalaw.evaluation.answers import load_dense
-from stratalaw.models.folder import verify_model
 from stratalaw.models.known_shapes import shapes_of
 from stratalaw.models.shapes import Shapes
 from stratalaw.study import read_study
@@ -97,8 +96,6 @@ def measure_ladder(table: Table, names: list[str]) -> None:
                 drawn = model.draw_calibration(128)
             with table.measure("requests", name, requests=asked):
                 model.record_requests()
-            with table.measure("verify", name, shapes):
-                verify_model(model.folder)
             for samples in (8, 32, 128):
                 with table.measure("quantize", name, shapes, calibration_tokens=samples * study.calibration.tokens):
                     checkpoint = model.quantize(4, 64, drawn[:samples])

@@ -34,6 +34,7 @@ from true_shapes import VOCABULARY, random_model, word_tokenizer, write_tasks
 
 from stratalaw.engine import generate, make_batching
 from stratalaw.evaluation.answers import load_dense
+from stratalaw.evaluation.harness import without_environment
 from stratalaw.lm_eval_model import PrefixSharingModel
 from stratalaw.models.folder import verify_model, write_manifest
 from stratalaw.models.known_shapes import shapes_of
@@ -46,9 +47,11 @@ TOKENS = 2048
 OPTIONS = Gptq(threads=8)
 REFERENCE_BATCH = 32
 PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 256, 500, 64
+# Of the plain way; what starting a job of ours takes says many_variants.py.
 STARTS = {
     "import gptqmodel": "import torch, gptqmodel; torch.zeros(1, device='cuda')",
-    "import transformers": "import torch, transformers, stratalaw.evaluation; torch.zeros(1, device='cuda')",
+    "lm_eval, gptqmodel": "import lm_eval.__main__, lm_eval.evaluator, lm_eval.models.huggingface, gptqmodel, torch; "
+    "lm_eval.tasks.TaskManager(); torch.zeros(1, device='cuda')",
 }
 
 
@@ -68,8 +71,10 @@ class Bench:
         batch_size = 1 if kind is PrefixSharingModel else REFERENCE_BATCH
         for task in self.task_names:
             timed(kind, model, word_tokenizer(), task, self.tasks, batch_size, limit=PROBED)  # compiles kernels
-            with self.table.measure("evaluate", size, shapes, toolchain, note=task):
+            # Packages are listed once a run, whatever its tasks.
+            with without_environment(), self.table.measure("evaluate", size, shapes, toolchain, note=task):
                 seconds, _, _, requests = timed(kind, model, word_tokenizer(), task, self.tasks, batch_size)
+            evaluated = self.table.rows[-1]["seconds"]
             _, contexts, continuations = zip(*requests, strict=True)
             if kind is PrefixSharingModel:
                 started = time.perf_counter()
@@ -79,6 +84,8 @@ class Bench:
                 seconds -= time.perf_counter() - started  # the pipeline batchings before, on a CPU
                 tokens = batching.tokens
             else:  # the same row is run once, the last token of a continuation not at all
+                asked = {"requests": len(requests), "tokens": sum(map(len, [*contexts, *continuations]))}
+                self.table.add(evaluated - seconds, "harness", toolchain=toolchain, **asked, note=task)
                 rows = zip(contexts, continuations, strict=True)
                 tokens = sum(map(len, {tuple([*context, *continuation][:-1]) for context, continuation in rows}))
             self.table.add(seconds, "log_likelihoods", size, shapes, toolchain, tokens=tokens, note=task)
@@ -92,12 +99,12 @@ class Bench:
 
 
 def measure_starts(table: Table) -> None:
-    """Processes that load the libraries and make the device ready, with the libraries' bytecode there."""
+    """Processes of the plain way that load the libraries and make the device ready; their bytecode is there."""
     for note, code in STARTS.items():
         subprocess.run([sys.executable, "-c", code], check=True)
-        with table.measure("start", note=note):
-            subprocess.run([sys.executable, "-c", code], check=True)
-        table.add(table.rows[-1]["seconds"], "start", toolchain="plain", note=note)
+        for _ in range(2):
+            with table.measure("start", toolchain="reference", note=note):
+                subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[int]]) -> Path:
@@ -131,7 +138,7 @@ def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[i
         **{"bits": 4, "group_size": 128, "sym": True, "desc_act": False, "act_group_aware": False},
         **{"damp_percent": OPTIONS.damping, "damp_auto_increment": 0.0, "fallback": None, "offload_to_disk": False},
     )
-    with bench.table.measure("quantize", size, shapes, "plain", calibration_tokens=len(calibration) * TOKENS):
+    with bench.table.measure("quantize", size, shapes, "reference", calibration_tokens=len(calibration) * TOKENS):
         quantized = GPTQModel.load(str(model), config, device="cuda")
         rows = [{"input_ids": tokens, "attention_mask": [1] * len(tokens)} for tokens in calibration]
         quantized.quantize(rows, batch_size=OPTIONS.batch_size, calibration_sort=None, calibration_data_min_length=1)

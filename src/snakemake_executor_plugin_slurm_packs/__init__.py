@@ -82,7 +82,8 @@ class Executor(slurm.Executor):
         from stratalaw.jobs.packs import PackedJob, Queue
 
         expected = job.resources.get("expected_seconds")
-        if job.is_group() or job.attempt > 1 or not isinstance(expected, int) or expected > LONGEST_PACKED:
+        too_long = not isinstance(expected, int) or expected > LONGEST_PACKED
+        if job.is_group() or job.attempt > 1 or too_long or int(job.resources.get("gpu") or 0) > 1:
             super().run_job(job)
             return
         with self._packing:  # jobs are submitted by several threads

@@ -32,7 +32,7 @@ DIGITS = 64
 SEAL = re.compile(rf"{MARK}([0-9a-f]{{{DIGITS}}}) ([^;\"]*);".encode())
 KEY = "seal"  # in the metadata of a file
 FROM = "from."
-HOW_TO_MEND = "delete it and run again"
+OF_FOLDERS = ("model", "checkpoint", "unquantizable")  # kinds whose file stands for all of its folder
 
 
 class SealError(StratalawError):
@@ -89,14 +89,25 @@ def read_sealed(
         OSError: it cannot be read.
     """
     content = path.read_bytes()
-    seal = _seal_of(content, path)
+    return content, _checked(content, path, kind, about, made_from)
+
+
+def _checked(
+    content: bytes,
+    path: Path,
+    kind: str | None,
+    about: Mapping[str, str] | None,
+    made_from: Mapping[str, str] | None = None,
+) -> Seal:
+    seal = _seal_of(content, path, kind)
     wanted = Seal(kind or seal.kind, about or {}, {})
     if wanted.kind != seal.kind or any(seal.about.get(name) != value for name, value in wanted.about.items()):
-        raise SealError(f"{path}: holds {seal.what}, not {wanted.what}; {HOW_TO_MEND}")
+        raise SealError(f"{path}: holds {seal.what}, not {wanted.what}; {_how_to_mend(path, kind)}")
     for name, digest in (made_from or {}).items():
         if seal.made_from.get(name) != digest:
-            raise SealError(f"{path}: was made from other {name} than those that are there now; {HOW_TO_MEND}")
-    return content, seal
+            mend = _how_to_mend(path, kind)
+            raise SealError(f"{path}: was made from other {name} than those that are there now; {mend}")
+    return seal
 
 
 def seal_of(
@@ -109,14 +120,19 @@ def seal_of(
     return read_sealed(path, kind, about, made_from)[1]
 
 
-def _seal_of(content: bytes, path: Path) -> Seal:
+def _how_to_mend(path: Path, kind: str | None) -> str:
+    return f"delete {path.parent if kind in OF_FOLDERS else 'it'} and run again"
+
+
+def _seal_of(content: bytes, path: Path, kind: str | None) -> Seal:
     place = content.rfind(MARK.encode())
     found = SEAL.match(content, place) if place >= 0 else None
     if found is None:
-        raise SealError(f"{path}: has no seal: damaged, edited, or of another version; {HOW_TO_MEND}")
+        raise SealError(f"{path}: has no seal: damaged, edited, or of another version; {_how_to_mend(path, kind)}")
     digest = found[1].decode()
     if _digest(content, found.start(1)) != digest:
-        raise SealError(f"{path}: damaged or edited: it is not what its seal says; {HOW_TO_MEND}")
+        mend = _how_to_mend(path, kind)
+        raise SealError(f"{path}: damaged or edited: it is not what its seal says; {mend}")
     pairs = dict(pair.split("=", 1) for pair in found[2].decode().split(" "))
     values = {name: unquote(value) for name, value in pairs.items()}
     kind = values.pop("kind")
@@ -171,13 +187,14 @@ def read_table(
     return pd.read_parquet(io.BytesIO(content), columns=None if columns is None else list(columns)), seal
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """A table from anywhere; where it has a seal, it must be what the seal says (SealError)."""
+def read_parquet(path: Path, kind: str | None = None, about: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A table from anywhere; where it has a seal, it must be what the seal says, of ``kind`` and ``about`` what is
+    given (SealError)."""
     import pandas as pd
 
     content = path.read_bytes()
     if MARK.encode() in content:
-        _seal_of(content, path)
+        _checked(content, path, kind, about)
     return pd.read_parquet(io.BytesIO(content))
 
 

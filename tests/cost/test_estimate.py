@@ -13,7 +13,6 @@ from stratalaw.cli import app
 from stratalaw.cost.estimate import cost_of
 from stratalaw.cost.rates import CPU, rates_of
 from stratalaw.layout import Results
-from stratalaw.models.known_shapes import shapes_of_study
 from stratalaw.preparation.preflight import preflight
 from stratalaw.seals import Seal, write_record
 from stratalaw.study import read_study
@@ -131,13 +130,9 @@ def test_what_was_run_is_counted_as_it_was_and_the_rest_follows(study_file, tmp_
     """A GPU half as fast as the measured one, of which a third of the jobs were run: the rest is predicted."""
     rng = np.random.default_rng(0)
     before = estimate(study_file, tmp_path / "empty").variants
-    rates = rates_of()
-    start = {
-        m: rates.before_quantization(s)
-        for m, s in shapes_of_study(read_study(study_file), "", Results(tmp_path)).items()
-    }
+    start = rates_of().seconds("start")
     true = before.assign(
-        checkpoints=[2 * (row.checkpoints - start[row.model]) * rng.lognormal(0, 0.1) for row in before.itertuples()],
+        checkpoints=[2 * (row.checkpoints - start) * rng.lognormal(0, 0.1) for row in before.itertuples()],
         answers=2 * before.answers * rng.lognormal(0, 0.1, len(before)),
         scores=2 * before.scores,
     )
@@ -148,9 +143,7 @@ def test_what_was_run_is_counted_as_it_was_and_the_rest_follows(study_file, tmp_
     assert found.runs == 2 * len(run) + (run.variant != BASELINE_NAME).sum()
     rest = found.variants.iloc[[i for i in range(len(before)) if i % 3]]
     quantized = rest[rest.variant != BASELINE_NAME]
-    assert (quantized.checkpoints - quantized.model.map(start)).sum() == pytest.approx(
-        true.loc[quantized.index].checkpoints.sum(), rel=0.1
-    )
+    assert (quantized.checkpoints - start).sum() == pytest.approx(true.loc[quantized.index].checkpoints.sum(), rel=0.1)
     assert rest.answers.sum() == pytest.approx(true.loc[rest.index].answers.sum(), rel=0.1)
     assert found.variants.answers.iloc[::3].tolist() == pytest.approx(run.answers.tolist())
     left = rest.answers.sum() + quantized.checkpoints.sum()

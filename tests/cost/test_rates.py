@@ -1,5 +1,8 @@
 """Rates are found again from seconds that they made, and what was measured is met."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratalaw.cost.rates import CPU, OURS, REFERENCE, TERMS, RatesError, design, fit, measured_rates, rates_of, ratio
+from stratalaw.cost.workload import work_of
+from stratalaw.layout import Results
+from stratalaw.models.known_shapes import shapes_of_study
+from stratalaw.study import read_study
 
 AMOUNTS = ("n_params", "n_quantized", "n_layers", "hidden_size", "calibration_tokens", "tokens", "steps", "requests")
 
@@ -70,3 +77,23 @@ def test_every_part_of_a_gpu_and_of_the_cpu_was_measured():
     on_cpu = set(table[table.device == CPU].part)
     assert on_gpu | on_cpu == set(TERMS)
     assert {"start", "quantize", "load", "log_likelihoods", "generate"} <= on_gpu
+
+
+def test_repeated_points_of_the_plain_way_are_no_more_points():
+    """It quantized two models with one number of samples: with others, it takes ours times the ratio at those."""
+    rates = rates_of()
+
+    def times_ours(**amounts: float) -> float:
+        return rates.seconds("quantize", REFERENCE, **amounts) / rates.seconds("quantize", **amounts)
+
+    small = {"n_layers": 30, "n_quantized": 1e8, "calibration_tokens": 1e4}
+    large = {"n_layers": 60, "n_quantized": 3e10, "calibration_tokens": 2e6}
+    assert times_ours(**small) == pytest.approx(times_ours(**large))
+
+
+def test_only_the_plain_way_writes_requests_where_the_device_waits():
+    study = read_study(Path("config/config.yaml"))
+    shapes, asked = next(iter(shapes_of_study(study, "", Results(Path("none"))).values())), work_of(study.evaluation)
+    more = replace(asked, text_tokens=2 * asked.text_tokens)
+    ours, plain = ([rates_of().answers(shapes, work, way) for work in (asked, more)] for way in (OURS, REFERENCE))
+    assert ours[0] == ours[1] and plain[0] < plain[1]

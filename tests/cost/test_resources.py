@@ -3,7 +3,7 @@
 import pytest
 from transformers import Qwen3Config
 
-from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint, round_up
+from stratalaw.cost.resources import gpus_of_checkpoint, resources_of_answers, resources_of_checkpoint, round_up
 from stratalaw.models.known_shapes import shapes_of
 from stratalaw.study import Benchmark, Evaluation
 from stratalaw.study.variants import Quantization
@@ -63,6 +63,13 @@ def test_more_calibration_asks_for_more_gpu_memory_and_time(qwen3_8b):
     )
     assert many.gpu_mem_mb >= few.gpu_mem_mb + 2 * (1024 - 128) * 2048 * 4096 * 2 / 1e6 - 4_000
     assert many.runtime > few.runtime and many.mem_mb == few.mem_mb
+
+
+def test_several_gpus_share_only_what_takes_long(qwen3_8b):
+    samples = (128, 4096)
+    asked = [resources_of_checkpoint(qwen3_8b, Quantization(4, 128, n, 0), **PAPER).expected_seconds for n in samples]
+    assert [gpus_of_checkpoint(seconds, 2) for seconds in asked] == [1, 2]
+    assert [gpus_of_checkpoint(seconds, 1) for seconds in asked] == [1, 1]
 
 
 def test_a_retry_asks_for_more_of_everything(qwen3_8b):

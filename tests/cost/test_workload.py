@@ -45,6 +45,7 @@ def test_recorded_requests_are_counted(tmp_path):
     assert work.reference_tokens == 50 + 2 * 22
     assert work.tokens == 50 + 2 + 2  # the question and two tokens of each ending
     assert (work.prompt_tokens, work.reference_prompt_tokens) == (50, 150)  # the same question three times
+    assert work.text_tokens == 2 * 51 + 2 * 23 + 3 * 50  # lm-eval writes each request
     assert (work.steps, work.reference_steps) == (10, 10)
 
 

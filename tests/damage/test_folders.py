@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from stratalaw.cli import app
 from stratalaw.damage.folders import compare_folders, read_scored
 from stratalaw.damage.table import ALL, DamageError
+from stratalaw.models.folder import copy_model
+from stratalaw.seals import Seal, SealError, write_table
 
 EARLY, LATE = "2026-01-02T03-04-05.678901", "2026-01-02T03-04-06"
 
@@ -65,11 +67,22 @@ def test_variants_of_a_study_are_compared_with_the_first(tmp_path):
     assert rows.bytes.isna().all()  # the model is not there
 
 
+@pytest.mark.parametrize("other", ["w8-g128-c8-s0", "w4-g128-c8-s0"])
+def test_scores_of_another_variant_or_stratum_are_named(tmp_path, other):
+    variant = tmp_path / "scores" / "m" / "w4-g128-c8-s0"
+    full = write_scores(tmp_path / "scores" / "m" / "bf16", [1, 1])
+    table = pd.read_parquet(full / "reasoning.parquet")
+    about = {"model": "m", "variant": other, "stratum": "reasoning" if other != variant.name else "memorization"}
+    write_table(table, variant / "reasoning.parquet", Seal("scores", about, {}))
+    with pytest.raises(
+        SealError, match=rf"reasoning.parquet: holds scores model m variant {other} .*, not scores model"
+    ):
+        compare_folders([full, variant])
+
+
 def test_the_bytes_are_those_of_the_model_beside_the_scores(tmp_path, small_model_folder):
     results = tmp_path / "results"
-    results.mkdir()
-    (results / "models").mkdir()
-    (results / "models" / "m").symlink_to(small_model_folder)
+    copy_model(small_model_folder, results / "models" / "m")
     folders = [write_scores(results / "scores" / "m" / name, [1, 0]) for name in ("bf16", "w4-g128-c8-s0")]
     table, _ = compare_folders(folders)
     weights = (small_model_folder / "model.safetensors").stat().st_size

@@ -47,6 +47,7 @@ def record(tokenizer, folder: Path, name: str, metric: str = "acc"):
     ("labels", "message"),
     [
         ([1, 2], r"document 1: its label is 2, and its choices are 0 to 1 .*riddles\.jsonl"),
+        ([5, 0], "lm-eval cannot run it: IndexError: list index out of range"),
         ([0, -1], "document 1: its label is -1, and its choices are 0 to 1"),
         (["7", "d"], "document 1: its label is 'd', which is none of its choices"),
         ([["7"], ["8"]], r"document 0: its labels are a list with '7'; lm-eval takes numbers of choices, from 0"),

@@ -13,12 +13,13 @@ from types import SimpleNamespace
 import pytest
 
 from stratalaw.jobs.failures import classify
-from stratalaw.jobs.lease import VISIBLE_DEVICES, Gpus, LeaseError, leased_gpu, lock_folder
-from stratalaw.jobs.run import run
+from stratalaw.jobs.lease import VISIBLE_DEVICES, Gpus, LeaseError, leased_gpus, lock_folder
+from stratalaw.jobs.run import gpus_of, run
 
-HOLD = "import os, sys; from pathlib import Path; from stratalaw.jobs.lease import Gpus, leased_gpu\n"
+HOLD = "import os, sys; from pathlib import Path; from stratalaw.jobs.lease import Gpus, leased_gpus\n"
 HOLD += "user = int(sys.argv[3]); user and os.setuid(user)\n"
-HOLD += "with leased_gpu(Gpus.visible(Path(sys.argv[1]), 2, int(sys.argv[2]))) as gpu: print(gpu, flush=True); input()"
+HOLD += "gpus, count = Gpus.visible(Path(sys.argv[1]), 2, int(sys.argv[2])), int(sys.argv[4])\n"
+HOLD += "with leased_gpus(gpus, count) as leased: print(leased, flush=True); input()"
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +37,11 @@ def hold(tmp_path):
     """Starts a process that leases one of two GPUs."""
     started = []
 
-    def start(folder: Path = tmp_path, user: int = 0, jobs_per_gpu: int = 1, **environment: str) -> subprocess.Popen:
+    def start(
+        folder: Path = tmp_path, user: int = 0, jobs_per_gpu: int = 1, count: int = 1, **environment: str
+    ) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(folder), str(jobs_per_gpu), str(user)],
+            [sys.executable, "-c", HOLD, str(folder), str(jobs_per_gpu), str(user), str(count)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -69,7 +72,7 @@ def test_jobs_share_only_once_every_gpu_has_one(tmp_path, monkeypatch):
     with ExitStack() as jobs:
         for _ in range(3):
             monkeypatch.setenv(VISIBLE_DEVICES, "0,1")  # each job is a process of its own, with no GPU yet
-            leased.append(jobs.enter_context(leased_gpu(Gpus.visible(tmp_path, 2, 2))))
+            leased.append(jobs.enter_context(leased_gpus(Gpus.visible(tmp_path, 2, 2))))
         assert leased == ["0", "1", "0"]
 
 
@@ -92,16 +95,42 @@ def test_a_job_that_asks_for_a_gpu_sees_it_alone(tmp_path, monkeypatch):
     assert os.environ[VISIBLE_DEVICES] == "4,5"
 
 
+def test_a_job_of_several_gpus_has_them_to_itself_or_none_of_them(hold, tmp_path):
+    one = hold(jobs_per_gpu=2)
+    assert one.stdout.readline().strip() == "0"
+    both = hold(jobs_per_gpu=2, count=2)
+    assert "waiting for a GPU" in both.stderr.readline()
+    other = hold(jobs_per_gpu=2)
+    assert other.stdout.readline().strip() == "1", "what waits for several keeps none from others"
+    for process in (one, other):
+        process.kill()
+    assert both.stdout.readline().strip() == "0,1"
+    with (
+        pytest.raises(LeaseError, match="a job of 3 GPUs, and jobs lease 2"),
+        leased_gpus(Gpus.visible(tmp_path, 2), 3),
+    ):
+        pass
+
+
+def test_a_job_that_asks_for_several_gpus_sees_them(tmp_path, monkeypatch):
+    monkeypatch.setenv(VISIBLE_DEVICES, "4,5,6")
+    config = {"gpus": 3, "jobs_per_gpu": 2, "warm_worker": True}
+    job = SimpleNamespace(log=[tmp_path / "job.log"], config=config, resources={"gpu": 4})
+    run(job, "subprocess:run", args=["bash", "-c", f"echo ${VISIBLE_DEVICES}"], check=True)
+    assert (tmp_path / "job.log").read_text().splitlines()[0] == "4,5"
+    assert [gpus_of(SimpleNamespace(config=config, resources={"gpu": asked})) for asked in (0, 1, 2, 6)] == [1, 1, 1, 3]
+
+
 @pytest.mark.parametrize(
     "visible", ["2,3", "2, 3, 5", "GPU-8932f937-d72c,GPU-1f2e3d4c-0000", "MIG-GPU-8932/1/0,MIG-GPU-8932/2/0"]
 )
 def test_the_gpus_that_the_user_chose_are_leased(tmp_path, monkeypatch, visible):
     monkeypatch.setenv(VISIBLE_DEVICES, visible)
     chosen = [device.strip() for device in visible.split(",")]
-    with leased_gpu(Gpus.visible(tmp_path, 2)) as first:
+    with leased_gpus(Gpus.visible(tmp_path, 2)) as first:
         assert os.environ[VISIBLE_DEVICES] == first == chosen[0]
         monkeypatch.setenv(VISIBLE_DEVICES, visible)  # the next job is a process of its own, with no GPU yet
-        with leased_gpu(Gpus.visible(tmp_path, 2)) as second:
+        with leased_gpus(Gpus.visible(tmp_path, 2)) as second:
             assert os.environ[VISIBLE_DEVICES] == second == chosen[1]
 
 
@@ -146,27 +175,27 @@ def test_two_users_get_different_gpus(hold):
 
 
 def test_a_lock_that_cannot_be_opened_is_one_line(tmp_path):
-    with leased_gpu(Gpus.visible(tmp_path, 1)):
+    with leased_gpus(Gpus.visible(tmp_path, 1)):
         (lock,) = tmp_path.glob("*.lock")
     lock.unlink()
     lock.symlink_to("elsewhere")
-    with pytest.raises(LeaseError, match="no GPU can be leased") as refused, leased_gpu(Gpus.visible(tmp_path, 1)):
+    with pytest.raises(LeaseError, match="no GPU can be leased") as refused, leased_gpus(Gpus.visible(tmp_path, 1)):
         pass
     assert str(refused.value).startswith(f"{lock}: ") and "\n" not in str(refused.value)
 
 
 def test_a_lock_that_was_cleaned_away_is_made_anew(tmp_path):
-    with leased_gpu(Gpus.visible(tmp_path, 1)):
+    with leased_gpus(Gpus.visible(tmp_path, 1)):
         pass
     for lock in tmp_path.glob("*.lock"):
         lock.unlink()
-    with leased_gpu(Gpus.visible(tmp_path, 1)) as gpu:
+    with leased_gpus(Gpus.visible(tmp_path, 1)) as gpu:
         assert gpu == "0"
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 1), (1, 3)])
 def test_a_gpu_to_oneself_is_shared_with_no_job_of_another_study(tmp_path, hold, first, second):
-    with leased_gpu(Gpus.visible(tmp_path, 1, first)):
+    with leased_gpus(Gpus.visible(tmp_path, 1, first)):
         assert hold(jobs_per_gpu=second, **{VISIBLE_DEVICES: "0,1"}).stdout.readline().strip() == "1"
 
 
@@ -178,7 +207,7 @@ def test_a_gpu_is_the_same_by_its_number_and_its_uuid(tmp_path, monkeypatch, hol
     (commands / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv(VISIBLE_DEVICES, visible)
-    with leased_gpu(Gpus.visible(tmp_path, 2)) as gpu:
+    with leased_gpus(Gpus.visible(tmp_path, 2)) as gpu:
         assert gpu == visible.split(",")[0], "a job sees it by the name that the user gave it"
         assert hold(**{VISIBLE_DEVICES: "0,1"}).stdout.readline().strip() == "1"
 
@@ -190,6 +219,6 @@ def test_a_driver_that_hangs_leases_no_gpu_by_another_name(tmp_path, monkeypatch
     monkeypatch.setattr("stratalaw.jobs.lease.SECONDS_TO_REPORT", 0.2)
     with (
         pytest.raises(LeaseError, match=r"nvidia-smi has not answered within 0\.2 s"),
-        leased_gpu(Gpus.visible(tmp_path, 1)),
+        leased_gpus(Gpus.visible(tmp_path, 1)),
     ):
         pass

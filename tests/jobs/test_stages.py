@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stratalaw.damage.memory import weight_bytes
 from stratalaw.files import sha256
-from stratalaw.jobs.stages import convert_checkpoint, measure_damage
-from stratalaw.models.folder import AUDIT, copy_model
+from stratalaw.jobs.stages import convert_checkpoint, draw_calibration, measure_damage, record_requests
+from stratalaw.models.folder import AUDIT, ModelError, copy_model
 from stratalaw.seals import Seal, read_record, seal_of, write_table
 from tests.hub_server import HubRepository
 
@@ -41,6 +42,26 @@ def test_a_damage_table_is_made_from_one_read_of_the_items_and_says_which(tmp_pa
     )
     assert reads["items.parquet"] == 1
     assert seal_of(study / "damage.parquet", "damage").made_from == {"items": digest}
+
+
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [
+        (lambda model: record_requests(model, {}, {}, [], [], []), "tokenizer.json"),
+        (lambda model: draw_calibration(model, f"{model}/config.json", [], 8, 256, None, 0, "s0"), "tokenizer.json"),
+        (lambda model: weight_bytes(Path(model), ["bf16"]), "config.json"),
+    ],
+    ids=["requests", "calibration", "damage"],
+)
+def test_what_is_read_of_a_model_is_whole(tmp_path, stage, file):
+    """One flipped bit of a tokenizer gives other tokens without an error."""
+    model = tmp_path / "tiny"
+    copy_model(MADE / "model", model)
+    content = bytearray((model / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (model / file).write_bytes(content)
+    with pytest.raises(ModelError, match=f"{file}: changed since it was copied"):
+        stage(str(model))
 
 
 @pytest.mark.parametrize(("made", "file"), [("gptq", None), ("gguf-q4_0", "files/model.gguf")])

@@ -52,9 +52,15 @@ def test_parquet_is_the_same_as_csv(tmp_path):
         (lambda t: t.assign(bits=[3, 1e300, 3, 4]), "row 2, column bits: 1e+300 is not a number more than 1, up to 64"),
         (lambda t: t.assign(n_params=1e300), "row 1, column n_params: 1e+300 is not a number more than 0, up to 1e+18"),
         (lambda t: t.assign(effective_bits=1e300), "row 1, column effective_bits: 1e+300 is not a number more than 0"),
-        (lambda t: t.assign(group_size=1e300), "row 1, column group_size: 1e+300 is not a number more than 0, up to"),
+        (lambda t: t.assign(group_size=1e300), "row 1, column group_size: 1e+300 is not a number that is whole"),
         (lambda t: t.assign(calibration_size=1e300), "row 1, column calibration_size: 1e+300 is not a number more"),
-        (lambda t: t.assign(n_items=1e300), "row 1, column n_items: 1e+300 is not a number from 1 to 1e+18"),
+        (lambda t: t.assign(n_items=1e300), "row 1, column n_items: 1e+300 is not a number that is whole, from 1 to"),
+        (lambda t: t.assign(n_items=10.5), "row 1, column n_items: 10.5 is not a number that is whole, from 1 to 1e"),
+        (lambda t: t.assign(group_size=12.5), "row 1, column group_size: 12.5 is not a number that is whole, more"),
+        (
+            lambda t: t.assign(n_items=1000, stderr=[0.01, 0.01, 0.4, 0.01]),
+            "row 3, column stderr: 0.4 is more than 1000 items can have; it is a share",
+        ),
         (lambda t: t.assign(accuracy="9" * 999), "row 1, column accuracy: 999"),
         (lambda t: pd.concat([t, t[["accuracy"]]], axis=1), "the column accuracy is there twice"),
         (lambda t: t.rename(columns={"chance": "bits"}), "the column bits is there twice"),
@@ -80,14 +86,17 @@ def test_parquet_is_the_same_as_csv(tmp_path):
         (lambda t: t.assign(family=["a", "a", None, "b"]), "row 3, column family: a blank"),
         (lambda t: t.assign(model=["a", "a", "b ", "b "]), "row 3, column model: 'b ' is padded with spaces"),
         (lambda t: t.assign(method=["GPTQ", None, "AWQ", "AWQ"]), "row 2, column method: a blank"),
-        (lambda t: t.assign(group_size=[64, 0, 64, 64]), "row 2, column group_size: 0 is not a number more than 0"),
-        (lambda t: t.assign(group_size=[64, -2, 64, 64]), "row 2, column group_size: -2 is not a number more than 0"),
+        (lambda t: t.assign(group_size=[64, 0, 64, 64]), "row 2, column group_size: 0 is not a number that is whole"),
+        (lambda t: t.assign(group_size=[64, -2, 64, 64]), "row 2, column group_size: -2 is not a number that is whole"),
         (lambda t: t.assign(group_size=[64, np.inf, 64, 64]), "row 2, column group_size: inf is not a number"),
         (lambda t: t.assign(calibration_size=[8, 8, -1, 8]), "row 3, column calibration_size: -1 is not a number"),
         (lambda t: t.assign(calibration_size=[8, 8, 0, 8]), "row 3, column calibration_size: 0 is not a number more"),
         (lambda t: t.assign(stderr=[0.1, -0.1, 0.1, 0.1]), "row 2, column stderr: -0.1 is not a number from 0 to 0.5"),
         (lambda t: t.assign(stderr=[0.1, 0.1, 1.5, 0.1]), "row 3, column stderr: 1.5 is not a number from 0 to 0.5"),
-        (lambda t: t.assign(n_items=[9, 0, 9, 9]), "row 2, column n_items: 0 is not a number from 1 to 1e+18"),
+        (
+            lambda t: t.assign(n_items=[9, 0, 9, 9]),
+            "row 2, column n_items: 0 is not a number that is whole",
+        ),
         (lambda t: t.assign(bits=[3, np.inf, 3, 4]), "row 2, column bits: inf is not a number more than 1"),
         (
             lambda t: t.assign(variant=list("aabb")).assign(benchmark=list("xyxy")),
@@ -104,8 +113,9 @@ def test_what_is_wrong_is_named(tmp_path, change, message):
 
 def test_other_separators_are_named(tmp_path):
     path = tmp_path / "table.csv"
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        TABLE.to_csv(path, index=False, sep=separator, decimal=",")
+    table = TABLE.assign(stderr=["0,1", "0", "0,1", "0,05"])  # commas that are not the same number in each row
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        table.to_csv(path, index=False, sep=separator, decimal=",")
         with pytest.raises(TableError, match=f"columns are separated by {name}; separate them by commas"):
             read_observations(path)
 

@@ -99,6 +99,25 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(change, mes
         check_weights(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vocab_size": 1000}, "another shape of model.embed_tokens.weight"),
+        ({"num_key_value_heads": 2}, "another shape of model.layers.0.self_attn.k_proj.weight"),
+        ({"hidden_act": "sillu"}, "config.json: .*sillu"),
+        ({"rope_parameters": "default"}, "config.json: "),
+        ({"layer_types": ["whole", "whole"]}, "config.json: "),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_common_model_with_another_configuration_is_refused(changes, message, small_model_folder, tmp_path):
+    shutil.copytree(small_model_folder, tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(ModelError, match=message):
+        check_weights(tmp_path / "model")
+
+
 def test_common_models_are_known_without_transformers(small_model_folder, tmp_path, monkeypatch):
     def fail(*_):
         raise AssertionError("built")

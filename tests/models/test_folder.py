@@ -7,7 +7,17 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ladder.rungs import RUNGS
 from stratalaw.evaluation.answers import load_dense
-from stratalaw.models.folder import ModelError, check_model, copy_model, count_parameters, model_size, verify_model
+from stratalaw.models.folder import (
+    ModelError,
+    check_model,
+    copy_model,
+    count_parameters,
+    manifest_seal,
+    model_size,
+    verify_beside_weights,
+    verify_model,
+)
+from stratalaw.seals import SealError
 
 
 @pytest.fixture
@@ -25,10 +35,18 @@ def test_a_copy_holds_what_is_needed_and_verifies(model, tmp_path):
 
 
 def test_a_copy_of_a_copy_has_the_same_manifest(model, tmp_path):
-    copy_model(model, tmp_path / "first")
-    copy_model(tmp_path / "first", tmp_path / "second")
-    first, second = (tmp_path / name / "manifest.json" for name in ("first", "second"))
+    copy_model(model, tmp_path / "first" / "m")
+    copy_model(tmp_path / "first" / "m", tmp_path / "second" / "m")
+    first, second = (tmp_path / name / "m" / "manifest.json" for name in ("first", "second"))
     assert first.read_text() == second.read_text()
+
+
+def test_a_folder_in_the_place_of_another_model_is_refused(model, tmp_path):
+    copy_model(model, tmp_path / "small")
+    shutil.copytree(tmp_path / "small", tmp_path / "large")
+    expected = rf"large/manifest.json: holds model model small, not model model large; delete {tmp_path / 'large'} and"
+    with pytest.raises(SealError, match=expected):
+        manifest_seal(tmp_path / "large")
 
 
 def truncate(path: Path) -> None:
@@ -93,6 +111,20 @@ def test_an_altered_copy_is_noticed(model, tmp_path):
     weights.unlink()
     with pytest.raises(ModelError, match=r"model.safetensors: missing"):
         verify_model(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [("config.json", 100), ("tokenizer.json", -100), ("model.safetensors", 100), ("model.safetensors", 0)],
+)
+def test_who_reads_no_weights_notices_all_else(model, tmp_path, file, place):
+    copy_model(model, tmp_path / "copy")
+    verify_beside_weights(tmp_path / "copy")
+    content = bytearray((tmp_path / "copy" / file).read_bytes())
+    content[place] ^= 1
+    (tmp_path / "copy" / file).write_bytes(content)
+    with pytest.raises(ModelError, match=rf"{file}: (changed since it was copied; delete .* and run again|truncated)"):
+        verify_beside_weights(tmp_path / "copy")
 
 
 def test_parameters_are_counted(small_model_folder):

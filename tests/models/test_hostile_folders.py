@@ -119,6 +119,8 @@ DAMAGE = {
     "shape of another size": (with_tensor(shape=[4, 8]), f"damaged: its header does not describe the tensor {MATRIX}"),
     "shape of 10^30": (with_tensor(shape=[10**30, 4]), f"damaged: its header does not describe the tensor {MATRIX}"),
     "many dimensions": (with_tensor(shape=[1] * 10**5 + [16]), "damaged: its header does not describe the tensor"),
+    "a gap before": (with_tensor(data_offsets=[2, 34]), f"damaged: its header puts the tensor {MATRIX} over another"),
+    "kind that nobody knows": (with_tensor(dtype="BF61"), f"damaged: its header does not describe the tensor {MATRIX}"),
     "offsets turned": (with_tensor(data_offsets=[32, 0]), f"damaged: its header does not describe the tensor {MATRIX}"),
     "index of numbers": (with_index('{"weight_map": {"a": 1, "b": 2}}'),
                          "index.json: not the index of a model's weights"),

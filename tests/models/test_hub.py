@@ -244,7 +244,7 @@ download_model(Repository({NAME!r}, commit={COMMIT!r}), folder / "models" / "sma
 def test_a_job_killed_while_it_hashes_loses_nothing(hub, repository, fetch, tmp_path, monkeypatch):
     import stratalaw.models.hub as downloads
 
-    def killed(folder):
+    def killed(folder, name):
         (folder / "manifest.json").write_text('{"half a mani')
         raise KeyboardInterrupt
 

@@ -44,10 +44,44 @@ def test_the_same_study_gives_the_same_weights(small_model_folder, calibration, 
     assert sha256(tmp_path / "again" / "model.safetensors") == sha256(checkpoint / "model.safetensors")
 
 
-def test_fewer_bits_hurt_more(small_model_folder, calibration, checkpoint, tmp_path):
-    def losses(folder: Path) -> dict[str, float]:
-        return {module["name"]: module["loss"] for module in json.loads((folder / AUDIT).read_text())["modules"]}
+def losses(folder: Path) -> dict[str, float]:
+    return {module["name"]: module["loss"] for module in json.loads((folder / AUDIT).read_text())["modules"]}
 
+
+def test_shares_of_the_samples_on_several_devices_give_the_same(
+    small_model_folder, calibration, checkpoint, tmp_path, monkeypatch
+):
+    from gptqmodel.looper.forward_executor import ForwardExecutor
+
+    by_gptqmodel, pass_share, shares = ForwardExecutor.run, ForwardExecutor.run_single, []
+    devices = [torch.device("cpu"), torch.device("cpu", 1), torch.device("cpu", 2)]  # one memory, three copies
+
+    def run(*arguments, select_forward_devices_fn, **options):
+        return by_gptqmodel(*arguments, select_forward_devices_fn=lambda base: devices, **options)
+
+    def run_single(*arguments, **options):
+        shares.append((options["cur_layer_device"], len(options["layer_inputs"])))
+        return pass_share(*arguments, **options)
+
+    monkeypatch.setattr(ForwardExecutor, "run", run)
+    monkeypatch.setattr(ForwardExecutor, "run_single", run_single)
+    quantize(small_model_folder, tmp_path / "shared", VARIANT, calibration, Gptq(batch_size=2))
+    assert set(shares) == {(devices[0], 2), (devices[1], 1), (devices[2], 1)}
+    shared, alone = losses(tmp_path / "shared"), losses(checkpoint)
+    # The order of summation is another. Where it moves one weight to the next level, later matrices see other inputs.
+    assert shared == pytest.approx(alone, rel=0.25)
+    first = [f"0.self_attn.{name}_proj" for name in "qkv"]
+    assert [shared[name] for name in first] == pytest.approx([alone[name] for name in first], rel=0.01)
+    modules = json.loads((tmp_path / "shared" / AUDIT).read_text())["modules"]
+    assert {module["tokens"] for module in modules} == {8 * 256}
+
+
+def test_more_gpus_than_there_are_are_refused(small_model_folder, calibration, tmp_path):
+    with pytest.raises(ValueError, match=f"99 GPUs are to quantize {VARIANT.name}"):
+        quantize(small_model_folder, tmp_path / "out", VARIANT, calibration, Gptq(), "cuda", gpus=99)
+
+
+def test_fewer_bits_hurt_more(small_model_folder, calibration, checkpoint, tmp_path):
     quantize(small_model_folder, tmp_path / "two", Quantization(2, 64, 8, 0), calibration, Gptq())
     three, two = losses(checkpoint), losses(tmp_path / "two")
     assert all(two[name] > three[name] for name in three)

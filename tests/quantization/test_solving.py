@@ -17,8 +17,9 @@ KINDS = [
 ]
 
 
-def accumulated(levels: Levels, activation_order: bool, rows: int = 40, columns: int = 300):
-    """gptqmodel's task of a random matrix that has seen correlated inputs, some of them always zero."""
+def accumulated(levels: Levels, activation_order: bool, n_devices: int = 1, rows: int = 40, columns: int = 300):
+    """gptqmodel's task of a random matrix that has seen correlated inputs, some of them always zero; each of several
+    devices has seen a share of them."""
     from gptqmodel import QuantizeConfig
     from gptqmodel.quantization.gptq import GPTQ
 
@@ -40,7 +41,12 @@ def accumulated(levels: Levels, activation_order: bool, rows: int = 40, columns:
     task.quantizer.configure(perchannel=True)
     inputs = torch.randn(2, 200, columns) @ torch.randn(columns, columns) * torch.rand(columns)
     inputs[..., [5, 130, columns - 1]] = 0
-    task.add_batch(inputs, torch.empty(0))
+    shares = inputs.flatten(0, 1).chunk(n_devices)
+    accumulate = task.process_batch
+    for number, share in enumerate(shares):
+        device = torch.device("cpu", number) if number else torch.device("cpu")
+        task.process_batch = lambda batch, device=device: (*accumulate(batch)[:2], device)
+        task.add_batch(share[None], torch.empty(0))
     return task
 
 
@@ -53,6 +59,15 @@ def test_matrices_are_quantized_as_by_gptqmodel_bit_for_bit(levels, activation_o
         assert found.dtype == expected.dtype and torch.equal(found, expected)
     assert ours[5] == pytest.approx(theirs[5], rel=1e-5)  # the loss, summed in another order
     assert ours[6:] == theirs[6:]
+
+
+def test_hessians_of_the_shares_of_several_devices_sum_to_that_of_all_samples():
+    one, three = (accumulated(KINDS[2], False, n_devices) for n_devices in (1, 3))
+    assert len(three._device_hessian_partials) == 3
+    for task in (one, three):
+        task.finalize_hessian()
+    assert torch.allclose(three.H, one.H, rtol=1e-5, atol=1e-6 * one.H.abs().max())
+    assert three.nsamples == one.nsamples == 400
 
 
 @pytest.mark.parametrize("levels", [KINDS[0], KINDS[4], *KINDS[6:8]], ids=str)

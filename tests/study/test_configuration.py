@@ -72,6 +72,7 @@ def test_paths_are_found_in_the_first_folder_that_has_them(tmp_path):
     [
         (Options(), True, None, (True, None)),
         (Options(), False, 500, (False, None)),
+        (Options(jobs_per_gpu=3), False, 500, (False, None)),
         (Options(), True, 4, (True, 4)),
         (Options(jobs_per_gpu=3), True, 12, (True, 4)),
         (Options(gpus=2, warm_worker=False), True, 12, (False, 2)),
@@ -80,3 +81,4 @@ def test_paths_are_found_in_the_first_folder_that_has_them(tmp_path):
 def test_jobs_on_this_machine_share_a_worker_and_its_gpus(options, run_here, gpu_jobs, meant):
     obeyed = options.for_jobs(run_here, gpu_jobs)
     assert (obeyed["warm_worker"], obeyed["gpus"]) == meant
+    assert obeyed["jobs_per_gpu"] == (options.jobs_per_gpu if run_here else 1)

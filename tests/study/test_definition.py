@@ -156,6 +156,8 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
          "name: a"),
         ({"models.0.checkpoints": [{"name": "a", "source": "a/b", "file": "../x.gguf"}]},
          "models.0.checkpoints.0.file: ../x.gguf is no GGUF file of the repository"),
+        ({"evaluation.items": True}, "evaluation.items: true or false (yes or no) is not a value of this key"),
+        ({"grids.0.calibration_seed": [0, True]}, "grids.0.calibration_seed: true or false (yes or no) is not a value"),
         ({"models.0.held_out": 1}, "models.0.held_out: 1 is neither true nor false"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},
          "evaluation: task recall occurs twice"),

@@ -14,6 +14,7 @@ rule answers:
     conda:
         "../../envs/gpu.yaml"
     threads: 1
+    priority: PRIORITY["answers"]
     resources:
         mem_mb=for_answers("mem_mb"),
         gpu_mem_mb=for_answers("gpu_mem_mb"),

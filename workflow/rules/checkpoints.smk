@@ -21,3 +21,7 @@ rule checkpoints:
         made_by=made_by("gptqmodel", "torch", "transformers"),
     script:
         "../scripts/quantize_model.py"
+
+
+if OPTIONS.gpus_per_checkpoint > 1:
+    share_among_gpus(rules.checkpoints.rule.resources)

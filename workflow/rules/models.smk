@@ -17,6 +17,8 @@ rule models:
         revision=lambda wildcards: MODELS[wildcards.model].revision,
         content=lambda wildcards: content_of(*files_of(MODELS[wildcards.model])),
         downloads=str(RESULTS.downloads),
+        # Told apart by the cache alone, as what made_by says: the manifest holds the name.
+        model=lambda wildcards, input: wildcards.model,
         made_by=made_by(),
     script:
         "../scripts/provide_model.py"

@@ -14,6 +14,7 @@ rule scores:
     conda:
         "../../envs/analysis.yaml"
     threads: 1
+    priority: PRIORITY["scores"]
     resources:
         mem_mb=4000,
         expected_seconds=20,

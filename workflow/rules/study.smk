@@ -8,8 +8,10 @@ from errno import ENOENT
 from functools import cache
 from pathlib import Path
 
+from snakemake.resources import Resources
+
 from stratalaw.contents import Contents
-from stratalaw.cost.resources import resources_of_answers, resources_of_checkpoint
+from stratalaw.cost.resources import gpus_of_checkpoint, resources_of_answers, resources_of_checkpoint
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
 from stratalaw.jobs.outdated import outdated_jobs, outdated_note
@@ -78,13 +80,18 @@ export_library()
 # as Python does takes a seventh of the time.
 gc.freeze()
 gc.set_threshold(100_000)
-GPU_JOBS = workflow.global_resources.get("gpu")
+GPU_JOBS = (asked := workflow.global_resources.get("gpu")) and asked.value  # none, or one without a value
+# Where a core is left beside a GPU, a variant is finished before the next is begun: it is scored while the GPU is at the
+# next. Elsewhere jobs of one kind go together: the cores that one checkpoint takes are for several answers, or scores.
+CORES = workflow.resource_settings.cores or 0  # none for Slurm, and where no job is run
+SCORED_BESIDE = GPU_JOBS and CORES > STUDY.gptq.threads
+PRIORITY = {"answers": 1, "scores": 2} if SCORED_BESIDE else {"answers": 0, "scores": 0}
 # For the scripts of jobs, which see the configuration: what they obey, and what requests are checked against. No
 # parameters, since nothing that is made depends on them.
 config["scored_by"] = STUDY.evaluation.scored_by()
 IS_PACKED = PACKED in os.environ  # one GPU, and processes that stay for all jobs of the pack
 RUN_HERE = IS_PACKED or (workflow.is_main_process and workflow.local_exec)
-config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS and GPU_JOBS.value)
+config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS)
 
 MODELS = {model.name: model for model in STUDY.models}
 NAMED = set(STUDY.variant_names())
@@ -143,7 +150,7 @@ def jobs_at_once(on_gpus):
     """Jobs with a GPU that run at once; where there is none, jobs."""
     if not workflow.local_exec:
         return workflow.nodes
-    return GPU_JOBS.value if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
+    return GPU_JOBS if on_gpus and GPU_JOBS else workflow.cores // STUDY.gptq.threads
 
 
 def of_study(file):
@@ -203,6 +210,31 @@ def for_checkpoint(resource):
     return lambda wildcards, attempt: getattr(
         asked_by_checkpoint(wildcards.model, wildcards.variant, attempt), resource
     )
+
+
+def gpus_of(wildcards, attempt):
+    """How many GPUs a quantization runs on."""
+    expected = asked_by_checkpoint(wildcards.model, wildcards.variant, attempt).expected_seconds
+    return gpus_of_checkpoint(expected, OPTIONS.gpus_per_checkpoint)
+
+
+def share_among_gpus(resources):
+    """Have quantizations, if a profile gives them a GPU, ask for as many as are worth it.
+
+    Of the resource ``gpu`` a job with several takes what the jobs take that could share them. On Slurm it is one task on
+    one node (``tasks_per_gpu`` 0: no task for each GPU).
+    """
+    if "gpu" not in resources:
+        return
+
+    def places(wildcards, attempt):
+        gpus = gpus_of(wildcards, attempt)
+        return gpus * config["jobs_per_gpu"] if gpus > 1 else 1
+
+    def tasks_per_gpu(wildcards, attempt):
+        return int(gpus_of(wildcards, attempt) == 1)
+
+    resources.update(Resources.from_mapping({"gpu": places, "tasks_per_gpu": tasks_per_gpu, "nodes": 1}))
 
 
 def for_answers(resource):

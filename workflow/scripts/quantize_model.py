@@ -1,4 +1,4 @@
-from stratalaw.jobs.run import run
+from stratalaw.jobs.run import gpus_of, run
 
 run(
     snakemake,
@@ -7,4 +7,5 @@ run(
     calibration=snakemake.input.calibration,
     options=snakemake.params.options,
     checkpoint=snakemake.output[0],
+    gpus=gpus_of(snakemake),
 )

@@ -196,7 +196,7 @@ def estimated_variants(
         checkpoint = reference = 0.0
         if quantization is not None:
             # An audit does not count the start of its job.
-            checkpoint = rates.before_quantization(shapes[model]) + seconds("checkpoints", model, variant)
+            checkpoint = rates.seconds("start") + seconds("checkpoints", model, variant)
             tokens = quantization.calibration_size * study.calibration.tokens
             reference = rates.checkpoint(shapes[model], tokens, REFERENCE)
         took = {"checkpoints": checkpoint, "answers": seconds("answers", model, variant)}

@@ -1,6 +1,9 @@
 """Seconds of the parts of a job, from measured rates: ``rates.csv``.
 
-It is made by ``rates.py`` (CPU), ``variant_gpu.py`` and ``scoring_gpu.py`` (GPU) in ``benchmarks/``.
+It is made by ``rates.py`` (CPU), ``many_variants.py``, ``variant_gpu.py`` and ``scoring_gpu.py`` (GPU) in
+``benchmarks/``. A job of this pipeline finds a process that stays from one job to the next, as in
+``profiles/workstation`` and in packs of ``profiles/slurm``; the plain way starts one to quantize and one to evaluate
+each variant.
 
 Each part is a sum of interpretable terms (a fixed start, a cost per layer, parameter and token); their
 coefficients are nonnegative and fitted to the measured points by least squares on relative errors, which interpolates
@@ -27,10 +30,8 @@ OURS, REFERENCE = "ours", "reference"  # this pipeline, and gptqmodel with lm-ev
 CPU = "cpu"
 # The terms of each part; the names are columns of rates.csv.
 TERMS: Mapping[str, Callable[[Mapping[str, Any] | pd.DataFrame], list[Any]]] = {
-    # Libraries loaded and the device ready.
+    # A job beside its other parts; of the plain way, a process until its libraries are loaded and the device is ready.
     "start": lambda m: [1],
-    # SHA-256 of the model's files, side by side: as long as the largest, until there are more files than cores.
-    "verify": lambda m: [1, m["n_params"]],
     # Kernels and Python for each layer; solving and packing; forward passes and Hessians.
     "quantize": lambda m: [1, m["n_layers"], m["n_quantized"], m["n_quantized"] * m["calibration_tokens"]],
     # Dense weights on the device, from a checkpoint.
@@ -39,6 +40,8 @@ TERMS: Mapping[str, Callable[[Mapping[str, Any] | pd.DataFrame], list[Any]]] = {
     "log_likelihoods": lambda m: [1, m["n_layers"] * m["hidden_size"] * m["tokens"], m["n_quantized"] * m["tokens"]],
     # Kernels of a step; reading the weights in each step; the prompts.
     "generate": lambda m: [m["n_layers"] * m["steps"], m["n_params"] * m["steps"], m["n_quantized"] * m["tokens"]],
+    # lm-eval's work on requests and metrics, which the plain way does in the process that has the device: their text.
+    "harness": lambda m: [m["requests"], m["tokens"]],
     # On CPUs whatever the device: lm-eval's requests, calibration samples, lm-eval's metrics, laws and figures.
     "requests": lambda m: [1, m["requests"]],
     "calibration": lambda m: [1, m["calibration_tokens"]],
@@ -68,16 +71,11 @@ class Rates:
 
     def checkpoint(self, shapes: Shapes, calibration_tokens: float, toolchain: str = OURS) -> float:
         """Seconds of the job that makes a checkpoint."""
-        return self.before_quantization(shapes, toolchain) + self.quantization(shapes, calibration_tokens, toolchain)
+        return self.seconds("start", toolchain) + self.quantization(shapes, calibration_tokens, toolchain)
 
     def quantization(self, shapes: Shapes, calibration_tokens: float, toolchain: str = OURS) -> float:
         """Seconds to load, quantize and save a model: what a checkpoint's audit calls ``seconds``."""
         return self.seconds("quantize", toolchain, **amounts_of(shapes), calibration_tokens=calibration_tokens)
-
-    def before_quantization(self, shapes: Shapes, toolchain: str = OURS) -> float:
-        """Seconds of the same job before that: libraries, and this pipeline's check of the model's hashes."""
-        verify = self.seconds("verify", toolchain, **amounts_of(shapes)) if toolchain == OURS else 0.0
-        return self.seconds("start", toolchain) + verify
 
     def answers(self, shapes: Shapes, work: Workload, toolchain: str = OURS) -> float:
         """Seconds of the job that answers what a variant is asked."""
@@ -89,7 +87,9 @@ class Rates:
         )
         run = self.seconds("log_likelihoods", toolchain, **about, tokens=tokens) if tokens else 0.0
         generated = self.seconds("generate", toolchain, **about, tokens=prompts, steps=steps) if steps else 0.0
-        return self.seconds("start", toolchain) + self.seconds("load", toolchain, **about) + run + generated
+        asked = self.seconds("harness", toolchain, requests=work.requests, tokens=work.text_tokens)
+        beside = self.seconds("start", toolchain) + asked
+        return beside + self.seconds("load", toolchain, **about) + run + generated
 
 
 def amounts_of(shapes: Shapes) -> dict[str, int]:
@@ -126,8 +126,9 @@ def fitted(device: str, measured: pd.DataFrame) -> Rates:
         rows = measured[(measured.device == (CPU if part in ON_CPU else device)) & (measured.part == part)]
         coefficients[OURS, part] = fit(part, rows[rows.toolchain == OURS])
         reference, ours = rows[rows.toolchain == REFERENCE], coefficients[OURS, part]
+        points = len(np.unique(design(part, reference), axis=0))
         coefficients[REFERENCE, part] = (
-            fit(part, reference) if len(reference) >= len(ours) else ours * ratio(part, reference, ours)
+            fit(part, reference) if points >= len(ours) else ours * ratio(part, reference, ours)
         )
     return Rates(device, coefficients)
 

@@ -25,6 +25,10 @@ LIBRARIES_MB = 3_000  # resident memory of torch, transformers, gptqmodel and lm
 START_MINUTES = 10  # a cold file system, loading libraries, compiling kernels
 MIN_MINUTES = 15
 
+# Seconds on the measured GPU beyond which several GPUs share a quantization. It always takes more GPU-hours so, and the
+# start of the job, and the wait until several are free, are not shared: what takes less gains little.
+WORTH_SEVERAL_GPUS = 600
+
 # Other GPUs are up to four times slower than the measured one.
 SLOWER_GPU = 4
 
@@ -58,6 +62,11 @@ def resources_of_checkpoint(
     on_host = shapes.weight_bytes(None) + shapes.weight_bytes(quantization)
     seconds = rates_of().checkpoint(shapes, quantization.calibration_size * tokens)
     return _rounded(on_host, on_gpu, seconds, attempt)
+
+
+def gpus_of_checkpoint(expected_seconds: int, gpus_per_checkpoint: int) -> int:
+    """How many GPUs share a quantization that should take so long on one."""
+    return gpus_per_checkpoint if expected_seconds > WORTH_SEVERAL_GPUS else 1
 
 
 def resources_of_answers(shapes: Shapes, evaluation: Evaluation, attempt: int = 1) -> Resources:

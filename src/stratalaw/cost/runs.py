@@ -25,7 +25,7 @@ class Runs:
 
     Attributes:
         seconds: by stage (checkpoints, answers, scores), model and variant. Those of ``checkpoints`` are the audit's,
-            without the start of the job.
+            without the start of the job; where several GPUs shared the work, those of all of them.
         device: where most checkpoints were quantized; None if there are none.
     """
 
@@ -41,7 +41,7 @@ def runs_of(study: Study, results: Results) -> Runs:
         audit = results.checkpoint(model, variant) / AUDIT
         if variant != BASELINE_NAME and audit.exists():
             about = read_record(audit, "checkpoint")
-            seconds["checkpoints", model, variant] = about["seconds"]
+            seconds["checkpoints", model, variant] = about["seconds"] * about.get("gpus", 1)
             devices[about["device"]] += 1
         for stage in TIMED:
             timing = results.timing(stage, f"{model}/{variant}")

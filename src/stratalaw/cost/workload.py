@@ -38,6 +38,8 @@ class Workload:
         reference_tokens: tokens that lm-eval's ``hf`` model runs for them, padding not counted.
         prompt_tokens: tokens of the prompts of generations, each shared one once.
         reference_prompt_tokens: the same, each as often as it is asked.
+        text_tokens: tokens of all requests, which lm-eval writes and tokenizes for each variant where ``requests`` does
+            so once.
         steps: steps of generation, summed over rows that generate at once.
         reference_steps: the same in batches of 32.
         is_estimated: whether the requests were not recorded yet.
@@ -48,6 +50,7 @@ class Workload:
     reference_tokens: float
     prompt_tokens: float
     reference_prompt_tokens: float
+    text_tokens: float
     steps: float
     reference_steps: float
     is_estimated: bool
@@ -61,7 +64,7 @@ class WorkloadError(StratalawError):
     """Recorded requests that cannot be read; the message is one line."""
 
 
-NOTHING = Workload(0, 0, 0, 0, 0, 0, 0, False)
+NOTHING = Workload(0, 0, 0, 0, 0, 0, 0, 0, False)
 
 
 def work_of(evaluation: Evaluation, model: str = "", results: Results | None = None) -> Workload:
@@ -102,7 +105,8 @@ def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Workload:
     if not about.choices:
         steps, reference_steps = (np.ceil(items / rows) * about.new_tokens for rows in (ROWS_AT_ONCE, REFERENCE_BATCH))
         tokens = items * about.prompt_tokens + shots * (about.subtasks if about.same_shots else items)
-        return Workload(items, 0, 0, tokens, items * prompt, steps, reference_steps, is_estimated=True)
+        text = items * prompt
+        return Workload(items, 0, 0, tokens, text, text, steps, reference_steps, is_estimated=True)
     unshared = about.prompt_tokens + about.choices * about.answer_tokens
     # Choices of one token are answered from one row.
     rows = about.choices if about.answer_tokens else 1
@@ -112,6 +116,7 @@ def estimated_work(benchmark: Benchmark, evaluation: Evaluation) -> Workload:
         reference_tokens=items * rows * (prompt + about.answer_tokens),
         prompt_tokens=0,
         reference_prompt_tokens=0,
+        text_tokens=items * about.choices * (prompt + max(about.answer_tokens, 1)),
         steps=0,
         reference_steps=0,
         is_estimated=True,
@@ -150,6 +155,7 @@ def recorded_work(requests_file: Path, batching_file: Path, tokens_per_batch: in
         reference_tokens=sum(map(len, inputs)) // np.dtype(np.int32).itemsize,
         prompt_tokens=prompts.tokens,
         reference_prompt_tokens=sum(map(len, contexts)),
+        text_tokens=sum(map(len, [*requests.context, *requests.continuation])),
         steps=steps,
         reference_steps=reference_steps,
         is_estimated=False,

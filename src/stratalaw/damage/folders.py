@@ -17,6 +17,7 @@ from stratalaw.seals import read_parquet
 
 SAMPLES = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")  # lm-eval: samples_TASK_TIMESTAMP.jsonl
 USUAL_METRIC = "acc"
+SCORES = "scores"  # the kind of the tables, and the folder above the models'
 NO_STRATUM = "tasks"  # lm-eval knows no strata
 WANTED = (
     "a folder results/scores/MODEL/VARIANT of a study, or one of lm-eval's with samples_TASK_TIMESTAMP.jsonl "
@@ -119,18 +120,22 @@ def read_scored(folder: Path, metric: str | None = None) -> Scored:
 
 
 def _of_study(folder: Path, tables: Sequence[Path]) -> Scored:
-    model, variant = folder.resolve().parts[-2:]
+    place, model, variant = ("", *folder.resolve().parts)[-3:]
+    is_of_results = place == SCORES  # or else it was copied, and its path does not say whose scores it holds
+    about = {"model": model, "variant": variant} if is_of_results else {}
     parts = []
     for path in tables:
-        part = read_parquet(path)
+        part = read_parquet(path, SCORES, about | {"stratum": path.stem})
         if part.empty:
             raise DamageError(f"{folder}: no scores, since it could not be quantized")
         if not {"task", "document", "score"} <= set(part.columns):
             raise DamageError(f"{path}: not scores of items; wanted is {WANTED}")
         parts.append(part[["task", "document", "score"]].assign(stratum=path.stem))
-    results = Results(folder.resolve().parents[2])
     items = pd.concat(parts, ignore_index=True)
-    return Scored(folder, model, variant, items, weight_bytes(results.model(model), variant), metrics={})
+    sizes: dict[str, int | None] = {}
+    if is_of_results:
+        sizes = weight_bytes(Results(folder.resolve().parents[2]).model(model), [variant])
+    return Scored(folder, model, variant, items, sizes.get(variant), metrics={})
 
 
 def _newest_samples(folder: Path) -> dict[str, Path]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.models.folder import verify_beside_weights
+from stratalaw.models.shapes import Shapes, shapes_of_weights
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 
 
-def weight_bytes(model_folder: Path, variant: str) -> int | None:
-    """Bytes of a variant's weights, packed if it is quantized; None where the model or the variant is not known."""
+def weight_bytes(model_folder: Path, variants: Iterable[str]) -> dict[str, int | None]:
+    """Bytes of the weights of a model's variants, packed if quantized; None where the model or the variant is unknown.
+
+    Raises:
+        ModelError, SealError: a file of the model that says so is not what it was when the model was copied.
+    """
+    if not model_folder.exists():
+        return dict.fromkeys(variants)
+    verify_beside_weights(model_folder)
+    shapes = shapes_of_weights(model_folder)
+    return {variant: _bytes_of(shapes, variant) for variant in variants}
+
+
+def _bytes_of(shapes: Shapes, variant: str) -> int | None:
     try:
-        quantization = None if variant == BASELINE_NAME else Quantization.from_name(variant)
-        return shapes_of_weights(model_folder).weight_bytes(quantization)
-    except (OSError, KeyError, ValueError):  # no folder, another kind of model, another kind of name
+        return shapes.weight_bytes(None if variant == BASELINE_NAME else Quantization.from_name(variant))
+    except ValueError:  # a checkpoint that somebody else made
         return None

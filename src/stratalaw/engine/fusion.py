@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -35,6 +35,17 @@ def fused_steps(model: torch.nn.Module) -> Iterator[None]:
         for owner, name, step in _fused(model, like):
             replaced.enter_context(patch.object(owner, name, step))
         yield
+
+
+def share_steps(model: torch.nn.Module, copy: torch.nn.Module) -> None:
+    """Have a copy of a model, as on another GPU, take the steps of its modules with its own weights.
+
+    A copied module keeps the bound methods of the original in its attributes, and so the weights of the original.
+    """
+    for module, copied in zip(model.modules(), copy.modules(), strict=True):
+        step = vars(module).get("forward")
+        if isinstance(step, MethodType) and step.__self__ is module:
+            copied.forward = MethodType(step.__func__, copied)
 
 
 def _fused(model: torch.nn.Module, like: torch.Tensor) -> Iterator[tuple[torch.nn.Module | ModuleType, str, Step]]:
@@ -72,11 +83,11 @@ def _fused(model: torch.nn.Module, like: torch.Tensor) -> Iterator[tuple[torch.n
 
 
 def _norm(module: Any, kernel: Step) -> Step:
-    return lambda x: kernel(x, module.weight, module.variance_epsilon)
+    return MethodType(lambda self, x: kernel(x, self.weight, self.variance_epsilon), module)
 
 
 def _gated(module: Any, kernel: Step) -> Step:
-    return lambda x: module.down_proj(kernel(module.gate_proj(x), module.up_proj(x)))
+    return MethodType(lambda self, x: self.down_proj(kernel(self.gate_proj(x), self.up_proj(x))), module)
 
 
 def _rotation(former: Step, kernel: Step) -> Step:

@@ -313,11 +313,11 @@ def record_requests(
     for benchmark in evaluation.strata[stratum]:
         if benchmark.chat_template and not tokenizer.chat_template:
             raise StudyError(f"{stratum}: {benchmark.task}: chat_template: the tokenizer has none")
-        loaded = load_task(manager, benchmark)
-        check_labels(loaded, evaluation.items)
         try:
+            loaded = load_task(manager, benchmark)  # lm-eval makes its first item at once
+            check_labels(loaded, evaluation.items)
             samples = run_task(model, loaded, manager, benchmark, evaluation.items)
-        except StratalawError:
+        except (StratalawError, OSError):
             raise
         except Exception as error:  # a task may hold code, which fails in any way
             said = one_line(f"{type(error).__name__}: {error}")

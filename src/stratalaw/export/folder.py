@@ -13,7 +13,7 @@ from stratalaw.evaluation.tasks import data_set_of, task_manager
 from stratalaw.export.card import Exported, card_of
 from stratalaw.files import appears_whole
 from stratalaw.layout import Results
-from stratalaw.models.folder import goes_with_weights, manifest_seal
+from stratalaw.models.folder import goes_with_weights, manifest_seal, verify_beside_weights
 from stratalaw.models.hub import DownloadError, Repository, download_file
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.quantization.gptq import read_audit, verify_checkpoint
@@ -57,6 +57,7 @@ def export(study: Study, name: str, folder: Path, results: Results) -> None:
         raise ExportError(f"{name}: it could not be quantized: {reason}")
     audit = read_audit(checkpoint, {"model": manifest_seal(original).digest})
     verify_checkpoint(checkpoint)
+    verify_beside_weights(original)
     damage, _ = read_table(table, "damage", {"study": study.name})
     rows = damage[(damage.model == model.name) & (damage.variant == quantization.name)]
     if rows.empty:

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -94,25 +94,30 @@ class Gpus:
 
 
 @contextmanager
-def leased_gpu(gpus: Gpus) -> Iterator[str]:
-    """Wait for a free GPU, and have this process and its children see no other; yields its number or its UUID.
+def leased_gpus(gpus: Gpus, count: int = 1) -> Iterator[str]:
+    """Wait for free GPUs, and have this process and its children see no other; yields their numbers or UUIDs, between
+    commas.
 
-    GPUs without a job go first.
+    GPUs without a job go first; a job of several shares none of them.
 
     Raises:
-        LeaseError: a lock cannot be opened.
+        LeaseError: a lock cannot be opened, or there are fewer GPUs.
     """
-    leased = _try_to_lease(gpus)
+    if count > len(gpus.names):
+        raise LeaseError(
+            f"a job of {count} GPUs, and jobs lease {len(gpus.names)}; change gpus of the workflow's config"
+        )
+    leased = _try_to_lease(gpus, count)
     if leased is None:
         print(gpus.waiting_for(), file=sys.stderr)
     while leased is None:
         time.sleep(SECONDS_BETWEEN_TRIES)
-        leased = _try_to_lease(gpus)
-    gpu, locks = leased
+        leased = _try_to_lease(gpus, count)
+    visible, locks = leased
     former = os.environ.get(VISIBLE_DEVICES)
-    os.environ[VISIBLE_DEVICES] = gpu
+    os.environ[VISIBLE_DEVICES] = visible
     try:
-        yield gpu
+        yield visible
     finally:
         give_back(locks)
         if former is None:
@@ -154,11 +159,18 @@ def _names(devices: Sequence[str]) -> dict[str, str]:
     return {device: name_of(device) for device in devices}
 
 
-def _try_to_lease(gpus: Gpus) -> tuple[str, list[int]] | None:
-    """A GPU and the descriptors of its locked files, or None if all are taken."""
+def _try_to_lease(gpus: Gpus, count: int) -> tuple[str, list[int]] | None:
+    """GPUs and the descriptors of their locked files, or None if too few are free."""
+    gpus = gpus if count == 1 else replace(gpus, jobs_per_gpu=1)
+    leased: list[str] = []
+    locks: list[int] = []
     for gpu, place in gpus.places():
-        if (locks := lease(gpus, gpu, place)) is not None:
-            return gpu, locks
+        if (of_place := lease(gpus, gpu, place)) is not None:
+            leased.append(gpu)
+            locks += of_place
+            if len(leased) == count:
+                return ",".join(leased), locks
+    give_back(locks)  # another job may have the others, and wait for these
     return None
 
 

@@ -38,7 +38,8 @@ def run(job: Any, function: str, **arguments: Any) -> None:
 
     call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
     try:
-        error = _performed(call, _gpus_for(job), job.config["warm_worker"])
+        gpus = _gpus_for(job)
+        error = _performed(call, gpus, 1 if gpus is None else gpus_of(job), job.config["warm_worker"])
     except LeaseError as refused:
         error = str(refused)
         with suppress(OSError):  # for `stratalaw status`
@@ -48,25 +49,30 @@ def run(job: Any, function: str, **arguments: Any) -> None:
         sys.exit(error)
 
 
-def _performed(call: Call, gpus: Gpus | None, warm: bool) -> str | None:
-    """Perform a call in a process that stays, in a fork of the warm worker, or here."""
-    from stratalaw.jobs.lease import leased_gpu
+def gpus_of(job: Any) -> int:
+    """How many GPUs a job has, if it has one; a job that may share its GPU asks for one place on it."""
+    return max(1, int(job.resources.get("gpu", 0)) // int(job.config["jobs_per_gpu"]))
+
+
+def _performed(call: Call, gpus: Gpus | None, count: int, warm: bool) -> str | None:
+    """Perform a call in a process that stays, in a fork of the warm worker, or here, as with several GPUs."""
+    from stratalaw.jobs.lease import leased_gpus
     from stratalaw.jobs.places import ask_resident
     from stratalaw.jobs.worker import ask_worker
 
-    if warm and (gpus is not None or call.function in WORTH_KEEPING):
+    if warm and count == 1 and (gpus is not None or call.function in WORTH_KEEPING):
         try:
             return ask_resident(call, gpus)
         except OSError as reason:
             print(f"the job runs in its own process: {reason}", file=sys.stderr)
-    elif warm:
+    elif warm and gpus is None:
         return ask_worker(call)
-    with nullcontext() if gpus is None else leased_gpu(gpus):
+    with nullcontext() if gpus is None else leased_gpus(gpus, count):
         return perform(call)
 
 
 def _gpus_for(job: Any) -> Gpus | None:
-    """The GPUs of which a job leases one; None where it asks for none, or nothing says how many there are."""
+    """The GPUs of which a job leases its own; None where it asks for none, or nothing says how many there are."""
     from stratalaw.jobs.lease import Gpus, lock_folder
     from stratalaw.jobs.packs import PACKED
 

@@ -48,12 +48,14 @@ def write_captions(texts: Mapping[str, str], files: Sequence[str]) -> None:
 
 def provide_model(source: str, revision: str | None, downloads: str, model: str) -> None:
     """A model's folder, whole and checked, with the hashes of its files: copied, or fetched if it has a revision."""
+    from stratalaw.models.empty import check_weights
+
     if revision is None:
         from stratalaw.models.folder import copy_model
 
+        check_weights(Path(source))
         copy_model(Path(source), Path(model))
     else:
-        from stratalaw.models.empty import check_weights
         from stratalaw.models.hub import Repository, download_model
 
         download_model(Repository(source, commit=revision), Path(model), Path(downloads))
@@ -88,9 +90,10 @@ def record_requests(
     from stratalaw.evaluation import harness
     from stratalaw.evaluation.answers import batch_requests, context_length
     from stratalaw.evaluation.documents import recorded_documents
-    from stratalaw.models.folder import manifest_seal
+    from stratalaw.models.folder import manifest_seal, verify_beside_weights
     from stratalaw.study import Tasks
 
+    verify_beside_weights(Path(model))
     made_from = {"model": manifest_seal(Path(model)).digest}
     strata = {
         stratum: [benchmark | scored_by[benchmark["task"]] for benchmark in benchmarks]
@@ -133,8 +136,9 @@ def draw_calibration(
 
     from stratalaw.calibration.overlap import Overlap, item_texts
     from stratalaw.calibration.samples import CorpusError, check_recorded, read_corpus, sample
-    from stratalaw.models.folder import manifest_seal
+    from stratalaw.models.folder import manifest_seal, verify_beside_weights
 
+    verify_beside_weights(Path(model))
     made_from = {"model": manifest_seal(Path(model)).digest, "corpus": sha256(Path(corpus))}
     if record is not None:
         check_recorded(Path(corpus), Path(record))
@@ -165,8 +169,8 @@ def draw_calibration(
     write_table(table, Path(drawn), Seal("calibration", {"seed": str(seed)}, made_from))
 
 
-def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str) -> None:
-    """One GPTQ checkpoint, with its audit; the folder's name says which variant.
+def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str, gpus: int = 1) -> None:
+    """One GPTQ checkpoint, with its audit; the folder's name says which variant, ``gpus`` how many GPUs share the work.
 
     If a variant cannot be quantized, the reason is recorded in its place (see ``quantization.unquantizable``).
     """
@@ -194,6 +198,7 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
                 samples,
                 Gptq(**options),
                 device(),
+                gpus,
                 made_from,
                 before_it_counts=verified.result,
             )
@@ -390,9 +395,11 @@ def measure_damage(models: Sequence[str], items: str, csv: str, parquet: str, ca
     from stratalaw.damage.table import CAPTION, DIGITS, damage_of_study
 
     scored, seal_of_items = table_of_study(items)
-    folders = {Path(folder).name: Path(folder) for folder in models}
-    variants = scored[["model", "variant"]].drop_duplicates().itertuples(index=False)
-    sizes = {(model, variant): weight_bytes(folders[model], variant) for model, variant in variants}
+    sizes = {
+        (folder.name, variant): size
+        for folder in map(Path, models)
+        for variant, size in weight_bytes(folder, scored.variant[scored.model == folder.name].unique()).items()
+    }
     table = damage_of_study(scored, sizes)
     seal = Seal("damage", {"study": Path(parquet).parent.name}, {"items": seal_of_items.digest})
     write_table(table, Path(parquet), seal)

@@ -91,6 +91,7 @@ class _Chain:
 
 
 def _models(chain: _Chain, job: Job, path: Path) -> None:
+    manifest_seal(path)
     verify_model(path)
     source = Path(next(model.source for model in chain.study.models if model.name == job.model))
     if source.is_dir():

@@ -28,6 +28,8 @@ ITEM_COLUMNS = ("model", "variant", "stratum", "task", "document", "score")
 PARQUET = (".parquet", ".pq")
 WHOLE_ROW = -1  # the group size of a scale for each whole row
 LARGEST_STDERR = 0.5  # of a mean of values between 0 and 1
+MAX_ERROR_RATIO = 2  # of a standard error to that of items that are right or wrong, the largest that items can have
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MAX_BITS = 64
 MAX_COUNT = 1e18  # of parameters, items, samples: beyond it is no model, but a damaged number
 MAX_SHOWN = 300  # characters of what a library says of a file
@@ -86,13 +88,12 @@ def read_items(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     # pandas renames a column that is there twice.
     columns = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-    _check_columns_are_unique(columns)
-    table = pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), skipinitialspace=False)
-    if len(table.columns) == 1:
-        for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-            if separator in str(table.columns[0]):
+    if len(columns) == 1:
+        for separator, name in OTHER_SEPARATORS.items():
+            if separator in columns[0]:
                 raise TableError(f"columns are separated by {name}; separate them by commas, with decimal points")
-    return table
+    _check_columns_are_unique(columns)
+    return pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), skipinitialspace=False)
 
 
 def check_observations(table: pd.DataFrame) -> pd.DataFrame:
@@ -157,8 +158,12 @@ def _is_count(values: pd.Series) -> pd.Series:
     return found
 
 
+def _is_whole_count(values: pd.Series) -> pd.Series:
+    return _is_count(values) & (values % 1 == 0)
+
+
 def _is_group_size(values: pd.Series) -> pd.Series:
-    return _is_count(values) | (values == WHOLE_ROW)
+    return _is_whole_count(values) | (values == WHOLE_ROW)
 
 
 NUMBERS: tuple[tuple[str, Test, str], ...] = (
@@ -166,10 +171,10 @@ NUMBERS: tuple[tuple[str, Test, str], ...] = (
     ("bits", lambda x: (x > 1) & (x <= MAX_BITS), f"more than 1, up to {MAX_BITS}"),
     ("accuracy", lambda x: (x >= 0) & (x <= 1), "from 0 to 1"),
     ("chance", lambda x: (x >= 0) & (x < 1), "from 0 to less than 1"),
-    ("group_size", _is_group_size, f"more than 0, up to {MAX_COUNT:g} (or -1, whole rows)"),
+    ("group_size", _is_group_size, f"that is whole, more than 0, up to {MAX_COUNT:g} (or -1, whole rows)"),
     ("calibration_size", _is_count, f"more than 0, up to {MAX_COUNT:g}"),
     ("effective_bits", lambda x: (x > 0) & (x <= MAX_BITS), f"more than 0, up to {MAX_BITS}"),
-    ("n_items", lambda x: (x >= 1) & (x <= MAX_COUNT), f"from 1 to {MAX_COUNT:g}"),
+    ("n_items", _is_whole_count, f"that is whole, from 1 to {MAX_COUNT:g}"),
     ("stderr", lambda x: (x >= 0) & (x <= LARGEST_STDERR), f"from 0 to {LARGEST_STDERR:g}"),
 )
 OPTIONAL = (
@@ -287,6 +292,13 @@ def _with_optional_columns(table: pd.DataFrame) -> pd.DataFrame:
     expected = smoothed.where(is_certain, table.accuracy)
     binomial = pd.Series(np.sqrt(expected * (1 - expected) / table.n_items))
     table["stderr"] = table.stderr.mask(is_certain & binomial.notna()).fillna(binomial)
+    impossible = np.flatnonzero(table.stderr > MAX_ERROR_RATIO * np.sqrt(smoothed * (1 - smoothed) / table.n_items))
+    if len(impossible):
+        row = int(impossible[0])
+        raise TableError(
+            f"row {row + 1}, column stderr: {table.stderr[row]:g} is more than {table.n_items[row]:g} items can have; "
+            "it is a share, as accuracy is"
+        )
     return table
 
 

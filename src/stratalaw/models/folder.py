@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -32,6 +33,7 @@ EMBEDDINGS = (*HEADS, "embed_tokens.weight", "wte.weight", "embed_in.weight", "w
 BESIDE_WEIGHTS = ("*.json", "chat_template.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 # What later jobs obey is written by this workflow alone, never taken from a source.
 NEVER_COPIED = frozenset({MANIFEST, AUDIT, UNQUANTIZABLE, SETTINGS, OTHER_SETTINGS})
+COPIED = "copied"
 HEADER_LENGTH = struct.Struct("<Q")
 # Many times those of the largest models: reading them is a matter of seconds.
 MAX_JSON_BYTES = 2**25
@@ -40,9 +42,11 @@ MAX_EXPERTS = 1024
 MAX_COUNT = 10**10
 MAX_DIMENSIONS = 8
 BITS = {
+    **{"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8},
     **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16},
     **{"BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64},
 }
+SMALL = ("F4", "F6_E2M3", "F6_E3M2")  # kinds that share bytes
 
 
 class ModelError(StratalawError):
@@ -79,10 +83,15 @@ def copy_model(source: Path, target: Path) -> None:
         write_manifest(folder)
 
 
-def write_manifest(folder: Path) -> None:
-    """Record the SHA-256 sum of every file of a model's folder beside them, and the model's size."""
-    manifest = {**asdict(count_parameters(folder)), "sha256": sha256_sums(sorted(folder.iterdir()))}
-    put_record(manifest, folder / MANIFEST, Seal("model", {}, {}))
+def write_manifest(folder: Path, name: str | None = None) -> None:
+    """Record the SHA-256 sums of every file of a model's folder and of its weights' headers, and the model's size.
+
+    ``name``: of the model in its study, which is that of its folder; given where the folder will be renamed.
+    """
+    sums = {"sha256": sha256_sums(sorted(folder.iterdir())), "headers": _sums_of_headers(weight_files(folder))}
+    put_record(
+        asdict(count_parameters(folder)) | sums, folder / MANIFEST, Seal("model", {"model": name or folder.name}, {})
+    )
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -201,8 +210,12 @@ def check_model(folder: Path) -> None:
 
 
 def manifest_seal(folder: Path) -> Seal:
-    """The seal of a copied model's manifest, which binds what is made from the model."""
-    return seal_of(folder / MANIFEST, "model")
+    """The seal of a copied model's manifest, which binds what is made from the model.
+
+    Raises:
+        SealError: the manifest is damaged, or that of another model.
+    """
+    return seal_of(folder / MANIFEST, "model", {"model": folder.name})
 
 
 def _check_is_of_the_folder(path: Path) -> None:
@@ -219,12 +232,30 @@ def _check_is_of_the_folder(path: Path) -> None:
 
 def verify_model(folder: Path) -> None:
     """Raise ModelError unless a copied model has the files that its manifest lists, unchanged, and no other."""
-    verify_files(folder, MANIFEST, read_record(folder / MANIFEST, "model")["sha256"], "copied")
+    verify_files(folder, MANIFEST, read_record(folder / MANIFEST, "model")["sha256"], COPIED)
+
+
+def verify_beside_weights(folder: Path) -> None:
+    """As ``verify_model``, for those who read no weights: of their files, the headers alone are read.
+
+    Of a model without sums of headers, the weights are read as well.
+    """
+    manifest = read_record(folder / MANIFEST, "model")
+    headers: dict[str, str] = manifest.get("headers", {})
+    beside = {name: digits for name, digits in manifest["sha256"].items() if name not in headers}
+    _check_names(folder, MANIFEST, manifest["sha256"])
+    _check_sums(folder, beside, sha256_sums([folder / name for name in beside]), COPIED)
+    _check_sums(folder, headers, _sums_of_headers([folder / name for name in headers]), COPIED)
 
 
 def verify_files(folder: Path, record: str, sums: Mapping[str, str], made: str) -> None:
     """Raise ModelError unless a folder has the files that its record lists, and no other, with the SHA-256 sums that
     they had when they were ``made`` (a past participle)."""
+    _check_names(folder, record, sums)
+    _check_sums(folder, sums, sha256_sums([folder / name for name in sums]), made)
+
+
+def _check_names(folder: Path, record: str, sums: Mapping[str, str]) -> None:
     for name in sums:
         if not (folder / name).exists():
             raise ModelError(f"{folder / name}: missing; delete {folder} and run again")
@@ -232,8 +263,11 @@ def verify_files(folder: Path, record: str, sums: Mapping[str, str], made: str) 
         # Snakemake leaves a time stamp, hidden, which no library reads.
         if path.name not in sums and path.name != record and not path.name.startswith("."):
             raise ModelError(f"{path}: not in {record}: nobody knows what it is; delete {folder} and run again")
-    for name, present in sha256_sums([folder / name for name in sums]).items():
-        if present != sums[name]:
+
+
+def _check_sums(folder: Path, sums: Mapping[str, str], present: Mapping[str, str], made: str) -> None:
+    for name in sums:
+        if present[name] != sums[name]:
             raise ModelError(f"{folder / name}: changed since it was {made}; delete {folder} and run again")
 
 
@@ -246,7 +280,7 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
     """Every tensor with its name, from the headers of the safetensors files alone.
 
     Raises:
-        ModelError: a file is not safetensors, or not as long as its header says.
+        ModelError: a file is not safetensors, or not as long as its header says, or its tensors overlap.
     """
     for path in weight_files(folder):
         try:
@@ -254,15 +288,34 @@ def stored_tensors(folder: Path) -> Iterator[tuple[str, StoredTensor]]:
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from None
         tensors = {name: _described(tensor, name, path) for name, tensor in header.items() if name != "__metadata__"}
-        expected = start_of_data + max((end for _, end in tensors.values()), default=0)
+        end = 0
+        for name, (tensor, place) in sorted(tensors.items(), key=lambda item: (item[1][1], item[1][0].n_bytes)):
+            if place != end:
+                raise ModelError(
+                    f"{path}: damaged: its header puts the tensor {name[:100]} over another one or after a gap"
+                )
+            end += tensor.n_bytes
+        expected = start_of_data + end
         if size != expected:
             raise ModelError(f"{path}: truncated or altered: {size} bytes, its header says {expected}")
         for name, (tensor, _) in tensors.items():
             yield name, tensor
 
 
+def _sums_of_headers(paths: Collection[Path]) -> dict[str, str]:
+    """SHA-256 of the headers of safetensors files by the names of the files."""
+    return {path.name: hashlib.sha256(_header_bytes(path)[0]).hexdigest() for path in paths}
+
+
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
     """The header of a safetensors file, the bytes of the file, and where in it the data start."""
+    content, size = _header_bytes(path)
+    header = _parse_object(content, f"{path}: not a safetensors file (its header is not a JSON object)")
+    return header, size, HEADER_LENGTH.size + len(content)
+
+
+def _header_bytes(path: Path) -> tuple[bytes, int]:
+    """The header of a safetensors file as it is stored, without its length, and the bytes of the file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(HEADER_LENGTH.size)
@@ -271,20 +324,19 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
             raise ModelError(f"{path}: not a safetensors file, or truncated ({size} bytes)")
         if length > MAX_JSON_BYTES:
             raise ModelError(f"{path}: not a safetensors file of a model (a header of {length / 1e9:.1f} GB)")
-        header = _parse_object(file.read(length), f"{path}: not a safetensors file (its header is not a JSON object)")
-    return header, size, HEADER_LENGTH.size + length
+        return file.read(length), size
 
 
 def _described(tensor: object, name: str, path: Path) -> tuple[StoredTensor, int]:
-    """A tensor as a header describes it, and where in the data it ends."""
+    """A tensor as a header describes it, and where in the data it begins."""
     match tensor:
         case {"dtype": str(kind), "shape": list(shape), "data_offsets": [int(start), int(end)]} if (
             len(shape) <= MAX_DIMENSIONS
             and all(isinstance(size, int) and 0 <= size <= MAX_COUNT for size in shape)
             and 0 <= start <= end
-            and (kind not in BITS or math.prod(shape) * BITS[kind] == 8 * (end - start))
+            and (kind in SMALL or math.prod(shape) * BITS.get(kind, -1) == 8 * (end - start))
         ):
-            return StoredTensor(tuple(shape), end - start), end
+            return StoredTensor(tuple(shape), end - start), start
     raise ModelError(f"{path}: damaged: its header does not describe the tensor {name[:100]}")
 
 

@@ -125,7 +125,7 @@ def download_model(repository: Repository, target: Path, downloads: Path) -> Non
             _fetch(repository, listed[name], waiting)
     _keep_only(set(names), waiting)
     check_model(waiting)
-    write_manifest(waiting)  # reads all of it; a job that is killed meanwhile must lose nothing
+    write_manifest(waiting, target.name)  # reads all of it; a job that is killed meanwhile must lose nothing
     move_whole(waiting, target)
 
 

@@ -30,13 +30,11 @@ ROUTER = re.compile(r".*\b(gate|router|router\.layer|shared_expert_gate)")  # wh
 # gptqmodel takes this matrix apart.
 FUSED, HALVES = "gate_up_proj", ("gate_proj", "up_proj")
 STORED_TRANSPOSED = frozenset({"gpt2"})
-# The names of a model's tensors, beside those of its layers, in the layers, and by the type of models what some add.
-ENDS_OF_PLAIN = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
-PLAIN_LAYER = (
-    *(f"self_attn.{letter}_proj.weight" for letter in "qkvo"),
-    *(f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")),
-    *("input_layernorm.weight", "post_attention_layernorm.weight"),
+COUNTS_OF_PLAIN = (
+    *("num_hidden_layers", "hidden_size", "intermediate_size"),
+    *("num_attention_heads", "num_key_value_heads", "vocab_size"),
 )
+# What types of models with the common tensors add to each layer.
 PLAIN: dict[str, tuple[str, ...]] = {
     "llama": (),
     "mistral": (),
@@ -191,17 +189,57 @@ def check_matrices(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, A
 
 
 def is_plain(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> bool:
-    """Whether a model is of a common kind and its weights have just the names that models of the kind give them.
+    """Whether a model is of a common kind, its configuration has the usual values, and its weights have just the names
+    and shapes that models of the kind give them.
 
     To load it, nothing needs to be converted; to know that takes no torch.
     """
     kind = PLAIN.get(str(config.get("model_type")))
-    layers = config.get("num_hidden_layers")
-    if kind is None or not isinstance(layers, int):
-        return False
-    ends = {*ENDS_OF_PLAIN} - ({"lm_head.weight"} if is_tied(config) else set())
-    names = {f"model.layers.{layer}.{name}" for layer in range(layers) for name in (*PLAIN_LAYER, *kind)}
-    return stored.keys() == ends | names
+    return kind is not None and _is_usual(config) and stored == _plain_shapes(kind, config)
+
+
+def _is_usual(config: Mapping[str, Any]) -> bool:
+    """Whether the values of a configuration that shapes do not show are among the common ones."""
+    counts = [config.get(key) for key in COUNTS_OF_PLAIN]
+    ropes = [config.get(key) or {} for key in ("rope_scaling", "rope_parameters")]
+    layers = config.get("layer_types") or []
+    return (
+        all(isinstance(count, int) and count > 0 for count in counts)
+        and config.get("hidden_act", "silu") == "silu"
+        and isinstance(config.get("rms_norm_eps"), float)
+        and all(isinstance(rope, dict) and all(map(_is_usual_of_rope, rope.items())) for rope in ropes)
+        and isinstance(layers, list)
+        and len(layers) in (0, config["num_hidden_layers"])
+        and all(kind in ("full_attention", "sliding_attention") for kind in layers)
+    )
+
+
+def _is_usual_of_rope(item: tuple[str, object]) -> bool:
+    key, value = item
+    return value in ("default", "llama3") if key in ("rope_type", "type") else isinstance(value, int | float)
+
+
+def _plain_shapes(kind: tuple[str, ...], config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a plain model's tensors by their names; ``kind``: those that its type adds to each layer."""
+    n_layers, hidden, inner, heads, groups, vocabulary = (config[key] for key in COUNTS_OF_PLAIN)
+    head = setting(config, "head_dim") or hidden // heads
+    rows = {"q": heads * head, "k": groups * head, "v": groups * head}
+    layer: dict[str, tuple[int, ...]] = {
+        **{f"self_attn.{letter}_proj.weight": (size, hidden) for letter, size in rows.items()},
+        "self_attn.o_proj.weight": (hidden, heads * head),
+        **{f"mlp.{name}_proj.weight": (inner, hidden) for name in ("gate", "up")},
+        "mlp.down_proj.weight": (hidden, inner),
+        **{f"{name}_layernorm.weight": (hidden,) for name in ("input", "post_attention")},
+    }
+    more = {
+        **{f"self_attn.{letter}_proj.bias": (size,) for letter, size in rows.items()},
+        **{f"self_attn.{letter}_norm.weight": (head,) for letter in "qk"},
+    }
+    layer |= {name: more[name] for name in kind}
+    ends = {"model.embed_tokens.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
+    if not is_tied(config):
+        ends["lm_head.weight"] = (vocabulary, hidden)
+    return ends | {f"model.layers.{i}.{name}": shape for i in range(n_layers) for name, shape in layer.items()}
 
 
 def matrices_of(name: str, shape: tuple[int, ...], config: Mapping[str, Any]) -> Iterator[Matrix]:

@@ -46,6 +46,7 @@ def quantize(
     calibration: Sequence[Sequence[int]],
     options: Gptq,
     device: str = "cpu",
+    gpus: int = 1,
     made_from: Mapping[str, str] | None = None,
     before_it_counts: Callable[[], object] = lambda: None,
 ) -> None:
@@ -58,11 +59,13 @@ def quantize(
         calibration: token ids of the calibration samples.
         options: what else changes the weights.
         device: where Hessians are accumulated and weights are rounded.
+        gpus: how many of the visible GPUs share the work, if the device is one; weights of another number differ in
+            the order of summation.
         made_from: digests of the model and of the calibration samples, for the audit's seal.
         before_it_counts: called before the checkpoint gets its name; nothing is left behind if it fails.
 
     Raises:
-        ValueError: the number of samples is not the quantization's.
+        ValueError: the number of samples is not the quantization's, or fewer GPUs are visible.
         RuntimeError: a Hessian is not finite or cannot be inverted (there is no fallback to rounding to nearest).
     """
     if len(calibration) != quantization.calibration_size:
@@ -78,6 +81,11 @@ def quantize(
 
     from stratalaw.quantization.gptqmodel_patches import faster_on_gpus, recorded, write_without_copy
 
+    on_gpu = device.startswith("cuda")
+    if on_gpu and gpus > torch.cuda.device_count():
+        raise ValueError(
+            f"{gpus} GPUs are to quantize {quantization.name}, and {torch.cuda.device_count()} are visible"
+        )
     config = QuantizeConfig(
         bits=quantization.bits,
         group_size=quantization.group_size,
@@ -91,7 +99,10 @@ def quantize(
         mse=0.0,
         fallback=None,
         offload_to_disk=False,
-        calibration_data_device=device if device.startswith("cuda") else None,  # none in the host's memory
+        # None in the host's memory; on several GPUs, each has those that it passes.
+        calibration_data_device=("balanced" if gpus > 1 else device) if on_gpu else None,
+        # gptqmodel takes all that are visible.
+        compute_device_filter=(lambda devices: devices[:gpus]) if on_gpu else None,
     )
     started = time.monotonic()
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device, trust_remote_code=False)
@@ -123,11 +134,12 @@ def quantize(
             ),
             "sha256": sha256_sums(sorted(folder.iterdir())),
             "options": options.model_dump(),
-            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+            "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+            **({"gpus": gpus} if on_gpu else {}),
             "versions": {name: version(name) for name in ("gptqmodel", "torch", "transformers")},
             "seconds": round(time.monotonic() - started, 3),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0,
+            "peak_gpu_memory_bytes": max(map(torch.cuda.max_memory_allocated, range(gpus))) if on_gpu else 0,
         }
         before_it_counts()
         if audit["unquantized"]:

@@ -19,6 +19,10 @@ U'U = H^-1.
 
 *Stopped passes*: a pass that collects inputs ends with the last matrix it collects for; nobody reads that product.
 
+*Several GPUs*: gptqmodel copies the layer to each and has them pass one batch at a time, and all wait for the slowest;
+here each passes its share of the batches without waiting. Hessians are the sums of those of the shares, and matrices
+of a group are solved on different GPUs, by gptqmodel.
+
 *Page-locked memory*: quantized layers are copied to the host to be packed there, through page-locked memory some twenty
 times as fast.
 
@@ -35,7 +39,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -50,6 +55,7 @@ def faster_on_gpus() -> Iterator[None]:
         accumulate_on_tensor_cores(),
         fused_layers(),
         passes_without_last_product(),
+        passes_side_by_side(),
         factor_once(),
         solve_with_kernels(),
         quantized_layers_through_page_locked_memory(),
@@ -210,6 +216,67 @@ def passes_without_last_product() -> Iterator[None]:
 
     with _replaced(HookedLinear, "forward", forward):
         yield
+
+
+@contextmanager
+def passes_side_by_side() -> Iterator[None]:
+    """Within this context each of several devices passes its share of the batches through its copy of the layer.
+
+    Layers that leave keys and values to the next one are passed as by gptqmodel.
+    """
+    from gptqmodel.looper.forward_executor import ForwardExecutor
+
+    def run_parallel(by_gptqmodel: Callable[..., Any], executor: Any, **options: Any) -> Any:
+        model = executor.looper.gptq_model
+        choose = model.quantize_config.compute_device_filter
+        devices = choose(options["devices"]) if choose else options["devices"]
+        if len(devices) == 1:
+            del options["devices"]
+            return executor.run_single(**options)
+        if options["reuse_kv"] or getattr(model, "write_shared_kv_cache", False):
+            return by_gptqmodel(executor, **options)
+        return pass_shares(executor, **options | {"devices": devices})
+
+    with _replaced(ForwardExecutor, "run_parallel", run_parallel):
+        yield
+
+
+def pass_shares(
+    executor: Any, *, module: torch.nn.Module, devices: list[torch.device], need_outputs: bool, **options: Any
+) -> list[list[torch.Tensor]]:
+    """What gptqmodel's ``ForwardExecutor.run_parallel`` returns: the outputs of all batches, if they are needed.
+
+    Batch i is of device i modulo their number, where gptqmodel has put it if calibration data are "balanced".
+    """
+    import torch
+    from gptqmodel.utils.looper_helpers import clone_module_for_devices
+
+    from stratalaw.engine.fusion import share_steps
+
+    model = executor.looper.gptq_model
+    copies = clone_module_for_devices(module, devices, root_module=model.model)
+    for copy in copies.values():
+        share_steps(module, copy)
+    n_batches = len(options["layer_inputs"])
+    shares = {device: range(first, n_batches, len(devices)) for first, device in enumerate(devices)}
+    by_batch = ("layer_inputs", "layer_input_kwargs", "position_ids", "attention_masks")
+    # The progress would be that of all batches.
+    same = {name: value for name, value in options.items() if name not in by_batch and "progress" not in name}
+
+    @torch.inference_mode()
+    def passed(device: torch.device) -> Any:
+        share = {name: options[name] and [options[name][batch] for batch in shares[device]] for name in by_batch}
+        here = same | share | {"cur_layer_device": device, "need_outputs": need_outputs}
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return executor.run_single(module=copies[device], **here)
+
+    outputs: list[Any] = [None] * n_batches
+    busy = [device for device in devices if shares[device]]
+    with ThreadPoolExecutor(len(busy)) as threads:
+        for device, of_share in zip(busy, threads.map(passed, busy), strict=True):
+            for batch, output in zip(shares[device], of_share, strict=need_outputs):
+                outputs[batch] = output
+    return outputs if need_outputs else []
 
 
 @contextmanager

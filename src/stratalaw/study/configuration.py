@@ -26,6 +26,8 @@ class Options(Section):
     """GPUs of this machine that jobs lease; if not given, as many as the resource ``gpu`` of Snakemake has room for."""
     jobs_per_gpu: int = Field(default=1, ge=1, le=1000)
     """Jobs that share a GPU."""
+    gpus_per_checkpoint: int = Field(default=1, ge=1, le=64)
+    """GPUs that share the quantization of a large model."""
 
     def for_jobs(self, run_here: bool, gpu_jobs: int | None) -> dict[str, Any]:
         """What jobs obey.
@@ -38,7 +40,8 @@ class Options(Section):
         if run_here and gpus is None and gpu_jobs is not None:
             gpus = -(-gpu_jobs // self.jobs_per_gpu)
         warm = run_here if self.warm_worker is None else self.warm_worker
-        return self.model_dump() | {"warm_worker": warm, "gpus": gpus}
+        jobs_per_gpu = self.jobs_per_gpu if run_here else 1
+        return self.model_dump() | {"warm_worker": warm, "gpus": gpus, "jobs_per_gpu": jobs_per_gpu}
 
 
 def read_configuration(

@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     StrictBool,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -76,6 +77,16 @@ class Section(BaseModel):
     """A part of a study: unknown keys are refused, and nothing changes once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_is_yes_or_no(cls, value: object, info: ValidationInfo) -> object:
+        """YAML reads ``yes`` as true, which would be taken for the number 1."""
+        annotation = str(cls.model_fields[str(info.field_name)].annotation)
+        given = value if isinstance(value, list) else [value]
+        if "bool" not in annotation and any(isinstance(one, bool) for one in given):
+            raise ValueError("true or false (yes or no) is not a value of this key; as text it needs quotes")
+        return value
 
 
 SectionKind = TypeVar("SectionKind", bound=Section)
