@@ -50,8 +50,8 @@ OPTIONS = Gptq(threads=8)
 WARM_UP_SAMPLES = 2 * OPTIONS.batch_size  # a batch for each of two GPUs
 # What the pipeline's side has beyond Hessians on tensor cores.
 FASTER = (
-    *("fused_layers", "passes_without_last_product", "passes_side_by_side", "factor_once", "solve_with_kernels"),
-    *("quantized_layers_through_page_locked_memory", "write_without_copy"),
+    *("fused_layers", "passes_without_last_product", "passes_side_by_side", "passes_from_kept_activations"),
+    *("factor_once", "solve_with_kernels", "quantized_layers_through_page_locked_memory", "write_without_copy"),
 )
 Losses = dict[str, float]
 Measure = Callable[[Path, Path, list[list[int]], "Stopwatch"], Losses]

@@ -19,6 +19,9 @@ U'U = H^-1.
 
 *Stopped passes*: a pass that collects inputs ends with the last matrix it collects for; nobody reads that product.
 
+*Kept activations*: a pass goes on from what those before it computed of the same layer (``kept_activations``), where
+the GPU has room for it.
+
 *Several GPUs*: gptqmodel copies the layer to each and has them pass one batch at a time, and all wait for the slowest;
 here each passes its share of the batches without waiting. Hessians are the sums of those of the shares, and matrices
 of a group are solved on different GPUs, by gptqmodel.
@@ -56,6 +59,7 @@ def faster_on_gpus() -> Iterator[None]:
         fused_layers(),
         passes_without_last_product(),
         passes_side_by_side(),
+        passes_from_kept_activations(),
         factor_once(),
         solve_with_kernels(),
         quantized_layers_through_page_locked_memory(),
@@ -238,6 +242,35 @@ def passes_side_by_side() -> Iterator[None]:
         return pass_shares(executor, **options | {"devices": devices})
 
     with _replaced(ForwardExecutor, "run_parallel", run_parallel):
+        yield
+
+
+@contextmanager
+def passes_from_kept_activations(free_bytes: Callable[[torch.device], int] | None = None) -> Iterator[None]:
+    """Within this context passes keep activations for those after them, where ``free_bytes`` of a device allow it.
+
+    Without it that is the free memory of CUDA devices; others pass each layer as by gptqmodel.
+    """
+    from gptqmodel.looper.forward_executor import ForwardExecutor
+
+    from stratalaw.quantization.kept_activations import KeptActivations, free_on_gpu
+
+    kept = KeptActivations(free_bytes or free_on_gpu)
+
+    def run_single(by_gptqmodel: Callable[..., Any], executor: Any, **options: Any) -> Any:
+        if options["reuse_kv"] or getattr(executor.looper.gptq_model, "write_shared_kv_cache", False):
+            return by_gptqmodel(executor, **options)
+        with kept.in_pass(
+            options["module"],
+            options["layer_index"],
+            options["cur_layer_device"],
+            [inputs[0].shape for inputs in options["layer_inputs"]],
+            options["need_outputs"],
+            options["processor"].current_batch_index,
+        ):
+            return by_gptqmodel(executor, **options)
+
+    with _replaced(ForwardExecutor, "run_single", run_single):
         yield
 
 
