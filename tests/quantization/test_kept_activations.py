@@ -81,7 +81,8 @@ class Passes:
     def perform(self, for_outputs: bool) -> list[torch.Tensor]:
         outputs, shapes = [], [inputs.shape for inputs in self.batches]
         with self.kept.in_pass(self.layer, 0, torch.device("cpu"), shapes, for_outputs, lambda: self.batch):
-            for self.batch, inputs in enumerate(self.batches):
+            for number, inputs in enumerate(self.batches):
+                self.batch = number
                 angles = self.rotary(inputs, torch.arange(inputs.shape[1])[None])
                 try:
                     with torch.no_grad():
