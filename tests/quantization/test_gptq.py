@@ -58,8 +58,7 @@ def test_the_same_study_gives_the_same_weights_also_with_activations_kept(
         quantize(small_model_folder, tmp_path / "again", VARIANT, calibration, OPTIONS)
     assert sha256(tmp_path / "again" / "model.safetensors") == sha256(checkpoint / "model.safetensors")
     assert losses(tmp_path / "again") == losses(checkpoint)
-    # Of three batches; without, 28 products of each in the first layer alone.
-    assert products["HookedLinear"] < 2 * 3 * 28 * 2 / 3
+    assert products["HookedLinear"] < 100  # 141 where all is computed anew
 
 
 def losses(folder: Path) -> dict[str, float]:

@@ -7,7 +7,7 @@ import torch
 from gptqmodel.nn_modules.hooked_linear import StopForward, replace_module_with_hooked_legacy
 from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
-from stratalaw.quantization.kept_activations import KeptActivations, free_on_gpu
+from stratalaw.quantization.kept_activations import KeptActivations, Pass, free_on_gpu
 
 GROUPS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -16,9 +16,10 @@ GROUPS = (
     ("mlp.down_proj",),
 )
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+QWEN2 = Qwen2Config(**SHAPE)
 PLAIN = {
     "llama": LlamaConfig(**SHAPE),
-    "qwen2, with biases": Qwen2Config(**SHAPE),
+    "qwen2, with biases": QWEN2,
     "qwen3, with norms of heads": Qwen3Config(**SHAPE),
     "gemma, gated by GELU": GemmaConfig(**SHAPE),
 }
@@ -34,7 +35,7 @@ class Passes:
     ``collected``: the inputs of each matrix in the pass that collects for it. ``products``: how often it multiplied.
     """
 
-    def __init__(self, config, monkeypatch, free_bytes: int) -> None:
+    def __init__(self, config, monkeypatch, free_bytes: int, copied: bool = False) -> None:
         torch.manual_seed(0)
         config.num_hidden_layers, config.vocab_size = 1, 64
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval().model
@@ -42,6 +43,8 @@ class Passes:
             torch.nn.init.normal_(weight, mean=float("norm" in name), std=0.2)
         self.layer, self.rotary = model.layers[0], model.rotary_emb
         replace_module_with_hooked_legacy(self.layer)
+        if copied:
+            self.layer = as_on_another_gpu(self.layer)
         # The last batch is shorter.
         self.batches = [torch.randn(2, 5 - (number == 2), 32).to(torch.bfloat16) for number in range(BATCHES)]
         self.kept = KeptActivations(lambda device: free_bytes)
@@ -80,7 +83,7 @@ class Passes:
 
     def perform(self, for_outputs: bool) -> list[torch.Tensor]:
         outputs, shapes = [], [inputs.shape for inputs in self.batches]
-        with self.kept.in_pass(self.layer, 0, torch.device("cpu"), shapes, for_outputs, lambda: self.batch):
+        with self.kept.during(Pass(self.layer, 0, torch.device("cpu"), shapes, for_outputs, lambda: self.batch)):
             for number, inputs in enumerate(self.batches):
                 self.batch = number
                 angles = self.rotary(inputs, torch.arange(inputs.shape[1])[None])
@@ -90,6 +93,16 @@ class Passes:
                 except StopForward:
                     pass
         return outputs
+
+
+def as_on_another_gpu(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy as torch makes them for several GPUs: weights are plain attributes."""
+    copy = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        copy._modules[name] = as_on_another_gpu(child)
+    for name, weight in module._parameters.items():
+        setattr(copy, name, None if weight is None else weight.detach())
+    return copy
 
 
 def both(config, monkeypatch) -> tuple[Passes, Passes]:
@@ -124,6 +137,12 @@ def test_a_mixture_of_experts_is_passed_as_before(monkeypatch):
     kept, plain = both(EXPERTS, monkeypatch)
     assert kept.collected.keys() == {*GROUPS[0], *GROUPS[1]}
     assert kept.products == plain.products
+
+
+def test_copies_on_several_gpus_go_on_from_what_they_kept(monkeypatch):
+    passes, plain = Passes(QWEN2, monkeypatch, PLENTY, copied=True), Passes(QWEN2, monkeypatch, NOTHING)
+    assert all(map(torch.equal, passes.quantize(), plain.quantize()))
+    assert passes.products["self_attn.q_proj"] == plain.products["self_attn.q_proj"] / BATCHES + BATCHES - 1
 
 
 def test_what_does_not_fit_is_not_kept(monkeypatch):

@@ -253,21 +253,22 @@ def passes_from_kept_activations(free_bytes: Callable[[torch.device], int] | Non
     """
     from gptqmodel.looper.forward_executor import ForwardExecutor
 
-    from stratalaw.quantization.kept_activations import KeptActivations, free_on_gpu
+    from stratalaw.quantization.kept_activations import KeptActivations, Pass, free_on_gpu
 
     kept = KeptActivations(free_bytes or free_on_gpu)
 
     def run_single(by_gptqmodel: Callable[..., Any], executor: Any, **options: Any) -> Any:
         if options["reuse_kv"] or getattr(executor.looper.gptq_model, "write_shared_kv_cache", False):
             return by_gptqmodel(executor, **options)
-        with kept.in_pass(
-            options["module"],
-            options["layer_index"],
-            options["cur_layer_device"],
-            [inputs[0].shape for inputs in options["layer_inputs"]],
-            options["need_outputs"],
-            options["processor"].current_batch_index,
-        ):
+        passing = Pass(
+            layer=options["module"],
+            layer_index=options["layer_index"],
+            device=options["cur_layer_device"],
+            shapes=[inputs[0].shape for inputs in options["layer_inputs"]],
+            for_outputs=options["need_outputs"],
+            batch=options["processor"].current_batch_index,
+        )
+        with kept.during(passing):
             return by_gptqmodel(executor, **options)
 
     with _replaced(ForwardExecutor, "run_single", run_single):

@@ -15,7 +15,7 @@ whole way, and the kept activations of a block are dropped unless they give the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +60,31 @@ class Share:
     blocks: dict[str, Kept] = field(default_factory=lambda: {name: Kept() for name in BLOCKS})
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One pass of batches through a layer, or through the copy of it on one of several devices.
+
+    Attributes:
+        layer: its matrices are gptqmodel's ``HookedLinear``; those with a hook are collected for.
+        layer_index: which layer it is.
+        device: where the batches pass.
+        shapes: those of the inputs of all batches (samples x tokens x width).
+        for_outputs: whether it is the layer's last one, which gives its outputs.
+        batch: which batch is passing now, counted from 0.
+    """
+
+    layer: torch.nn.Module
+    layer_index: int
+    device: torch.device
+    shapes: Sequence[torch.Size]
+    for_outputs: bool
+    batch: Callable[[], int]
+
+    @property
+    def collects_for(self) -> set[str]:
+        return {name for name in MATRICES if getattr(self.layer.get_submodule(name), "forward_hook", None)}
+
+
 class KeptActivations:
     """Activations kept from pass to pass, on the device where each batch passes.
 
@@ -72,88 +97,62 @@ class KeptActivations:
         self._shares: dict[torch.device, Share] = {}
 
     @contextmanager
-    def in_pass(
-        self,
-        layer: torch.nn.Module,
-        layer_index: int,
-        device: torch.device,
-        shapes: Sequence[torch.Size],
-        for_outputs: bool,
-        batch: Callable[[], int],
-    ) -> Iterator[None]:
-        """Within this context batches pass a layer, or the copy of it on one of several devices.
-
-        Args:
-            layer: its matrices are gptqmodel's ``HookedLinear``; those with a hook are collected for.
-            layer_index: what was kept of another layer is released.
-            device: where the batches pass.
-            shapes: those of the inputs of all batches (samples x tokens x width).
-            for_outputs: the pass is the layer's last one.
-            batch: which batch is passing, counted from 0.
-        """
-        if not is_plain(layer) or not self._free_bytes(device):
+    def during(self, passing: Pass) -> Iterator[None]:
+        """Within this context the layer goes on from what is kept of it; what is kept of another is released."""
+        if not self._free_bytes(passing.device) or not is_plain(passing.layer):
             yield
             return
-        share = self._shares.get(device)
-        if share is None or share.layer_index != layer_index:
-            share = self._shares[device] = Share(layer_index)
+        share = self._shares.get(passing.device)
+        if share is None or share.layer_index != passing.layer_index:
+            share = self._shares[passing.device] = Share(passing.layer_index)
         with ExitStack() as replaced:
-            for name, kept in share.blocks.items():
-                for module, forward in self._steps(layer, name, kept, share, device, shapes, for_outputs, batch):
+            for name in BLOCKS:
+                for module, forward in self._steps(name, share, passing):
                     replaced.enter_context(patch.object(module, "forward", forward))
             yield
-        share.quantized |= collected_by(layer)
-        if for_outputs:
-            del self._shares[device]
+        share.quantized |= passing.collects_for
+        if passing.for_outputs:
+            del self._shares[passing.device]
 
-    def _steps(
-        self,
-        layer: torch.nn.Module,
-        name: str,
-        kept: Kept,
-        share: Share,
-        device: torch.device,
-        shapes: Sequence[torch.Size],
-        for_outputs: bool,
-        batch: Callable[[], int],
-    ) -> Iterable[tuple[torch.nn.Module, Forward]]:
-        """The modules of a block that take other steps in this pass, and the steps."""
-        block = layer.get_submodule(name)
-        first = [block.get_submodule(matrix) for matrix in BLOCKS[name][0]]
-        last = block.get_submodule(BLOCKS[name][1])
-        names_of_first = {f"{name}.{matrix}" for matrix in BLOCKS[name][0]}
-        if f"{name}.{BLOCKS[name][1]}" in share.quantized:
-            return [(block, _continued(block, last, kept, not for_outputs, batch))]
-        if names_of_first <= share.quantized:
-            fits = needed_bytes(layer, last, shapes) <= self._free_bytes(device)
-            return [(last, _recorded(last, kept, batch))] if fits and not for_outputs else []
-        return _unread(first, batch) if collected_by(layer) == names_of_first else []
+    def _steps(self, name: str, share: Share, passing: Pass) -> list[tuple[torch.nn.Module, Forward]]:
+        """The modules of a block that take other steps in a pass, and the steps."""
+        block, kept = passing.layer.get_submodule(name), share.blocks[name]
+        names_of_first, name_of_last = BLOCKS[name]
+        first = {f"{name}.{matrix}" for matrix in names_of_first}
+        last = block.get_submodule(name_of_last)
+        if f"{name}.{name_of_last}" in share.quantized:
+            return [(block, _continued(block, last, kept, passing))]
+        if first <= share.quantized:
+            fits = needed_bytes(last, passing) <= self._free_bytes(passing.device)
+            return [(last, _recorded(last, kept, passing))] if fits and not passing.for_outputs else []
+        if first == passing.collects_for:
+            return _unread([block.get_submodule(matrix) for matrix in names_of_first], passing)
+        return []
 
 
 def is_plain(layer: torch.nn.Module) -> bool:
     """Whether a layer has the matrices of an attention and of a gated MLP, as Llama's, and no other."""
-    return {name for name, weight in layer.named_parameters() if weight.ndim > 1} == {
-        f"{name}.weight" for name in MATRICES
-    } and all(hasattr(layer.get_submodule(name), "forward_hook") for name in MATRICES)
+    matrices = {
+        name
+        for name, module in layer.named_modules()
+        for weight in (vars(module) | module._parameters).values()  # copies for GPUs have them as plain attributes
+        if isinstance(weight, torch.Tensor) and weight.ndim > 1
+    }
+    return matrices == MATRICES and all(hasattr(layer.get_submodule(name), "forward_hook") for name in MATRICES)
 
 
-def collected_by(layer: torch.nn.Module) -> set[str]:
-    """The matrices whose inputs the present pass collects."""
-    return {name for name in MATRICES if getattr(layer.get_submodule(name), "forward_hook", None)}
-
-
-def needed_bytes(layer: torch.nn.Module, last: Any, shapes: Sequence[torch.Size]) -> int:
-    """Bytes that must be free for the activations of a block to be kept.
+def needed_bytes(last: Any, passing: Pass) -> int:
+    """Bytes that must be free for the inputs of a block's last matrix, or its outputs, to be kept.
 
     Half of what is free may be kept; the other half must hold what a layer allocates beside them, the outputs of all
     batches included. Jobs that share a GPU see less that is free, and keep less.
     """
-    weights: list[torch.Tensor] = [layer.get_parameter(f"{name}.weight") for name in MATRICES]
-    size = weights[0].element_size()
+    weights: list[Any] = [passing.layer.get_submodule(name).weight for name in MATRICES]
+    size = last.weight.element_size()
     widest = max(max(weight.shape) for weight in weights)
-    positions = [rows * tokens for rows, tokens, _ in shapes]
-    kept = sum(positions) * max(last.in_features, last.out_features) * size
-    outputs = sum(positions) * shapes[0][-1] * size
+    positions = [rows * tokens for rows, tokens, _ in passing.shapes]
+    kept: int = sum(positions) * max(last.in_features, last.out_features) * size
+    outputs: int = sum(positions) * passing.shapes[0][-1] * size
     hessians = HESSIANS * max(weight.shape[1] for weight in weights) ** 2 * torch.float32.itemsize
     return 2 * max(kept, outputs + hessians + ACTIVATIONS * max(positions) * widest * size)
 
@@ -166,37 +165,36 @@ def free_on_gpu(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def _recorded(last: Any, kept: Kept, batch: Callable[[], int]) -> Forward:
+def _recorded(last: Any, kept: Kept, passing: Pass) -> Forward:
     """The step of a block's last matrix whose inputs are kept."""
     former = last.forward
 
     def forward(inputs: torch.Tensor) -> Any:
-        kept.inputs[batch()] = inputs
+        kept.inputs[passing.batch()] = inputs
         return former(inputs)
 
     return forward
 
 
-def _continued(
-    block: torch.nn.Module, last: torch.nn.Module, kept: Kept, once_more: bool, batch: Callable[[], int]
-) -> Forward:
+def _continued(block: torch.nn.Module, last: torch.nn.Module, kept: Kept, passing: Pass) -> Forward:
     """The step of a block that goes on from what is kept, if that is what the first batch gives without."""
     former = block.forward
-    beside: list[Any] = []  # what the block returns beside its output, None each, once a batch has shown it
-    returns_tuple = False
+    once_more = not passing.for_outputs
+    is_tuple = False
+    beside: list[Any] = []  # what the block returns with its output
 
     def forward(*arguments: Any, **options: Any) -> Any:
-        nonlocal returns_tuple
-        index = batch()
-        if index not in kept.inputs and index not in kept.outputs:
+        nonlocal is_tuple
+        batch = passing.batch()
+        if batch not in kept.inputs and batch not in kept.outputs:
             return former(*arguments, **options)
-        if index > 0:
-            output = kept.output(index, last, once_more)
-            return (output, *beside) if returns_tuple else output
+        if batch > 0:
+            output = kept.output(batch, last, once_more)
+            return (output, *beside) if is_tuple else output
         whole = former(*arguments, **options)
-        returns_tuple = isinstance(whole, tuple)
-        output, *beside[:] = whole if returns_tuple else (whole,)
-        is_same = torch.equal(output, kept.output(index, last, once_more))
+        is_tuple = isinstance(whole, tuple)
+        output, *beside[:] = whole if is_tuple else (whole,)
+        is_same = torch.equal(output, kept.output(batch, last, once_more))
         if not is_same or any(part is not None for part in beside) or not _leaves_nothing(options):
             kept.drop()
         return whole
@@ -206,12 +204,11 @@ def _continued(
 
 def _leaves_nothing(options: Mapping[str, Any]) -> bool:
     """Whether a block is given nothing in which it could leave something for other layers, as a cache."""
-    values = list(options.values())
-    parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    parts = [part for value in options.values() for part in (value if isinstance(value, tuple) else (value,))]
     return all(part is None or isinstance(part, torch.Tensor | bool | int | float | str) for part in parts)
 
 
-def _unread(first: Sequence[Any], batch: Callable[[], int]) -> list[tuple[torch.nn.Module, Forward]]:
+def _unread(matrices: Sequence[Any], passing: Pass) -> list[tuple[torch.nn.Module, Forward]]:
     """The steps of matrices that are collected for by a pass that goes no further: their inputs without products, if
     all have the same in the first batch."""
     seen: list[torch.Tensor] = []
@@ -220,10 +217,11 @@ def _unread(first: Sequence[Any], batch: Callable[[], int]) -> list[tuple[torch.
         former = matrix.forward
 
         def forward(inputs: torch.Tensor) -> Any:
-            if batch() == 0:
+            is_first = passing.batch() == 0
+            if is_first:
                 seen.append(inputs)
-            share_inputs = len(seen) == len(first) and all(other is seen[0] for other in seen)
-            if batch() == 0 or matrix.forward_hook_last or not share_inputs:
+            share_inputs = len(seen) == len(matrices) and all(other is seen[0] for other in seen)
+            if is_first or matrix.forward_hook_last or not share_inputs:
                 return former(inputs)
             with torch.inference_mode():
                 nothing = inputs.new_zeros(*inputs.shape[:-1], matrix.out_features)
@@ -232,5 +230,5 @@ def _unread(first: Sequence[Any], batch: Callable[[], int]) -> list[tuple[torch.
 
         return forward
 
-    stops = any(matrix.forward_hook_last for matrix in first)
-    return [(matrix, step(matrix)) for matrix in first] if stops else []
+    stops = any(matrix.forward_hook_last for matrix in matrices)
+    return [(matrix, step(matrix)) for matrix in matrices] if stops else []
