@@ -1,6 +1,8 @@
 """GPTQ by gptqmodel on a trained model of the ladder."""
 
+import errno
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_se
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.files import sha256
 from stratalaw.quantization.gptq import AUDIT, quantize
-from stratalaw.quantization.gptqmodel_patches import passes_from_kept_activations
+from stratalaw.quantization.gptqmodel_patches import flushed_when_written, passes_from_kept_activations
 from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization
 
@@ -115,6 +117,22 @@ def test_damping_that_gptqmodel_adds_by_itself_is_recorded(small_model_folder, c
     assert all(1e-7 < share < 1 for share in raised.values()), raised
     # These share their inputs, and so their Hessian.
     assert raised["0.self_attn.q_proj"] == raised["0.self_attn.k_proj"] == raised["0.self_attn.v_proj"]
+
+
+def test_an_error_of_the_disk_that_is_said_once_is_not_lost(tmp_path, monkeypatch):
+    from gptqmodel.utils import model as writer
+
+    errors = [OSError(errno.EIO, "Input/output error")]
+
+    def fsync(descriptor: int) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error"), flushed_when_written():
+        for name in ("first", "second"):
+            writer._write_shard_file(str(tmp_path / name), [], {})
+    assert (tmp_path / "second").exists()
 
 
 def test_a_large_checkpoint_lies_in_several_files(small_model_folder, calibration, checkpoint, tmp_path, monkeypatch):

@@ -29,7 +29,8 @@ of a group are solved on different GPUs, by gptqmodel.
 *Page-locked memory*: quantized layers are copied to the host to be packed there, through page-locked memory some twenty
 times as fast.
 
-*Writing*: gptqmodel copies each tensor before it writes it. (This holds for CPUs, too: the bytes are the same.)
+*Writing*: gptqmodel copies each tensor before it writes it. A file goes to the disk while the next is written and
+hashes are computed. (This holds for CPUs, too: the bytes are the same.)
 
 *Raised diagonals*: where a damped Hessian has no Cholesky factor, gptqmodel adds to its diagonal until it has one, and
 says so in its log alone. That is damping which nobody asked for.
@@ -42,8 +43,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -324,6 +326,32 @@ def write_without_copy() -> Iterator[None]:
 
     with _replaced(writer, "_write_tensor_bytes", write):
         yield
+
+
+@contextmanager
+def flushed_when_written() -> Iterator[None]:
+    """Within this context each file of weights is flushed to the disk as soon as gptqmodel has written it; at its end
+    all are there.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    from gptqmodel.utils import model as writer
+
+    from stratalaw.files import synchronize
+
+    with ThreadPoolExecutor(1) as thread:
+        flushed: list[Future[None]] = []
+
+        def write_file(by_gptqmodel: Callable[..., Any], path: str, *arguments: Any) -> Any:
+            size = by_gptqmodel(path, *arguments)
+            flushed.append(thread.submit(synchronize, Path(path)))
+            return size
+
+        with _replaced(writer, "_write_shard_file", write_file):
+            yield
+        for file in flushed:
+            file.result()
 
 
 @contextmanager

@@ -153,8 +153,9 @@ def needed_bytes(last: Any, passing: Pass) -> int:
     positions = [rows * tokens for rows, tokens, _ in passing.shapes]
     kept: int = sum(positions) * max(last.in_features, last.out_features) * size
     outputs: int = sum(positions) * passing.shapes[0][-1] * size
-    hessians = HESSIANS * max(weight.shape[1] for weight in weights) ** 2 * torch.float32.itemsize
-    return 2 * max(kept, outputs + hessians + ACTIVATIONS * max(positions) * widest * size)
+    hessians: int = HESSIANS * max(weight.shape[1] for weight in weights) ** 2 * torch.float32.itemsize
+    activations: int = ACTIVATIONS * max(positions) * widest * size
+    return 2 * max(kept, outputs + hessians + activations)
 
 
 def free_on_gpu(device: torch.device) -> int:
