@@ -49,6 +49,7 @@ class Passes:
         self.batches = [torch.randn(2, 5 - (number == 2), 32).to(torch.bfloat16) for number in range(BATCHES)]
         self.kept = KeptActivations(lambda device: free_bytes)
         self.batch = 0
+        self.options = {"use_cache": False}
         self.collected: dict[str, list[torch.Tensor]] = {}
         self.products: Counter[str] = Counter()
         names = {module: name for name, module in self.layer.named_modules()}
@@ -89,7 +90,7 @@ class Passes:
                 angles = self.rotary(inputs, torch.arange(inputs.shape[1])[None])
                 try:
                     with torch.no_grad():
-                        outputs.append(self.layer(inputs, position_embeddings=angles, use_cache=False))
+                        outputs.append(self.layer(inputs, position_embeddings=angles, **self.options))
                 except StopForward:
                     pass
         return outputs
@@ -160,6 +161,13 @@ def test_a_block_that_does_more_than_its_matrices_say_is_computed_anew(monkeypat
     assert all(map(torch.equal, passes.quantize(), plain.quantize()))
     assert passes.products["self_attn.k_proj"] > 3 * BATCHES
     assert passes.products["mlp.gate_proj"] == BATCHES + 2  # the other block goes on
+
+
+def test_an_attention_that_may_leave_something_for_other_layers_is_computed_anew(monkeypatch):
+    passes, plain = (Passes(PLAIN["llama"], monkeypatch, free) for free in (PLENTY, NOTHING))
+    passes.options["states_of_layers"] = {}
+    assert all(map(torch.equal, passes.quantize(), plain.quantize()))
+    assert passes.products["self_attn.k_proj"] > 3 * BATCHES
 
 
 def test_inputs_that_depend_on_another_matrix_of_the_group_are_not_cut_short(monkeypatch):
