@@ -79,7 +79,7 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 def _put_in_place(finished: Path, target: Path, workplace: Path) -> None:
     """Rename a file or folder to ``target`` once it is on the disk; what ``target`` held goes to the workplace."""
-    _synchronize(finished)
+    synchronize(finished)
     if target.is_dir():
         target.rename(workplace / "previous")
     finished.replace(target)
@@ -100,7 +100,7 @@ def _remove_unless_in_use(workplace: Path) -> None:
         os.close(descriptor)
 
 
-def _synchronize(path: Path) -> None:
+def synchronize(path: Path) -> None:
     """Flush a file or folder to the disk before it gets its name."""
     for file in [path, *path.rglob("*")]:
         descriptor = os.open(file, os.O_RDONLY)

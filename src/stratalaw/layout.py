@@ -30,7 +30,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 }
 
 # Tables of the laws; ``laws.tables`` says what they hold.
-LAW_TABLES = ("exponents", "models", "forms", "verdicts", "needs")
+LAW_TABLES = ("exponents", "models", "forms", "verdicts", "families", "needs")
 # By name, the chapter and the label of each page with a table.
 PAGES: Mapping[str, tuple[str, str]] = {
     "damage": (LOST, "all variants, and what each stratum kept"),
@@ -39,6 +39,7 @@ PAGES: Mapping[str, tuple[str, str]] = {
     "models": (LAWS, "exponents of each model"),
     "forms": (LAWS, "forms compared"),
     "verdicts": (LAWS, "verdicts on the paper's claims"),
+    "families": (LAWS, "do exponents agree between families?"),
     "needs": (LAWS, "what would decide the open claims"),
     "observations": (OBSERVATIONS, "observations"),
     "coverage": (COVERAGE, "variants named and observed"),

@@ -127,7 +127,7 @@ def test_the_command_writes_tables_figures_and_the_checklist(observations, tmp_p
     for text in ("alpha", "memorization", "not decided", "left out: 24 x model held out"):
         assert text in printed
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    tables = {"exponents.csv", "models.csv", "forms.csv", "verdicts.csv", "needs.csv"}
+    tables = {"exponents.csv", "models.csv", "forms.csv", "verdicts.csv", "families.csv", "needs.csv"}
     assert {"laws.json", "checklist.md"} | tables <= names
     figures = ("predicted", "residuals", "exponents", "intervals", "profiles", "forms", "held_out")
     assert {f"{name}.{suffix}" for name in figures for suffix in ("svg", "png")} <= names

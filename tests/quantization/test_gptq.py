@@ -1,6 +1,9 @@
 """GPTQ by gptqmodel on a trained model of the ladder."""
 
+import errno
 import json
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,16 +13,19 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_se
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.files import sha256
 from stratalaw.quantization.gptq import AUDIT, quantize
+from stratalaw.quantization.gptqmodel_patches import flushed_when_written, passes_from_kept_activations
 from stratalaw.study import Gptq
 from stratalaw.study.variants import Quantization
 
 VARIANT = Quantization(bits=3, group_size=64, calibration_size=8, calibration_seed=0)
+OPTIONS = Gptq(batch_size=3)
+PLENTY = 2**40  # bytes
 
 
 @pytest.fixture(scope="module")
 def checkpoint(small_model_folder, calibration, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("quantized") / VARIANT.name
-    quantize(small_model_folder, folder, VARIANT, calibration, Gptq())
+    quantize(small_model_folder, folder, VARIANT, calibration, OPTIONS)
     return folder
 
 
@@ -39,9 +45,22 @@ def test_the_audit_says_how_the_checkpoint_came_about(checkpoint):
     assert audit["unquantized"] == []
 
 
-def test_the_same_study_gives_the_same_weights(small_model_folder, calibration, checkpoint, tmp_path):
-    quantize(small_model_folder, tmp_path / "again", VARIANT, calibration, Gptq())
+def test_the_same_study_gives_the_same_weights_also_with_activations_kept(
+    small_model_folder, calibration, checkpoint, tmp_path, monkeypatch
+):
+    products = Counter()
+    multiply = torch.nn.Linear.forward
+
+    def counted(matrix, inputs):
+        products[type(matrix).__name__] += 1
+        return multiply(matrix, inputs)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", counted)
+    with passes_from_kept_activations(lambda device: PLENTY):
+        quantize(small_model_folder, tmp_path / "again", VARIANT, calibration, OPTIONS)
     assert sha256(tmp_path / "again" / "model.safetensors") == sha256(checkpoint / "model.safetensors")
+    assert losses(tmp_path / "again") == losses(checkpoint)
+    assert products["HookedLinear"] < 100  # 141 where all is computed anew
 
 
 def losses(folder: Path) -> dict[str, float]:
@@ -65,7 +84,8 @@ def test_shares_of_the_samples_on_several_devices_give_the_same(
 
     monkeypatch.setattr(ForwardExecutor, "run", run)
     monkeypatch.setattr(ForwardExecutor, "run_single", run_single)
-    quantize(small_model_folder, tmp_path / "shared", VARIANT, calibration, Gptq(batch_size=2))
+    with passes_from_kept_activations(lambda device: PLENTY):
+        quantize(small_model_folder, tmp_path / "shared", VARIANT, calibration, Gptq(batch_size=2))
     assert set(shares) == {(devices[0], 2), (devices[1], 1), (devices[2], 1)}
     shared, alone = losses(tmp_path / "shared"), losses(checkpoint)
     # The order of summation is another. Where it moves one weight to the next level, later matrices see other inputs.
@@ -97,6 +117,22 @@ def test_damping_that_gptqmodel_adds_by_itself_is_recorded(small_model_folder, c
     assert all(1e-7 < share < 1 for share in raised.values()), raised
     # These share their inputs, and so their Hessian.
     assert raised["0.self_attn.q_proj"] == raised["0.self_attn.k_proj"] == raised["0.self_attn.v_proj"]
+
+
+def test_an_error_of_the_disk_that_is_said_once_is_not_lost(tmp_path, monkeypatch):
+    from gptqmodel.utils import model as writer
+
+    errors = [OSError(errno.EIO, "Input/output error")]
+
+    def fsync(descriptor: int) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error"), flushed_when_written():
+        for name in ("first", "second"):
+            writer._write_shard_file(str(tmp_path / name), [], {})
+    assert (tmp_path / "second").exists()
 
 
 def test_a_large_checkpoint_lies_in_several_files(small_model_folder, calibration, checkpoint, tmp_path, monkeypatch):

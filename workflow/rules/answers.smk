@@ -11,10 +11,10 @@ rule answers:
         RESULTS.log("answers", "{model}/{variant}"),
     benchmark:
         RESULTS.timing("answers", "{model}/{variant}")
+    priority: PRIORITY["answers"]
     conda:
         "../../envs/gpu.yaml"
     threads: 1
-    priority: PRIORITY["answers"]
     resources:
         mem_mb=for_answers("mem_mb"),
         gpu_mem_mb=for_answers("gpu_mem_mb"),

@@ -29,6 +29,12 @@ rule laws:
             category=LAWS,
             labels={"what": PAGES["verdicts"][1], "form": "table (CSV)"},
         ),
+        families=report(
+            of_study("families.csv"),
+            caption="../report/families.rst",
+            category=LAWS,
+            labels={"what": PAGES["families"][1], "form": "table (CSV)"},
+        ),
         needs=report(
             of_study("needs.csv"),
             caption="../report/needs.rst",

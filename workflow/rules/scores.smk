@@ -11,10 +11,10 @@ rule scores:
         RESULTS.log("scores", "{model}/{variant}"),
     benchmark:
         RESULTS.timing("scores", "{model}/{variant}")
+    priority: PRIORITY["scores"]
     conda:
         "../../envs/analysis.yaml"
     threads: 1
-    priority: PRIORITY["scores"]
     resources:
         mem_mb=4000,
         expected_seconds=20,

@@ -2,7 +2,8 @@
 
 It is checked against peaks that were measured on one NVIDIA H100 (``memory.csv``, made by ``benchmarks/memory_gpu.py``:
 layers of the shapes of Qwen3 1.7B, 8B and 32B; 4 bits, groups of 128, samples of 2,048 tokens in batches of 8) and
-gives at least a twentieth more than was allocated. What lies beyond these shapes is scaled.
+gives at least a twentieth more than was allocated. What lies beyond these shapes is scaled. Activations that a
+quantization keeps from pass to pass are not in it: they take what is free, and no job needs them.
 """
 
 from __future__ import annotations

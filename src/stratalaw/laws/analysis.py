@@ -17,6 +17,7 @@ from stratalaw.laws.claims import APPLICATION, REASONING
 from stratalaw.laws.comparison import EACH_SIZE, Comparison, of_stratum
 from stratalaw.laws.draws import mean_over_draws
 from stratalaw.laws.exponents import Panel
+from stratalaw.laws.families import Agreement, agreements
 from stratalaw.laws.fit import Estimator, FitError, LawFit, families_of, fit_law
 from stratalaw.laws.forms import FORMS, PAPER_LAW, Form, form_named
 from stratalaw.laws.holdout import compare, distinct_forms, predict_held_out
@@ -31,7 +32,7 @@ from stratalaw.laws.verdicts import MIN_MODELS, Verdict, judge
 from stratalaw.seals import Seal, SealError, seal_of, write_record
 from stratalaw.study.variants import BASELINE_BITS
 
-FORMAT = 3  # of laws.json; a change that older readers would misread raises it
+FORMAT = 4  # of laws.json; a change that older readers would misread raises it
 NO_LAWS = "no law was fitted"
 HOW_TO_FIT = "make it with the workflow or with `stratalaw fit TABLE --out FOLDER`"
 WORKERS = 2
@@ -54,11 +55,11 @@ class Analysis:
     ``laws``: the paper's law of each stratum and in general, by ``logarithm``; ``fits``: every form by ``accuracy``,
     and the paper's law by ``likelihood`` too; ``intervals``: of each parameter, of the paper's law by every method and
     of its rivals by resampling; ``exponents``: of each model by itself; ``forms``: every form and baseline of each
-    stratum compared on held-out rows, the best first; ``verdicts``: on the paper's claims; ``needs``: what would decide
-    those that are open; ``profiles``: of the likelihood; ``held_out``: what the paper's law and its best rival say of
-    sizes that they were not fitted to; ``scatters``: of the law that predicts each stratum; ``measured``: accuracies of
-    all variants, which predictions return; ``notes``: what a reader must know. All but the notes are empty where the
-    table supports no law.
+    stratum compared on held-out rows, the best first; ``verdicts``: on the paper's claims; ``families``: whether
+    exponents agree between them; ``needs``: what would decide the claims that are open; ``profiles``: of the
+    likelihood; ``held_out``: what the paper's law and its best rival say of sizes that they were not fitted to;
+    ``scatters``: of the law that predicts each stratum; ``measured``: accuracies of all variants, which predictions
+    return; ``notes``: what a reader must know. All but the notes are empty where the table supports no law.
     """
 
     laws: list[LawFit]
@@ -67,6 +68,7 @@ class Analysis:
     exponents: pd.DataFrame
     forms: list[Comparison]
     verdicts: list[Verdict]
+    families: list[Agreement]
     needs: list[Need]
     profiles: pd.DataFrame
     held_out: pd.DataFrame
@@ -111,6 +113,7 @@ class Analysis:
             exponents=nothing,
             forms=[],
             verdicts=[],
+            families=[],
             needs=[],
             profiles=nothing,
             held_out=nothing,
@@ -137,6 +140,7 @@ class Analysis:
             "exponents": _records(self.exponents),
             "forms": [record.to_dict() for record in self.forms],
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "families": [asdict(row) for row in self.families],
             "needs": [asdict(need) for need in self.needs],
             "profiles": _records(self.profiles),
             "held_out": _records(self.held_out),
@@ -154,6 +158,7 @@ class Analysis:
             exponents=pd.DataFrame(content["exponents"]),
             forms=[Comparison.from_dict(record) for record in content["forms"]],
             verdicts=[Verdict(**verdict) for verdict in content["verdicts"]],
+            families=[Agreement(**row) for row in content["families"]],
             needs=[Need(**need) for need in content["needs"]],
             profiles=pd.DataFrame(content["profiles"]),
             held_out=pd.DataFrame(content["held_out"]),
@@ -233,6 +238,7 @@ def analyse(
         exponents=model_exponents(accuracies, strata),
         forms=compared,
         verdicts=verdicts,
+        families=agreements(panel),
         needs=needs(verdicts, panel),
         profiles=profiles,
         held_out=_predict_held_out(accuracies, compared, forms),

@@ -198,10 +198,11 @@ def _fit(
     return np.where(usable[:, None], natural, np.nan).reshape(n_models, draws, -1)
 
 
-def levels_of_models(panel: Panel, stratum: str) -> NDArray[np.float64]:
+def levels_of_models(panel: Panel, stratum: str, scale: str = ACCURACY) -> NDArray[np.float64]:
     """ln(-ln a) of each model, a being its mean over the settings that all models have, shape (draws, models).
 
-    Its slope over ln N is the paper's alpha. Not a number where no setting is common to all models.
+    Its slope over ln N is the paper's alpha. On the scale of damage a is the share that is left of the model's own
+    original, and the slope that of ln D. Not a number where no setting is common to all models.
     """
     table, models = panel.tables[stratum], panel.models.model
     fitted = (table.bits > PHASE_TRANSITION_BITS) & (table.bits < BASELINE_BITS)
@@ -213,6 +214,8 @@ def levels_of_models(panel: Panel, stratum: str) -> NDArray[np.float64]:
         chosen = common & (table.model == model).to_numpy()
         if chosen.any():
             mean = panel.accuracy[stratum][:, chosen].mean(1)
+            if scale == DAMAGE:
+                mean = mean / original(*panel.rows_of(stratum, str(model)))
             inside = (mean > 0) & (mean < 1)
             levels[inside, place] = np.log(-np.log(mean[inside]))
     return levels
@@ -227,7 +230,7 @@ class Estimate:
 
     value: float
     stderr: float
-    freedom: int
+    freedom: float
     spread: float
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:

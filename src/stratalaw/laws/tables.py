@@ -13,6 +13,7 @@ from stratalaw.laws import published
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.comparison import comparison_table
 from stratalaw.laws.exponents import ACCURACY, DAMAGE, mean_over_models
+from stratalaw.laws.families import HOW_AGREEMENT_IS_TESTED, agreement_table
 from stratalaw.laws.forms import FACTORS, PAPER_LAW
 from stratalaw.laws.holdout import HOW_COMPARED
 from stratalaw.laws.intervals import OVER_MODELS, REGRESSION
@@ -115,13 +116,13 @@ def model_values(analysis: Analysis, stratum: str, scale: str, exponent: str) ->
 
 
 def write_tables(analysis: Analysis, files: Mapping[str, Path]) -> None:
-    """Write tables as CSV files; ``files``: by the name of the table: exponents, models, forms, verdicts, needs."""
+    """Write tables as CSV files; ``files``: by the name of the table (see ``table_named``)."""
     for name, path in files.items():
         write_csv(table_named(analysis, name), path, float_format="%.4g")
 
 
 def table_named(analysis: Analysis, name: str) -> pd.DataFrame:
-    """A table of an analysis: exponents, models (exponents of each model), forms, verdicts, or needs.
+    """A table of an analysis: exponents, models (exponents of each model), forms, verdicts, families, or needs.
 
     Where there is no law it holds the sentence that says why.
     """
@@ -135,6 +136,8 @@ def table_named(analysis: Analysis, name: str) -> pd.DataFrame:
         return comparison_table(analysis.forms)
     if name == "verdicts":
         return verdict_table(analysis.verdicts)
+    if name == "families":
+        return agreement_table(analysis.families)
     return pd.DataFrame([vars(need) for need in analysis.needs], columns=[field.name for field in fields(Need)])
 
 
@@ -157,5 +160,6 @@ def captions(analysis: Analysis, about: Mapping[str, str]) -> dict[str, str]:
         "models": models,
         "forms": HOW_COMPARED,
         "verdicts": HOW_JUDGED,
+        "families": HOW_AGREEMENT_IS_TESTED,
         "needs": HOW_NEEDED,
     }

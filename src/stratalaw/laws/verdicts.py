@@ -161,14 +161,14 @@ def judge_margins(
         except NotTestable as error:
             reasons[claim.name] = str(error)
     enough = len(models) >= MIN_MODELS
-    p_for = _holm([test.p_for for test in tests.values()])
-    p_against = _holm([test.p_against for test in tests.values()])
-    p_negligible = _holm([test.p_negligible for test in tests.values()])
+    p_for = holm([test.p_for for test in tests.values()])
+    p_against = holm([test.p_against for test in tests.values()])
+    p_negligible = holm([test.p_negligible for test in tests.values()])
     # Where resampled items leave too little of a model to tell, nothing is said of these models.
     comparable = {name for name, test in tests.items() if _names(test.margins) <= _names(noisy.get(name, ()))}
     items = {name: _items(test, noisy[name], models, draw) for name, test in tests.items() if name in comparable}
-    p_items = dict(zip(items, _holm([p for p, _, _ in items.values()]), strict=True))
-    p_fails = dict(zip(items, _holm([p for _, p, _ in items.values()]), strict=True))
+    p_items = dict(zip(items, holm([p for p, _, _ in items.values()]), strict=True))
+    p_fails = dict(zip(items, holm([p for _, p, _ in items.values()]), strict=True))
     found: dict[str, Verdict] = {}
     for place, (name, test) in enumerate(tests.items()):
         verdict = UNDECIDED
@@ -228,7 +228,7 @@ def _agreement(test: Tested, draw: int) -> tuple[int, float]:
     return int(known.sum()), float((each[:, known] > 0).all(0).sum())
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values; statsmodels' collect garbage at every call, which takes longer than all the rest."""
     p = np.nan_to_num(np.array(p_values, float), nan=1.0)
     order = np.argsort(p)

@@ -79,7 +79,12 @@ def quantize(
     from gptqmodel import GPTQModel, QuantizeConfig
     from transformers import AutoConfig
 
-    from stratalaw.quantization.gptqmodel_patches import faster_on_gpus, recorded, write_without_copy
+    from stratalaw.quantization.gptqmodel_patches import (
+        faster_on_gpus,
+        flushed_when_written,
+        recorded,
+        write_without_copy,
+    )
 
     on_gpu = device.startswith("cuda")
     if on_gpu and gpus > torch.cuda.device_count():
@@ -120,7 +125,7 @@ def quantize(
     model.model.config.rope_parameters = getattr(
         AutoConfig.from_pretrained(model_folder, trust_remote_code=False), "rope_parameters", None
     )
-    with appears_whole(checkpoint_folder) as folder:
+    with appears_whole(checkpoint_folder) as folder, flushed_when_written():
         with write_without_copy():
             model.save(str(folder), max_shard_size=SHARD_SIZE)
         keep_configuration(model_folder, folder)

@@ -19,6 +19,9 @@ U'U = H^-1.
 
 *Stopped passes*: a pass that collects inputs ends with the last matrix it collects for; nobody reads that product.
 
+*Kept activations*: a pass goes on from what those before it computed of the same layer (``kept_activations``), where
+the GPU has room for it.
+
 *Several GPUs*: gptqmodel copies the layer to each and has them pass one batch at a time, and all wait for the slowest;
 here each passes its share of the batches without waiting. Hessians are the sums of those of the shares, and matrices
 of a group are solved on different GPUs, by gptqmodel.
@@ -26,7 +29,8 @@ of a group are solved on different GPUs, by gptqmodel.
 *Page-locked memory*: quantized layers are copied to the host to be packed there, through page-locked memory some twenty
 times as fast.
 
-*Writing*: gptqmodel copies each tensor before it writes it. (This holds for CPUs, too: the bytes are the same.)
+*Writing*: gptqmodel copies each tensor before it writes it. A file goes to the disk while the next is written and
+hashes are computed. (This holds for CPUs, too: the bytes are the same.)
 
 *Raised diagonals*: where a damped Hessian has no Cholesky factor, gptqmodel adds to its diagonal until it has one, and
 says so in its log alone. That is damping which nobody asked for.
@@ -39,8 +43,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -56,6 +61,7 @@ def faster_on_gpus() -> Iterator[None]:
         fused_layers(),
         passes_without_last_product(),
         passes_side_by_side(),
+        passes_from_kept_activations(),
         factor_once(),
         solve_with_kernels(),
         quantized_layers_through_page_locked_memory(),
@@ -241,6 +247,36 @@ def passes_side_by_side() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def passes_from_kept_activations(free_bytes: Callable[[torch.device], int] | None = None) -> Iterator[None]:
+    """Within this context passes keep activations for those after them, where ``free_bytes`` of a device allow it.
+
+    Without it that is the free memory of CUDA devices; others pass each layer as by gptqmodel.
+    """
+    from gptqmodel.looper.forward_executor import ForwardExecutor
+
+    from stratalaw.quantization.kept_activations import KeptActivations, Pass, free_on_gpu
+
+    kept = KeptActivations(free_bytes or free_on_gpu)
+
+    def run_single(by_gptqmodel: Callable[..., Any], executor: Any, **options: Any) -> Any:
+        if options["reuse_kv"] or getattr(executor.looper.gptq_model, "write_shared_kv_cache", False):
+            return by_gptqmodel(executor, **options)
+        passing = Pass(
+            layer=options["module"],
+            layer_index=options["layer_index"],
+            device=options["cur_layer_device"],
+            shapes=[inputs[0].shape for inputs in options["layer_inputs"]],
+            for_outputs=options["need_outputs"],
+            batch=options["processor"].current_batch_index,
+        )
+        with kept.during(passing):
+            return by_gptqmodel(executor, **options)
+
+    with _replaced(ForwardExecutor, "run_single", run_single):
+        yield
+
+
 def pass_shares(
     executor: Any, *, module: torch.nn.Module, devices: list[torch.device], need_outputs: bool, **options: Any
 ) -> list[list[torch.Tensor]]:
@@ -290,6 +326,32 @@ def write_without_copy() -> Iterator[None]:
 
     with _replaced(writer, "_write_tensor_bytes", write):
         yield
+
+
+@contextmanager
+def flushed_when_written() -> Iterator[None]:
+    """Within this context each file of weights is flushed to the disk as soon as gptqmodel has written it; at its end
+    all are there.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    from gptqmodel.utils import model as writer
+
+    from stratalaw.files import synchronize
+
+    with ThreadPoolExecutor(1) as thread:
+        flushed: list[Future[None]] = []
+
+        def write_file(by_gptqmodel: Callable[..., Any], path: str, *arguments: Any) -> Any:
+            size = by_gptqmodel(path, *arguments)
+            flushed.append(thread.submit(synchronize, Path(path)))
+            return size
+
+        with _replaced(writer, "_write_shard_file", write_file):
+            yield
+        for file in flushed:
+            file.result()
 
 
 @contextmanager

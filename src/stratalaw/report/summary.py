@@ -92,6 +92,7 @@ def law_section(observations: pd.DataFrame, analysis: Analysis) -> list[str]:
         f"{best_forms(analysis)}.",
         f"**The paper's claims**, for models like these: {verdicts_sentence(analysis)}.",
         *needs_lines(analysis),
+        *families_lines(analysis),
     ]
 
 
@@ -221,6 +222,15 @@ def needs_lines(analysis: Analysis) -> list[str]:
         for need in analysis.needs
     ]
     return [f"**What would decide the rest**, if the estimates are right: {'; '.join(parts)}."] if parts else []
+
+
+def families_lines(analysis: Analysis) -> list[str]:
+    """How many exponents of the damage agree between families; nothing of a single family."""
+    if not analysis.families:
+        return []
+    counts = pd.Series([row.verdict for row in analysis.families]).value_counts()
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return [f"**Between families**, of {len(analysis.families)} exponents of the damage: {told}."]
 
 
 def left_out(law: LawFit) -> str:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.comparison import EACH_BITS, EACH_SIZE, of_stratum, strata_of
+from stratalaw.laws.families import AGREE, DIFFER, Agreement
 from stratalaw.laws.power import POWER, Need
 from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, exponents_table
 from stratalaw.laws.verdicts import (
@@ -26,6 +27,7 @@ from stratalaw.terminal.base import PlainConsole, new_table, styled
 
 SHOWN_FORMS = 3
 STYLES = {SUPPORTED: "green", CONTRADICTED: "red", NEGLIGIBLE: "cyan", UNDECIDED: "yellow", UNTESTABLE: "dim"}
+STYLES |= {AGREE: "green", DIFFER: "red"}
 
 
 def show_analysis(analysis: Analysis) -> None:
@@ -52,6 +54,8 @@ def _show_laws(console: Console, analysis: Analysis) -> None:
     titles = {record.form: record.title for record in analysis.forms if record.form in shown}
     console.print("Forms: " + "; ".join(f"{name}: {title}" for name, title in titles.items()) + ".")
     show_verdicts(analysis.verdicts, console)
+    if analysis.families:
+        console.print(table_of_families(analysis.families))
 
 
 def show_power(verdicts: Sequence[Verdict], needs: Sequence[Need]) -> None:
@@ -130,6 +134,21 @@ def table_of_verdicts(verdicts: Sequence[Verdict]) -> Table:
         estimate = f"{verdict.estimate:.3f} ({verdict.low:.3f} to {verdict.high:.3f})"
         agree = "" if math.isnan(verdict.agree) else f"{verdict.agree:.0f} of {verdict.models}"
         table.add_row(verdict.text, told, f"{verdict.p_adjusted:.4f}", estimate, verdict.these_models, agree)
+    return table
+
+
+def table_of_families(rows: Sequence[Agreement]) -> Table:
+    """Whether the exponents of the damage agree between families."""
+    table = new_table(
+        "Exponents of the damage between families (p: Welch's t over models, Holm's correction)",
+        *("stratum", "exponent", "families", "difference (95 %)", "would not matter", "verdict", "p agree", "p differ"),
+    )
+    for row in rows:
+        difference = f"{row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
+        p_values = (f"{row.p_agree:.4f}", f"{row.p_differ:.4f}")
+        told = styled(row.verdict, STYLES[row.verdict])
+        families = f"{row.first} - {row.second}"
+        table.add_row(row.stratum, row.exponent, families, difference, f"{row.negligible:g}", told, *p_values)
     return table
 
 
