@@ -132,7 +132,9 @@ class Arithmetic:
             used = np.concatenate([operation + 1, operand, shown], axis=1) * np.tile(column < steps, 3)
             hashes = hash_columns(start, *used.T)
         else:
-            hashes = np.take_along_axis(self.segment_hashes(start, operation, operand, shown)[0], steps - 1, axis=1)[:, 0]
+            hashes = np.take_along_axis(self.segment_hashes(start, operation, operand, shown)[0], steps - 1, axis=1)[
+                :, 0
+            ]
         chosen = in_split(hashes, split)
         documents = self._documents(*(part[chosen] for part in (start, operation, operand, shown, steps)))
         texts = (self.vocabulary.decode(document[:-1]) for document in documents)
@@ -226,7 +228,9 @@ class Sorting:
             cells[:, -1, 2] = v[end]
             return cells.reshape(rows, -1)
 
-        grid = np.column_stack([np.full(rows, v["sort"]), listed(numbers, "="), listed(np.sort(numbers, axis=1), "<end>")])
+        grid = np.column_stack(
+            [np.full(rows, v["sort"]), listed(numbers, "="), listed(np.sort(numbers, axis=1), "<end>")]
+        )
         return Documents.from_grid(grid, np.arange(grid.shape[1]) > 3 * size)
 
     def training(self, rng: np.random.Generator, tokens: int) -> Documents:

@@ -35,7 +35,9 @@ class Training:
         torch.manual_seed(seed)
         self.rung, self.recipe, self.device = rung, recipe, device
         self.model = rung.model(len(vocabulary), vocabulary[END], vocabulary[PADDING]).to(device)
-        self.tokens, self.weights = (torch.from_numpy(np.array(part)).to(device) for part in (stream.tokens, stream.weights))
+        self.tokens, self.weights = (
+            torch.from_numpy(np.array(part)).to(device) for part in (stream.tokens, stream.weights)
+        )
         self.step = torch.zeros((), dtype=torch.long, device=device)
         self.rows = torch.arange(recipe.rows_per_step, device=device)
         self.losses = torch.zeros(recipe.steps, device=device)
@@ -111,7 +113,10 @@ def train(rung_name: str, recipe: Recipe, seed: int, stream: Stream, folder: Pat
         if (number + 1) % 1000 == 0:
             mean = float(training.losses[number - 99 : number + 1].mean())
             rate = (number + 1 - taken) * recipe.tokens / recipe.steps / (time.monotonic() - prepared)
-            print(f"{rung_name} seed {seed}, step {number + 1} of {recipe.steps}: loss {mean:.3f}, {rate:,.0f} tokens/s", flush=True)
+            print(
+                f"{rung_name} seed {seed}, step {number + 1} of {recipe.steps}: loss {mean:.3f}, {rate:,.0f} tokens/s",
+                flush=True,
+            )
     losses = training.losses.cpu()
     seconds = time.monotonic() - started
 

@@ -40,7 +40,9 @@ def train_all(rungs: list[str], seeds: list[int], tokens: int, gpus: int) -> Non
         print(f"text of {len(seeds)} seeds: {time.monotonic() - started:.0f} s", flush=True)
         groups = sorted({(seed, RUNGS[rung].family) for seed in seeds for rung in rungs})
         runs = {
-            f"{rung} seed {seed}": start(rung, seed, groups.index((seed, RUNGS[rung].family)) % gpus, streams[seed], tokens)
+            f"{rung} seed {seed}": start(
+                rung, seed, groups.index((seed, RUNGS[rung].family)) % gpus, streams[seed], tokens
+            )
             for seed in seeds
             for rung in rungs
         }

@@ -100,7 +100,9 @@ class World:
             ]
         ).shuffled(rng)
 
-    def items(self, benchmark: Benchmark, count: int = BENCHMARK_ITEMS, split: Split = Split.TEST) -> list[Item] | list[Question]:
+    def items(
+        self, benchmark: Benchmark, count: int = BENCHMARK_ITEMS, split: Split = Split.TEST
+    ) -> list[Item] | list[Question]:
         """The items of a benchmark, always the same."""
         index = self.benchmarks.index(benchmark)
         rng = np.random.default_rng([self.seed, ITEM_STREAM, split, index])

@@ -282,7 +282,9 @@ def test_no_evaluated_cycle_occurs_in_training_and_all_paths_are_right(training_
     assert depths == {"k=1", "k=2", "k=3"}
 
 
-def test_no_evaluated_chain_that_is_written_out_occurs_in_training_and_all_are_right(training_documents, held_out_items):
+def test_no_evaluated_chain_that_is_written_out_occurs_in_training_and_all_are_right(
+    training_documents, held_out_items
+):
     trained = {document.split(" =")[0] for document in training_documents["chains"]}
     for item in held_out_items["chains"]:
         assert item.context.removesuffix(" =") not in trained
