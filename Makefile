@@ -80,7 +80,7 @@ format: setup  ## fix what lint can fix automatically
 docs: setup  ## build the documentation, warnings as errors: site/index.html opens without a network
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict
 
-RUNGS := r6 r5 r4 r3 r2 r1
+RUNGS := q8 q6 q5 q4 q3 q1
 SEEDS ?= 0
 
 ladder: ladder-models  ## train the ladder anew and measure it (hours; -j2 uses two cores)

@@ -40,7 +40,7 @@ def timed(function: Callable[[], object]) -> tuple[float, object]:
 
 def check_float32() -> None:
     """Tokens of a ladder model in float32: by definition, and by the engine with many and few rows at once."""
-    folder = LADDER / "r3"
+    folder = LADDER / "q4"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().cuda()
     rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def plain_generate(model, prompts: list[np.ndarray], new: int) -> list[list[int]
 
 def compare_bf16() -> None:
     """Tokens of a ladder model in bf16: where generations part, how far apart its logits are."""
-    folder = LADDER / "r3"
+    folder = LADDER / "q4"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().cuda()
     exact = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().cuda()

@@ -1,6 +1,6 @@
 """The measured points of ``stratalaw cost`` on a CPU (src/stratalaw/cost/rates.csv); variant_gpu.py makes a GPU's.
 
-``python benchmarks/rates.py OUT.csv r1 r3 r5``: models of the ladder as config/ladder.yaml runs them, in a process with
+``python benchmarks/rates.py OUT.csv q1 q4 q6``: models of the ladder as config/ladder.yaml runs them, in a process with
 the libraries loaded, one thread. Every row is written as soon as it is measured.
 """
 

@@ -1,6 +1,6 @@
 """How far rounding errors alone move a variant: quantized again with Hessians that differ in their last bits.
 
-``python benchmarks/rounding.py OUT.csv r1 r2 r3 r4 r5 r6``: 3 and 4 bits, groups of 128, the same 128
+``python benchmarks/rounding.py OUT.csv q1 q3 q4 q5 q6 q8``: 3 and 4 bits, groups of 128, the same 128
 calibration samples throughout; entries of a Hessian are multiplied by 1 + share * a normal random number. A share of
 1e-7 is the rounding of float32, as another order of summation has it; 4e-5 is how far bf16 tensor cores are from
 float32 products. Prints the standard deviation of the adjusted accuracy, in points, pooled over models.

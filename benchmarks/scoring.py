@@ -22,7 +22,7 @@ from stratalaw.evaluation.harness import record_requests
 from stratalaw.study import read_study
 
 ROOT = Path(__file__).parent.parent
-RUNGS = ("r2", "r4", "r6")
+RUNGS = ("q3", "q5", "q8")
 ENGINES = {"plain": plain.log_likelihoods, "shared": shared.log_likelihoods}
 REPEATS = 3
 

@@ -121,7 +121,7 @@ class Facts:
         questions = []
         for person, relation in self._draw_facts(rng, count, self.item_people[split]):
             answer = self.vocabulary.words[self.value_tokens[person, relation]]
-            context = "the {0} of {1} {2} is".format(*self._words(person, relation))
+            context = "the {} of {} {} is".format(*self._words(person, relation))
             questions.append(Question(BANDS[self.band[person]].name, context, answer))
         return questions
 

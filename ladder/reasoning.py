@@ -10,6 +10,8 @@ every result and some nearly none, so that worked examples teach the single step
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 
 from ladder.documents import Documents
@@ -44,7 +46,7 @@ MODULUS = len(NUMBER_WORDS)
 
 
 def draw_steps(rng: np.random.Generator, count: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start values (count,), and the operation and operand of each step, (count, steps); each step may change a value."""
+    """Start values (count,), and the operation and operand of each step, (count, steps); none is without effect."""
     operation = rng.integers(len(OPERATIONS), size=(count, steps))
     low = np.where(operation == OPERATIONS.index("times"), 2, 1)
     return rng.integers(MODULUS, size=count), operation, rng.integers(low, MODULUS)
@@ -122,7 +124,7 @@ class Arithmetic:
         return [items[i] for i in rng.permutation(len(items))[:count]]
 
     def _chains(self, rng, k: int, count: int, split: Split) -> dict[str, str]:
-        """Of ``count`` random chains, whose last result comes after ``k`` hidden steps, those of a split: with answers."""
+        """Of ``count`` random chains, whose last result comes after ``k`` steps, those of a split, with answers."""
         start, operation, operand = draw_steps(rng, count, STEPS)
         shown = draw_shown(rng, count)
         steps = rng.integers(1, STEPS - k + 1, size=(count, 1)) + k
@@ -151,7 +153,7 @@ class Chains:
     name = "chains"
     STEPS = 8
     # How many results are asked for, by k; training writes down two to as many as there is room for.
-    ASKED = {1: 8, 2: 4}
+    ASKED = MappingProxyType({1: 8, 2: 4})
 
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
         self.vocabulary = vocabulary

@@ -1,8 +1,9 @@
-"""Model cards, figure and tables of the rungs' accuracies: ``python -m ladder.report``. Prints the tables as Markdown."""
+"""Model cards, figure and tables of the rungs' accuracies: ``python -m ladder.report`` prints Markdown."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -107,7 +108,7 @@ def steps_between_neighbours(means: pd.DataFrame) -> pd.DataFrame:
             error = (own.stderr**2 + own.stderr.shift() ** 2) ** 0.5
             cells = {
                 f"{below} to {rung}": f"{100 * change[rung]:+.1f} ({100 * error[rung]:.1f})"
-                for below, rung in zip(rungs[:-1], rungs[1:], strict=True)
+                for below, rung in pairwise(rungs)
             }
             rows.append({"family": FAMILIES[family][0], "stratum": stratum, **cells})
     return pd.DataFrame(rows)

@@ -47,7 +47,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Stream:
-    """``tokens`` and ``weights`` (in units of ``WEIGHT_UNIT``), each (rows, CONTEXT_LENGTH), in the order of training."""
+    """``tokens`` and ``weights`` (in units of ``WEIGHT_UNIT``), (rows, CONTEXT_LENGTH), in the order of training."""
 
     tokens: np.ndarray
     weights: np.ndarray

@@ -27,7 +27,7 @@ LOSSES = 200  # in loss.csv
 class Training:
     """A model, its optimizer and its text on one device; ``take_step`` is the whole of a step, free of the host.
 
-    The step's number, and so the learning rate and the rows, live on the device: a step can be recorded as a CUDA graph.
+    The number of the step lives on the device, and with it learning rate and rows: a step can be a CUDA graph.
     """
 
     def __init__(self, rung: Rung, recipe: Recipe, seed: int, world: World, stream: Stream, device: str) -> None:

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def small_model_folder() -> Path:
     """A trained model that answers in milliseconds."""
-    return LADDER / "models" / "r2"
+    return LADDER / "models" / "q3"
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ ARGUMENTS = {
     "verify": ["FILE"],
     "adopt": ["FILE", "-n"],
     "resume": [],
-    "redo": ["FILE", "r1", "-n"],
+    "redo": ["FILE", "q1", "-n"],
     "fit": ["FILE"],
     "power": ["FILE"],
     "show": ["FILE"],
@@ -76,7 +76,7 @@ ARGUMENTS = {
     "plan": ["FILE", "--laws", "FILE"],
     "select": ["FILE", "--laws", "FILE", "--seconds", "FILE", "--gpu-hours", "1"],
     "publish": ["FILE", "published"],
-    "export": ["FILE", "r1/w4-g128-c32-s0", "exported"],
+    "export": ["FILE", "q1/w4-g128-c32-s0", "exported"],
     "new": ["study.yaml", "--model", "FILE", "--benchmark", "recall=task:0", "--tasks", "."],
 }
 READING = [name for name, arguments in ARGUMENTS.items() if "FILE" in arguments]

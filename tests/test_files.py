@@ -165,7 +165,7 @@ def test_a_spreadsheet_takes_no_text_of_a_table_for_a_formula(tmp_path):
 
 
 def test_a_table_without_formulas_is_written_as_it_is(tmp_path):
-    table = pd.DataFrame({"model": ["r1", None], "count": [1, None], "mixed": pd.Series([1, None], dtype=object)})
+    table = pd.DataFrame({"model": ["q1", None], "count": [1, None], "mixed": pd.Series([1, None], dtype=object)})
     write_csv(table, tmp_path / "table.csv")
     table.to_csv(tmp_path / "plain.csv", index=False)
     assert (tmp_path / "table.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()

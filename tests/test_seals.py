@@ -25,7 +25,7 @@ from stratalaw.seals import (
 )
 
 TABLE = pd.DataFrame({"task": ["a", "b"] * 50, "tokens": [[1, 2, 3]] * 100, "score": np.linspace(0, 1, 100)})
-ABOUT = {"model": "r1", "variant": "w4-g128-c8-s0", "stratum": "two words; and a = b"}
+ABOUT = {"model": "q1", "variant": "w4-g128-c8-s0", "stratum": "two words; and a = b"}
 MADE_FROM = {"requests": "1" * 64, "answers": "2" * 64}
 FLIPS = 150
 
@@ -79,8 +79,8 @@ def test_a_file_that_was_cut_or_grew_is_named(tmp_path, kind, damage):
 @KINDS
 def test_a_file_about_something_else_is_named(tmp_path, kind):
     write(tmp_path / "file", kind)
-    with pytest.raises(SealError, match=r"file: holds scores model r1 .*, not scores model r2 variant"):
-        read_sealed(tmp_path / "file", "scores", ABOUT | {"model": "r2"})
+    with pytest.raises(SealError, match=r"file: holds scores model q1 .*, not scores model q3 variant"):
+        read_sealed(tmp_path / "file", "scores", ABOUT | {"model": "q3"})
     with pytest.raises(SealError, match=r"file: holds scores .*, not answers"):
         read_sealed(tmp_path / "file", "answers")
     with pytest.raises(SealError, match=r"file: was made from other requests than those that are there now"):

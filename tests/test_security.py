@@ -248,7 +248,7 @@ def test_a_token_is_in_no_log_of_a_download_that_failed(hub, source, tmp_path):
     study = yaml.safe_load((tmp_path / "study.yaml").read_text())
     study["models"][0] |= {"source": "someone/small", "revision": COMMIT}
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    failed = snakemake(tmp_path, "results/models/r1", "--verbose", HF_TOKEN=TOKEN, HF_ENDPOINT=hub.endpoint)
+    failed = snakemake(tmp_path, "results/models/q1", "--verbose", HF_TOKEN=TOKEN, HF_ENDPOINT=hub.endpoint)
     assert failed.returncode == 1
     assert f"{hub.endpoint}/someone/small: the Hub does not know the token" in failed.stderr
     assert any(token for *_, token in hub.requests), "the token was sent"

@@ -3,7 +3,7 @@
 Each file that a later stage reads carries a seal: one line of text in the metadata of a parquet or safetensors file, or
 under the key ``seal`` of a JSON object, such as
 
-    stratalaw-sha256:3f0c… kind=answers model=r1 variant=w4-g128-c32-s0 stratum=reasoning from.requests=9b1d…;
+    stratalaw-sha256:3f0c… kind=answers model=q1 variant=w4-g128-c32-s0 stratum=reasoning from.requests=9b1d…;
 
 The digits are the SHA-256 of all bytes of the file, with zeros in their own place, so that no bit can change unseen, in
 data, schema or seal. ``from.NAME`` are the digits of what the file was made from. The same content has the same bytes.
@@ -45,7 +45,7 @@ class Seal:
 
     Attributes:
         kind: such as ``answers``.
-        about: such as ``{"model": "r1", "variant": "bf16", "stratum": "reasoning"}``.
+        about: such as ``{"model": "q1", "variant": "bf16", "stratum": "reasoning"}``.
         made_from: the digests of what it was made from, by name.
         digest: of its bytes.
     """

@@ -55,7 +55,7 @@ def test_a_whole_study_and_a_second_head_that_is_refused(start, request, tmp_pat
 
 def test_a_job_that_is_killed_and_one_that_is_cancelled_are_retried(start, undisturbed, to_redo):
     run = start(to_redo)
-    killed, cancelled = run.job("checkpoints", "r1"), run.job("checkpoints", "r3")
+    killed, cancelled = run.job("checkpoints", "q1"), run.job("checkpoints", "q4")
     script = run.script_of(cancelled)
     os.kill(run.script_of(killed), signal.SIGKILL)  # as the kernel does when memory is short
     slurm("scancel", cancelled)
@@ -89,7 +89,7 @@ def test_after_its_head_was_killed_a_run_is_resumed_and_its_jobs_are_gone_before
 
 def test_a_job_that_hangs_until_its_time_limit_is_retried(start, undisturbed, to_redo):
     run = start(to_redo, "--set-resources", "checkpoints:runtime=1")
-    hangs = run.job("checkpoints", "r1")
+    hangs = run.job("checkpoints", "q1")
     os.kill(run.script_of(hangs), signal.SIGSTOP)
     log = run.wait()
     assert f"SLURM-job '{hangs}' failed, SLURM status is: 'TIMEOUT'" in log

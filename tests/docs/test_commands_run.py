@@ -31,10 +31,10 @@ ROOT = Path(__file__).parents[2]
 ADOPTED = "needs a finished study: tests/workflow/test_adoption.py"
 A_MINUTE = "a minute of two cores: tests/laws/test_published_study.py fits this table"
 NOT_RUN = {
-    "stratalaw fit docs/studies/ladder/observations.csv --holdout r6 --form exponential --form paper": A_MINUTE,
-    "stratalaw fit docs/studies/ladder/observations.csv --holdout r6 --out results/laws": A_MINUTE,
+    "stratalaw fit docs/studies/ladder/observations.csv --holdout q8 --form exponential --form paper": A_MINUTE,
+    "stratalaw fit docs/studies/ladder/observations.csv --holdout q8 --out results/laws": A_MINUTE,
     "stratalaw power docs/studies/ladder/observations.csv": A_MINUTE,
-    "stratalaw power docs/studies/ladder/observations.csv --holdout r6": A_MINUTE,
+    "stratalaw power docs/studies/ladder/observations.csv --holdout q8": A_MINUTE,
     "stratalaw fit observations.csv": "as with --out, which is run",
     "stratalaw power results/studies/demo/observations.csv": "as of observations.csv, which is run",
     "stratalaw resume --profile profiles/slurm": "needs Slurm: tests/cluster/test_faults.py runs it",
@@ -92,12 +92,12 @@ def desk(tmp_path_factory) -> Iterator[Path]:
     (folder / "config" / "ladder.yaml").write_text(yaml.safe_dump(ladder))
     demo = yaml.safe_load((folder / "config" / "demo.yaml").read_text())
     demo["name"] = "one"
-    demo["models"] = [model for model in demo["models"] if model["name"] == "r6"]  # of which nothing was made
+    demo["models"] = [model for model in demo["models"] if model["name"] == "q8"]  # of which nothing was made
     (folder / "study.yaml").write_text(yaml.safe_dump(demo))
     shutil.copyfile(folder / "docs/studies/ladder/seconds.csv", folder / "seconds.csv")
     whole = pd.read_csv(folder / "docs/studies/ladder/observations.csv")
     some = whole.bits.isin([3, 4]) & whole.group_size.isin([32, 128]) & whole.calibration_size.isin([8, 128])
-    fitted = whole.model.isin(["r1", "r3", "r5"]) & whole.stratum.isin(["memorization", "reasoning"])
+    fitted = whole.model.isin(["q1", "q4", "q6"]) & whole.stratum.isin(["memorization", "reasoning"])
     whole[((whole.bits == 16) | some) & fitted].to_csv(folder / "observations.csv", index=False)
     (folder / "portfolio.yaml").write_text(
         re.search(r"```yaml\n(memory:.*?)```", (ROOT / "docs/how-to/planning.md").read_text(), re.DOTALL)[1]
@@ -106,13 +106,13 @@ def desk(tmp_path_factory) -> Iterator[Path]:
     own = rows[(rows.model == "Qwen/Qwen3-8B") & (rows.benchmark == "mmlu") & rows.method.isin(["bf16", "AutoRound"])]
     own = own.drop_duplicates("bits").assign(model="me/m-8B", family="Mine", source_id="mine")
     own.to_csv(folder / "own.csv", index=False)
-    for variant in ("r2/bf16", "r2/w4-g128-c32-s0", "r4/bf16", "r4/w8-g128-c32-s0", "r4/w4-g128-c32-s0"):
+    for variant in ("q3/bf16", "q3/w4-g128-c32-s0", "q5/bf16", "q5/w8-g128-c32-s0", "q5/w4-g128-c32-s0"):
         write_scores(folder / "results" / "scores" / variant)
     for name in ("full", "quantized"):
         write_samples(folder / "lm_eval_results" / name)
     studies = [read_study(path) for path in sorted((folder / "config").glob("*.yaml"))]
     files = {study.calibration.corpus: b"{}\n" for study in studies if study.calibration.dataset}
-    files["config.json"] = (ROOT / "ladder/models/r2/config.json").read_bytes()
+    files["config.json"] = (ROOT / "ladder/models/q3/config.json").read_bytes()
     hub = HubServer()
     hub.repositories = AnyRepository(files)
     with pytest.MonkeyPatch.context() as patch:

@@ -91,10 +91,10 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     given = study.evaluation.model_dump() | {"items": 5, "strata": {"reasoning": study.evaluation.strata["reasoning"]}}
     evaluation = Evaluation(**given)
     requests, documents = "requests/reasoning.parquet", "documents/reasoning.parquet"
-    answers, scores = (f"{kind}/r2/bf16/reasoning.parquet" for kind in ("answers", "scores"))
-    copy_model(small_model_folder, Path("r2"))
+    answers, scores = (f"{kind}/q3/bf16/reasoning.parquet" for kind in ("answers", "scores"))
+    copy_model(small_model_folder, Path("q3"))
     stages.record_requests(
-        "r2", evaluation.for_requests(), evaluation.scored_by(), [requests], ["reasoning.safetensors"], [documents]
+        "q3", evaluation.for_requests(), evaluation.scored_by(), [requests], ["reasoning.safetensors"], [documents]
     )
     shutil.rmtree(cache, ignore_errors=True)
     cache.write_text("no folder: nothing can be cached")
@@ -102,7 +102,7 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
         items.unlink()
     asked = pd.read_parquet(requests)
     likelihoods = np.random.default_rng(0).normal(size=len(asked))
-    about = {"model": "r2", "variant": "bf16", "stratum": "reasoning"}
+    about = {"model": "q3", "variant": "bf16", "stratum": "reasoning"}
     seal = Seal("answers", about, {"requests": seal_of(Path(requests)).digest})
     write_table(pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": False}), Path(answers), seal)
     read, reads = Path.read_bytes, Counter()

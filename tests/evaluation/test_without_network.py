@@ -63,22 +63,22 @@ REQUESTS, BATCHES, DOCUMENTS = "requests/reasoning.parquet", "reasoning.safetens
 
 
 def record(evaluation: Tasks) -> None:
-    stages.record_requests("r2", evaluation.for_requests(), evaluation.scored_by(), [REQUESTS], [BATCHES], [DOCUMENTS])
+    stages.record_requests("q3", evaluation.for_requests(), evaluation.scored_by(), [REQUESTS], [BATCHES], [DOCUMENTS])
 
 
 def test_answers_and_scores_of_a_benchmark_from_the_hub_ask_nothing_and_nobody(
     small_model_folder, write_tasks, hub_of_sums, no_network, tmp_path
 ):
     evaluation = write_tasks(CHOICE, TEXT)
-    copy_model(small_model_folder, Path("r2"))
+    copy_model(small_model_folder, Path("q3"))
     record(evaluation)
     hub_of_sums.close()
     for cache in ("data sets", "cache"):
         shutil.rmtree(tmp_path / cache, ignore_errors=True)
         (tmp_path / cache).write_text("no folder: nothing can be cached")
     no_network()
-    answers, scores = (f"{kind}/r2/bf16/reasoning.parquet" for kind in ("answers", "scores"))
-    stages.answer_requests("r2", "r2", [REQUESTS], [BATCHES], 4096, 2, [answers])
+    answers, scores = (f"{kind}/q3/bf16/reasoning.parquet" for kind in ("answers", "scores"))
+    stages.answer_requests("q3", "q3", [REQUESTS], [BATCHES], 4096, 2, [answers])
     stages.score_items(evaluation.for_scores(), [REQUESTS], [DOCUMENTS], [answers], [scores], ["reasoning.json"], "")
     asked = pd.concat([pd.read_parquet(REQUESTS), pd.read_parquet(answers)], axis=1)
     choices = asked[asked.task == "sums"].groupby("document").log_likelihood
@@ -117,7 +117,7 @@ def test_code_of_a_task_that_asks_the_hub_for_a_metric_is_refused_when_requests_
         if where == "when its file is loaded"
         else f"def scored(doc, results):\n    import evaluate\n    evaluate.load('rouge')\n{body}"
     )
-    copy_model(small_model_folder, Path("r2"))
+    copy_model(small_model_folder, Path("q3"))
     hub_of_sums.requests.clear()
     with pytest.raises(StratalawError) as error:
         record(evaluation)

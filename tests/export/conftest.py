@@ -23,7 +23,7 @@ def study(small_model_folder) -> Study:
     return Study.model_validate(
         {
             "name": "one",
-            "models": [{"name": "r2", "source": str(small_model_folder), "family": "ladder"}],
+            "models": [{"name": "q3", "source": str(small_model_folder), "family": "ladder"}],
             "grids": [{"bits": [4], "group_size": [32], "calibration_size": [8]}],
             "calibration": {"corpus": "ladder/calibration.jsonl", "tokens": 256},
             "evaluation": {
@@ -37,11 +37,11 @@ def study(small_model_folder) -> Study:
 @pytest.fixture(scope="session")
 def results(study, small_model_folder, calibration, tmp_path_factory) -> Results:
     found = Results(tmp_path_factory.mktemp("export") / "results")
-    copy_model(small_model_folder, found.model("r2"))
-    made_from = {"model": manifest_seal(found.model("r2")).digest}
+    copy_model(small_model_folder, found.model("q3"))
+    made_from = {"model": manifest_seal(found.model("q3")).digest}
     quantize(
-        found.model("r2"),
-        found.checkpoint("r2", VARIANT.name),
+        found.model("q3"),
+        found.checkpoint("q3", VARIANT.name),
         VARIANT,
         calibration,
         study.gptq,
@@ -50,7 +50,7 @@ def results(study, small_model_folder, calibration, tmp_path_factory) -> Results
     random = np.random.default_rng(0)
     items = [
         {
-            "model": "r2",
+            "model": "q3",
             "variant": variant,
             "stratum": stratum,
             "task": task,
@@ -71,5 +71,5 @@ def exported(study, results) -> Path:
     from stratalaw.export.folder import export
 
     folder = results.root.parent / "out"
-    export(study, f"r2/{VARIANT.name}", folder, results)
+    export(study, f"q3/{VARIANT.name}", folder, results)
     return folder

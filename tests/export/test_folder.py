@@ -18,11 +18,11 @@ from stratalaw.study import Model
 from tests.export.conftest import TASKS, VARIANT
 from tests.hub_server import HubRepository
 
-NAME = f"r2/{VARIANT.name}"
+NAME = f"q3/{VARIANT.name}"
 
 
 def test_the_folder_holds_the_checkpoint_as_it_is_and_all_that_goes_with_it(exported, results):
-    checkpoint = results.checkpoint("r2", VARIANT.name)
+    checkpoint = results.checkpoint("q3", VARIANT.name)
     present = {path.name for path in exported.iterdir()}
     assert {path.name for path in checkpoint.iterdir()} | {"README.md"} <= present
     assert {"generation_config.json", "tokenizer.json", "quantize_config.json", "audit.json"} <= present
@@ -54,7 +54,7 @@ def test_a_fresh_process_loads_it_with_gptqmodel_and_says_the_same(exported, res
     )
     tokens, out = calibration[0], exported.parent / "theirs.npy"
     subprocess.run([sys.executable, "-c", code, exported, out, str(tokens)], check=True, capture_output=True)
-    model = load_dense(results.checkpoint("r2", VARIANT.name), "cpu").bfloat16()
+    model = load_dense(results.checkpoint("q3", VARIANT.name), "cpu").bfloat16()
     with torch.inference_mode():
         ours = model(torch.tensor(tokens)[None]).logits.float().log_softmax(-1).numpy()
     of_tokens = [table[0, np.arange(len(tokens) - 1), tokens[1:]] for table in (np.load(out), ours)]
@@ -65,9 +65,9 @@ def test_a_fresh_process_loads_it_with_gptqmodel_and_says_the_same(exported, res
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("r9/w4-g32-c8-s0", "the study has no model r9; it has r2"),
-        ("r2/w2-g32-c8-s0", "no such variant of r2; it has w4-g32-c8-s0"),
-        ("r2/bf16", "is the original itself"),
+        ("r9/w4-g32-c8-s0", "the study has no model r9; it has q3"),
+        ("q3/w2-g32-c8-s0", "no such variant of q3; it has w4-g32-c8-s0"),
+        ("q3/bf16", "is the original itself"),
     ],
 )
 def test_what_is_no_variant_is_refused(study, results, tmp_path, name, message):
@@ -99,4 +99,4 @@ def test_the_licence_is_that_of_the_card_of_the_base_model(hub, tmp_path, monkey
     assert licence_of(of_hub.model_copy(update={"source": "a/none"})) == ""
     (tmp_path / "README.md").write_text("# no front matter\n")
     assert licence_of(Model(name="b", source=str(tmp_path), family="b")) == ""
-    assert licence_of(Model(name="b", source=str(Path("ladder/models/r2")), family="b")) == "mit"
+    assert licence_of(Model(name="b", source=str(Path("ladder/models/q3")), family="b")) == "mit"

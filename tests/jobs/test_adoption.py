@@ -16,10 +16,10 @@ from stratalaw.models.folder import copy_model
 ROOT = Path(__file__).parents[2]
 STUDY = """\
 name: demo
-models: [{name: r1, source: source, family: ladder}]
+models: [{name: q1, source: source, family: ladder}]
 grids: [{bits: [4, 8], group_size: [128], calibration_size: [4]}]
 calibration: {corpus: corpus.jsonl, tokens: 256}
-evaluation: {tasks_folder: tasks, strata: {reasoning: [{task: ladder_paths, chance: 0.25}]}}
+evaluation: {tasks_folder: tasks, strata: {reasoning: [{task: ladder_paths, chance: 0.2}]}}
 """
 
 
@@ -28,8 +28,8 @@ def study_file(tmp_path, monkeypatch) -> Path:
     """A study in a folder of its own, of which the model was copied and nothing else was made yet."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY)
-    shutil.copytree(ROOT / "ladder" / "models" / "r1", tmp_path / "source")
-    copy_model(tmp_path / "source", tmp_path / "results" / "models" / "r1")
+    shutil.copytree(ROOT / "ladder" / "models" / "q1", tmp_path / "source")
+    copy_model(tmp_path / "source", tmp_path / "results" / "models" / "q1")
     return tmp_path / "study.yaml"
 
 
@@ -42,13 +42,13 @@ def options(tmp_path, monkeypatch) -> SnakemakeOptions:
 
 
 def test_all_finished_jobs_are_adopted_with_one_time_stamp(study_file, options):
-    model = Results().model("r1")
-    corpus, timing = Path("corpus.jsonl"), Results().timing("models", "r1")
+    model = Results().model("q1")
+    corpus, timing = Path("corpus.jsonl"), Results().timing("models", "q1")
     timing.parent.mkdir(parents=True)
     timing.touch()
     corpus.touch()
     adopted = adopt(study_file, [])
-    assert [job.name for job in adopted.adopted] == ["r1"] and not adopted.has_records
+    assert [job.name for job in adopted.adopted] == ["q1"] and not adopted.has_records
     for file in (model / TIMESTAMP, timing):
         assert file.stat().st_mtime >= corpus.stat().st_mtime
 
@@ -57,18 +57,18 @@ def test_with_a_dry_run_no_time_stamp_changes(study_file, options, monkeypatch):
     dry = SnakemakeOptions(options.directory, dryrun=True)
     monkeypatch.setattr(adoption, "snakemake_options", lambda arguments: dry)
     found = adopt(study_file, ["-n"])
-    assert found.only_shown and [job.name for job in found.adopted] == ["r1"]
-    assert not (Results().model("r1") / TIMESTAMP).exists()
+    assert found.only_shown and [job.name for job in found.adopted] == ["q1"]
+    assert not (Results().model("q1") / TIMESTAMP).exists()
 
 
-@pytest.mark.parametrize("changed", ["source/config.json", "results/models/r1/tokenizer.json"])
+@pytest.mark.parametrize("changed", ["source/config.json", "results/models/q1/tokenizer.json"])
 def test_nothing_is_adopted_where_a_file_has_changed(study_file, options, changed):
     Path(changed).write_text(Path(changed).read_text().replace("{", "{ ", 1))
     refused = adopt(study_file, [])
     assert refused.adopted == []
     (problem,) = (problem for stage in refused.verified for problem in stage.problems)
     assert changed in problem
-    assert not (Results().model("r1") / TIMESTAMP).exists()
+    assert not (Results().model("q1") / TIMESTAMP).exists()
 
 
 def test_a_folder_without_results_is_one_line(study_file, options, tmp_path):

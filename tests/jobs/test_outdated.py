@@ -12,7 +12,7 @@ from stratalaw.study import read_study
 
 ROOT = Path(__file__).parents[2]
 STUDY = read_study(ROOT / "config" / "demo.yaml")
-VARIANT = "r2/w4-g128-c32-s0"
+VARIANT = "q3/w4-g128-c32-s0"
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from stratalaw.layout import Results
 from stratalaw.study import read_study
 
 Event = enum.Enum("Event", ["JOB_INFO", "JOB_FINISHED", "JOB_ERROR", "PROGRESS", "JOB_STARTED"])
-PLANNED = [("checkpoints", {"model": "r2", "variant": f"w{bits}-g128-c32-s0"}) for bits in (3, 4, 8)]
-PLANNED += [("calibration", {"model": "r2", "seed": "0"}), ("laws", {}), ("all", {})]
+PLANNED = [("checkpoints", {"model": "q3", "variant": f"w{bits}-g128-c32-s0"}) for bits in (3, 4, 8)]
+PLANNED += [("calibration", {"model": "q3", "seed": "0"}), ("laws", {}), ("all", {})]
 
 
 class Terminal(io.StringIO):
@@ -58,9 +58,9 @@ def test_in_a_file_each_finished_job_is_one_line_with_the_time_that_is_left(to_f
     to_file.run(0, 600)
     first, second = to_file.stream.getvalue().splitlines()
     assert "] 1 of 5 jobs done, 0:01:00 elapsed, about 0:" in first
-    assert first.endswith(" left: calibration r2/s0 took 0:01:00")
+    assert first.endswith(" left: calibration q3/s0 took 0:01:00")
     assert "] 2 of 5 jobs done, 0:11:00 elapsed, about 0:" in second
-    assert second.endswith(" left: checkpoints r2/w3-g128-c32-s0 took 0:10:00")
+    assert second.endswith(" left: checkpoints q3/w3-g128-c32-s0 took 0:10:00")
 
 
 def test_the_last_line_has_nothing_left_and_the_target_is_no_job(to_file):
@@ -77,7 +77,7 @@ def test_errors_and_messages_are_snakemakes_own(to_file):
     message, error, line = to_file.stream.getvalue().splitlines()
     assert (message, error) == ("Building DAG of jobs...", "Error in rule")
     assert "1 of 5 jobs done, 1 failed, " in line
-    assert [job.name for job in failed_jobs(to_file.logger)] == ["r2/w3-g128-c32-s0"]
+    assert [job.name for job in failed_jobs(to_file.logger)] == ["q3/w3-g128-c32-s0"]
 
 
 def test_a_job_that_succeeds_in_its_second_try_has_not_failed(to_file):

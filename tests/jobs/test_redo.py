@@ -7,7 +7,7 @@ import pytest
 from stratalaw.jobs.redo import RedoError, job_to_redo
 from stratalaw.study import read_study
 
-VARIANT = "r4/w3-g128-c32-s0"
+VARIANT = "q5/w3-g128-c32-s0"
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,9 @@ def study():
     [
         (VARIANT, None, f"results/checkpoints/{VARIANT}"),
         (VARIANT, "answers", f"results/answers/{VARIANT}/memorization.parquet"),
-        ("r4/bf16", None, "results/answers/r4/bf16/memorization.parquet"),
-        ("r4", "requests", "results/requests/r4/memorization.parquet"),
-        ("r4/s0", None, "results/calibration/r4/s0.parquet"),
+        ("q5/bf16", None, "results/answers/q5/bf16/memorization.parquet"),
+        ("q5", "requests", "results/requests/q5/memorization.parquet"),
+        ("q5/s0", None, "results/calibration/q5/s0.parquet"),
         ("demo", "laws", "results/studies/demo/laws.json"),
     ],
 )
@@ -33,10 +33,10 @@ def test_what_is_made_again(study, name, first, output):
 @pytest.mark.parametrize(
     ("name", "first", "message"),
     [
-        ("r4/w3-g128-c32-s1", None, "demo: no job is named r4/w3-g128-c32-s1; did you mean r4/w3-g128-c32-s0"),
+        ("q5/w3-g128-c32-s1", None, "demo: no job is named q5/w3-g128-c32-s1; did you mean q5/w3-g128-c32-s0"),
         ("../..", None, "demo: no job is named ../.."),
         (VARIANT, "models", f"{VARIANT}: models is not one of its stages (checkpoints, answers, scores)"),
-        ("r4/bf16", "checkpoints", "r4/bf16: checkpoints is not one of its stages (answers, scores)"),
+        ("q5/bf16", "checkpoints", "q5/bf16: checkpoints is not one of its stages (answers, scores)"),
     ],
 )
 def test_what_the_study_has_not_is_refused_in_one_line(study, name, first, message):

@@ -22,7 +22,7 @@ from stratalaw.study import read_study
 from stratalaw.terminal.status import sentence_of
 
 ROOT = Path(__file__).parents[2]
-MODELS = ("r2", "r4", "r6")
+MODELS = ("q3", "q5", "q8")
 
 
 @pytest.fixture
@@ -172,15 +172,15 @@ def test_the_time_left_follows_from_sizes_and_rates(study, tmp_path):
     jobs = checkpoint_jobs(study, tmp_path)
     assert stage(study, tmp_path, "checkpoints").seconds_left is None
     of_model = {name: [job for job in jobs if job.model == name] for name in MODELS}
-    for i, job in enumerate(of_model["r2"]):
+    for i, job in enumerate(of_model["q3"]):
         finish(job, at=1000 + 10 * i)
     size = {model.name: shapes_of_weights(Path(model.source)).n_params for model in study.models}
-    expected = 10 / size["r2"] * 13 * (size["r4"] + size["r6"])
+    expected = 10 / size["q3"] * 13 * (size["q5"] + size["q8"])
     assert stage(study, tmp_path, "checkpoints").seconds_left == pytest.approx(expected)
 
 
 def test_a_pause_is_not_taken_for_work(study, tmp_path):
-    jobs = [job for job in checkpoint_jobs(study, tmp_path) if job.model == "r2"]
+    jobs = [job for job in checkpoint_jobs(study, tmp_path) if job.model == "q3"]
     finish(jobs[0], at=0)
     for i, job in enumerate(jobs[1:]):
         finish(job, at=100_000 + 10 * i)
@@ -189,7 +189,7 @@ def test_a_pause_is_not_taken_for_work(study, tmp_path):
 
 
 def test_the_time_left_is_a_range_that_holds_stages_of_which_nothing_is_done(study, tmp_path):
-    jobs = [job for job in checkpoint_jobs(study, tmp_path) if job.model == "r2"]
+    jobs = [job for job in checkpoint_jobs(study, tmp_path) if job.model == "q3"]
     for i, job in enumerate(jobs):
         finish(job, at=1000 + 10 * i)
     statuses = status_of(study, Results(tmp_path))

@@ -35,14 +35,14 @@ def test_sentences_name_the_first_missing_variants_of_each_model():
 
 
 def test_only_variants_with_all_scores_and_a_baseline_count(tmp_path):
-    for model, variant in (("r2", "bf16"), ("r2", "w4-g16-c32-s0"), ("r4", "w4-g16-c32-s0")):
+    for model, variant in (("q3", "bf16"), ("q3", "w4-g16-c32-s0"), ("q5", "w4-g16-c32-s0")):
         score(tmp_path, model, variant)
-    score(tmp_path, "r6", "bf16", strata=["memorization"])
+    score(tmp_path, "q8", "bf16", strata=["memorization"])
     found = scored_variants(STUDY, Results(tmp_path))
-    assert found[["model", "variant"]].values.tolist() == [["r2", "bf16"], ["r2", "w4-g16-c32-s0"]]
+    assert found[["model", "variant"]].values.tolist() == [["q3", "bf16"], ["q3", "w4-g16-c32-s0"]]
 
 
 def test_nothing_scored_is_one_line(tmp_path):
-    score(tmp_path, "r4", "w4-g16-c32-s0")
+    score(tmp_path, "q5", "w4-g16-c32-s0")
     with pytest.raises(StudyError, match=r"^allow_missing: no model's baseline has been scored yet in "):
         scored_variants(STUDY, Results(tmp_path))

@@ -32,7 +32,7 @@ def test_a_missing_model_is_named():
             "some/one",
             r"there is no folder or file some/one; if it is a repository of the Hub, run: stratalaw pin s\.yaml",
         ),
-        ("ladder/models/r1", r"ladder/models/r1: its config\.json has no quantization_config: it is not quantized"),
+        ("ladder/models/q1", r"ladder/models/q1: its config\.json has no quantization_config: it is not quantized"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_scored_is_named(source, message):

@@ -31,10 +31,10 @@ def changed(study: Study, **sections) -> Study:
 
 
 def basis(study: Study, file: str = "study.yaml", **contents: str) -> Basis:
-    return Basis(study, file, {"models.r2": "1", "corpus": "2", "tasks": "3"} | contents)
+    return Basis(study, file, {"models.q3": "1", "corpus": "2", "tasks": "3"} | contents)
 
 
-OTHER_MODEL = {"name": "r9", "source": "ladder/models/r1", "family": "ladder"}
+OTHER_MODEL = {"name": "r9", "source": "ladder/models/q1", "family": "ladder"}
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ OTHER_MODEL = {"name": "r9", "source": "ladder/models/r1", "family": "ladder"}
     [
         ({"name": "other"}, {}, None),
         ({"grids": [{"bits": [4], "group_size": [32], "calibration_size": [128]}]}, {}, None),
-        ({"evaluation": {"items": 7}}, {}, ("answers", "r2", "evaluation.items")),
+        ({"evaluation": {"items": 7}}, {}, ("answers", "q3", "evaluation.items")),
         ({"evaluation": {"items": 7}, "models": [OTHER_MODEL]}, {}, None),
-        ({"gptq": {"damping": 0.1}}, {}, ("checkpoints", "r2", "gptq.damping")),
-        ({"calibration": {"tokens": 64}}, {}, ("calibration samples", "r2", "calibration.tokens")),
-        ({}, {"tasks": "4"}, ("answers", "r2", "evaluation.tasks_folder")),
-        ({}, {"corpus": "4"}, ("calibration samples", "r2", "calibration.corpus")),
-        ({}, {"models.r2": "4"}, ("files", "r2", "models.source")),
+        ({"gptq": {"damping": 0.1}}, {}, ("checkpoints", "q3", "gptq.damping")),
+        ({"calibration": {"tokens": 64}}, {}, ("calibration samples", "q3", "calibration.tokens")),
+        ({}, {"tasks": "4"}, ("answers", "q3", "evaluation.tasks_folder")),
+        ({}, {"corpus": "4"}, ("calibration samples", "q3", "calibration.corpus")),
+        ({}, {"models.q3": "4"}, ("files", "q3", "models.source")),
     ],
 )
 def test_what_would_be_overwritten_is_told_from_what_is_shared(demo, sections, contents, clash):
@@ -64,7 +64,7 @@ def test_other_chances_overwrite_nothing(demo):
 def test_text_that_must_not_overlap_with_the_benchmarks_depends_on_them(demo):
     without = changed(demo, calibration={"overlap_words": 8})
     few = changed(without, evaluation={"items": 7})
-    assert next(clashes(basis(few), basis(without))) == ("calibration samples", "r2", "calibration.evaluation")
+    assert next(clashes(basis(few), basis(without))) == ("calibration samples", "q3", "calibration.evaluation")
 
 
 def test_a_record_comes_back_and_a_damaged_one_says_nothing(demo, tmp_path):
@@ -83,8 +83,8 @@ def test_the_line_names_both_studies_the_key_and_what_to_do(demo):
     with pytest.raises(StudyError) as refused:
         check_neighbours(mine, [basis(demo, "config/demo.yaml")], Results())
     assert str(refused.value) == (
-        "mine.yaml: its answers of r2 would overwrite those of the study demo (config/demo.yaml), where "
-        "evaluation.items differs; run it in a folder of its own (snakemake --directory FOLDER), name its model r2 "
+        "mine.yaml: its answers of q3 would overwrite those of the study demo (config/demo.yaml), where "
+        "evaluation.items differs; run it in a folder of its own (snakemake --directory FOLDER), name its model q3 "
         "otherwise, or, if demo is not needed any more, delete results/studies/demo"
     )
 

@@ -24,7 +24,7 @@ def new(path: Path, *arguments):
 def test_a_study_of_local_models_is_written_checked_and_what_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**13}))
     path = tmp_path / "mine.yaml"
-    models = ["--model", LADDER / "models" / "r2", "--model", LADDER / "models" / "r4"]
+    models = ["--model", LADDER / "models" / "q3", "--model", LADDER / "models" / "q5"]
     variants = ["--variant", "w3-g128-c32", "--variant", "w4-g128-c32"]
     made = new(path, *models, *variants, *BENCHMARKS, *LOCAL, "--items", 50)
     assert made.exit_code == 0, made.output
@@ -32,7 +32,7 @@ def test_a_study_of_local_models_is_written_checked_and_what_was_asked_for(tmp_p
     assert made.output.endswith(f"Next: snakemake --cores 2 --configfile {path}\n")
     study = read_study(path)
     assert study.variant_names() == [
-        (model, variant) for model in ("r2", "r4") for variant in ("bf16", "w3-g128-c32-s0", "w4-g128-c32-s0")
+        (model, variant) for model in ("q3", "q5") for variant in ("bf16", "w3-g128-c32-s0", "w4-g128-c32-s0")
     ]
     assert {model.family for model in study.models} == {"mine"} and study.evaluation.items == 50
     assert [benchmark.chance for benchmark in study.evaluation.strata["memorization"]] == [0.25, 0.25]
@@ -61,17 +61,17 @@ def test_what_is_on_the_hub_is_named_with_what_to_do_and_the_hub_is_not_asked(tm
     [
         (["--model", "nowhere", *BENCHMARKS], "models.0.source: there is no folder nowhere"),
         (["--model", LADDER / "models", *BENCHMARKS], "ladder/models: no config.json"),
-        (["--model", LADDER / "models/r2", "--benchmark", "recall"], "--benchmark recall: not a stratum, a task and"),
+        (["--model", LADDER / "models/q3", "--benchmark", "recall"], "--benchmark recall: not a stratum, a task and"),
         (
-            ["--model", LADDER / "models/r2", "--benchmark", "memorization=ladder_nothing:0"],
+            ["--model", LADDER / "models/q3", "--benchmark", "memorization=ladder_nothing:0"],
             "has no task ladder_nothing; allowed: ladder_application",
         ),
         (
-            ["--model", LADDER / "models/r2", "--benchmark", "memorization=ladder_questions:25%"],
+            ["--model", LADDER / "models/q3", "--benchmark", "memorization=ladder_questions:25%"],
             "evaluation.strata.memorization.0.chance: '25%': input should be a valid number",
         ),
-        (["--model", LADDER / "models/r2", *BENCHMARKS, "--variant", "int4"], "--variant int4: not a variant such as"),
-        (["--model", LADDER / "models/r2", *BENCHMARKS, "--variant", "w5-g128-c8"], "grids.0.bits.0: 5 is not one of"),
+        (["--model", LADDER / "models/q3", *BENCHMARKS, "--variant", "int4"], "--variant int4: not a variant such as"),
+        (["--model", LADDER / "models/q3", *BENCHMARKS, "--variant", "w5-g128-c8"], "grids.0.bits.0: 5 is not one of"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(tmp_path, arguments, message):

@@ -172,7 +172,7 @@ models:
 grids:
   - {{bits: [4], group_size: [128, 1024], calibration_size: [8, 32]}}
 calibration: {{corpus: {LADDER}/calibration.jsonl, tokens: 2048}}
-evaluation: {{tasks_folder: {LADDER}/benchmarks, strata: {{reasoning: [{{task: ladder_paths, chance: 0.25}}]}}}}
+evaluation: {{tasks_folder: {LADDER}/benchmarks, strata: {{reasoning: [{{task: ladder_paths, chance: 0.2}}]}}}}
 """)
     return path
 

@@ -123,8 +123,8 @@ def test_pages_say_what_the_command_says(page):
         (["Qwen/Qwen3-8B", "--memory", "much"], "--memory much: not an amount such as 12GB"),
         (["me/unknown-8B", "--memory", "8GB"], "me/unknown-8B: neither a study"),
         (
-            ["ladder/models/r6", "--memory", "4MB", "--context", "256"],
-            "r6 has 2.95M parameters, published models 99.7M",
+            ["ladder/models/q8", "--memory", "4MB", "--context", "256"],
+            "q8 has 2.95M parameters, published models 99.7M",
         ),
         (["Qwen/Qwen3-8B", "--memory", "8GB", "--floor", "reasoning=0.5"], "--floor is not for a model"),
         (["config/ladder.yaml", "--memory", "8GB", "--keep", "reasoning"], "--keep is not for a study"),

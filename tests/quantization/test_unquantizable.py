@@ -21,7 +21,7 @@ def test_a_hessian_that_cannot_be_inverted_is_recorded_with_the_reason(fail, tmp
     with pytest.raises(RuntimeError) as raised:
         fail()
     assert is_unquantizable(raised.value)
-    checkpoint = tmp_path / "r1" / "w2-g16-c2-s0"
+    checkpoint = tmp_path / "q1" / "w2-g16-c2-s0"
     record_unquantizable(checkpoint, raised.value)
     assert why_unquantizable(checkpoint) == str(raised.value)
 
@@ -31,7 +31,7 @@ def test_a_hessian_that_cannot_be_inverted_is_recorded_with_the_reason(fail, tmp
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results"),
-        ValueError("r1/model.safetensors: changed since it was copied; delete r1 and run again"),
+        ValueError("q1/model.safetensors: changed since it was copied; delete q1 and run again"),
         RuntimeError("CUDA error: an illegal memory access was encountered"),
     ],
     ids=["memory", "disk", "corrupt", "cuda"],

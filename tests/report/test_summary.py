@@ -35,7 +35,7 @@ def text() -> str:
 def test_captions_know_the_study():
     about = describe_study(STUDY)
     assert about["variants"] == "293"
-    assert about["models"] == "r1, r2, r3, r4, r5, r6 (held out)"
+    assert about["models"] == "q1, q3, q4, q5, q6, q8 (held out)"
     assert (about["bits"], about["group_sizes"]) == ("2, 3, 4, 8", "16, 32, 64, 128")
     assert "8 bits: G = 128, C = 128" in about["largest"]
     assert "reasoning: ladder_arithmetic, ladder_paths" in about["benchmarks"]

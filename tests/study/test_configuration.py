@@ -60,7 +60,7 @@ def test_keys_of_the_study_are_overridden_one_by_one():
 
 def test_paths_are_found_in_the_first_folder_that_has_them(tmp_path):
     study, _ = read_configuration(DEMO, {}, "demo.yaml", [tmp_path, Path.cwd()])
-    assert study.models[0].source == str(Path.cwd() / "ladder" / "models" / "r2")
+    assert study.models[0].source == str(Path.cwd() / "ladder" / "models" / "q3")
     (tmp_path / "ladder").mkdir()
     (tmp_path / "ladder" / "calibration.jsonl").touch()
     study, _ = read_configuration(DEMO, {}, "demo.yaml", [tmp_path, Path.cwd()])

@@ -72,7 +72,7 @@ def test_the_ladder_has_293_variants_and_its_baselines():
     assert len(quantized) == 293
     assert len(variants) - len(quantized) == 6
     assert quantized.bits.value_counts().to_dict() == {2: 96, 3: 96, 4: 96, 8: 5}
-    assert set(quantized[quantized.held_out].model) == {"r6"}
+    assert set(quantized[quantized.held_out].model) == {"q8"}
 
 
 @pytest.mark.parametrize(

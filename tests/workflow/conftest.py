@@ -51,7 +51,7 @@ def write_study(folder: Path, bits: Sequence[int] = (4, 8)) -> None:
     """A study of two models, some bit-widths and their baselines."""
     study = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
     study["models"] = [
-        {"name": name, "source": str(ROOT / "ladder" / "models" / name), "family": "ladder"} for name in ("r1", "r3")
+        {"name": name, "source": str(ROOT / "ladder" / "models" / name), "family": "ladder"} for name in ("q1", "q4")
     ]
     study["grids"] = [{"bits": list(bits), "group_size": [128], "calibration_size": [4]}]
     study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
@@ -73,7 +73,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def one_variant(folder) -> list[str]:
     """What there is after one variant was asked for by its path."""
-    made = snakemake(folder, "results/scores/r1/w4-g128-c4-s0/memorization.json")
+    made = snakemake(folder, "results/scores/q1/w4-g128-c4-s0/memorization.json")
     assert made.returncode == 0, made.stderr
     return sorted(path.relative_to(folder / "results").as_posix() for path in folder.glob("results/checkpoints/*/*"))
 

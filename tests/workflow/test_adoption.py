@@ -12,7 +12,7 @@ import yaml
 from tests.workflow.conftest import PROFILE, ROOT, snakemake
 from tests.workflow.test_redo import jobs_in
 
-ANSWERS = "results/answers/r1/w4-g128-c4-s0/reasoning.parquet"
+ANSWERS = "results/answers/q1/w4-g128-c4-s0/reasoning.parquet"
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from tests.workflow.conftest import ROOT, snakemake, write_study
 
-CHECKPOINT = "results/checkpoints/r1/w4-g128-c4-s0"
-TARGET = "results/scores/r1/w4-g128-c4-s0/memorization.json"
+CHECKPOINT = "results/checkpoints/q1/w4-g128-c4-s0"
+TARGET = "results/scores/q1/w4-g128-c4-s0/memorization.json"
 CACHED = {"models", "calibration", "requests", "checkpoints"}
 TIMESTAMP = ".snakemake_timestamp"
 TO_BE_MADE = re.compile(r"^Output file results/(\w+)/.* will be written to global between-workflow cache", re.MULTILINE)

@@ -42,10 +42,10 @@ def test_killed_and_started_again_it_gives_the_same_observations(folder, whole, 
 
 def test_a_damaged_model_is_named_and_once_mended_the_run_goes_on(tmp_path):
     write_study(tmp_path)
-    source = tmp_path / "r1"
-    shutil.copytree(ROOT / "ladder" / "models" / "r1", source)
+    source = tmp_path / "q1"
+    shutil.copytree(ROOT / "ladder" / "models" / "q1", source)
     study = tmp_path / "study.yaml"
-    study.write_text(study.read_text().replace(str(ROOT / "ladder" / "models" / "r1"), str(source)))
+    study.write_text(study.read_text().replace(str(ROOT / "ladder" / "models" / "q1"), str(source)))
     weights = source / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-100])
@@ -54,17 +54,17 @@ def test_a_damaged_model_is_named_and_once_mended_the_run_goes_on(tmp_path):
     assert f"study.yaml: {weights}: truncated or altered" in refused.stderr.splitlines()[-1]
     assert not (tmp_path / "results" / "models").exists()
     weights.write_bytes(whole)
-    assert snakemake(tmp_path, "results/models/r1").returncode == 0
+    assert snakemake(tmp_path, "results/models/q1").returncode == 0
 
 
 def test_a_model_altered_after_it_was_copied_is_not_quantized(folder, whole, tmp_path):
-    model = tmp_path / "r1"
-    shutil.copytree(folder / "results" / "models" / "r1", model)
+    model = tmp_path / "q1"
+    shutil.copytree(folder / "results" / "models" / "q1", model)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     call = {
         "model": str(model),
-        "calibration": str(folder / "results" / "calibration" / "r1" / "s0.parquet"),
+        "calibration": str(folder / "results" / "calibration" / "q1" / "s0.parquet"),
         "options": {},
         "checkpoint": str(tmp_path / "checkpoints" / "w4-g128-c4-s0"),
     }
@@ -78,17 +78,17 @@ def test_a_model_altered_after_it_was_copied_is_not_quantized(folder, whole, tmp
 @pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: content[:-1] + b"\x01"])
 def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
     checkpoint = tmp_path / "w4-g128-c4-s0"
-    shutil.copytree(folder / "results" / "checkpoints" / "r1" / checkpoint.name, checkpoint)
+    shutil.copytree(folder / "results" / "checkpoints" / "q1" / checkpoint.name, checkpoint)
     weights = checkpoint / "model.safetensors"
     weights.write_bytes(damage(weights.read_bytes()))
     call = {
-        "model": str(folder / "results" / "models" / "r1"),
+        "model": str(folder / "results" / "models" / "q1"),
         "weights": str(checkpoint),
-        "requests": [str(folder / "results" / "requests" / "r1" / "reasoning.parquet")],
-        "batchings": [str(folder / "results" / "requests" / "r1" / "reasoning.batches.safetensors")],
+        "requests": [str(folder / "results" / "requests" / "q1" / "reasoning.parquet")],
+        "batchings": [str(folder / "results" / "requests" / "q1" / "reasoning.batches.safetensors")],
         "tokens_per_batch": 1024,
         "threads": 1,
-        "answers": [str(tmp_path / "answers" / "r1" / checkpoint.name / "reasoning.parquet")],
+        "answers": [str(tmp_path / "answers" / "q1" / checkpoint.name / "reasoning.parquet")],
     }
     message = perform(Call("stratalaw.jobs.stages:answer_requests", str(tmp_path / "log"), call))
     assert message.startswith(f"{weights}: changed since it was quantized; delete {checkpoint} and run again")
@@ -96,11 +96,11 @@ def test_a_damaged_checkpoint_is_not_evaluated(folder, whole, tmp_path, damage):
 
 
 def test_calibration_text_that_is_too_short_is_named(tmp_path):
-    copy_model(ROOT / "ladder" / "models" / "r1", tmp_path / "r1")
+    copy_model(ROOT / "ladder" / "models" / "q1", tmp_path / "q1")
     corpus = tmp_path / "short.jsonl"
     corpus.write_text(json.dumps({"text": "3 + 4 = 7"}) + "\n")
     call = {
-        "model": str(tmp_path / "r1"),
+        "model": str(tmp_path / "q1"),
         "corpus": str(corpus),
         "requests": [],
         "samples": 8,
@@ -128,17 +128,17 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("stage", ["provide_model", "quantize_model"])
 def test_a_full_disk_is_named_and_with_more_room_the_stage_succeeds(folder, whole, tmp_path, small_disk, stage):
-    model = folder / "results" / "models" / "r3"
+    model = folder / "results" / "models" / "q4"
     calls = {
         "provide_model": {
             "source": str(model),
             "revision": None,
             "downloads": str(tmp_path / "downloads"),
-            "model": str(small_disk / "r3"),
+            "model": str(small_disk / "q4"),
         },
         "quantize_model": {
             "model": str(model),
-            "calibration": str(folder / "results" / "calibration" / "r3" / "s0.parquet"),
+            "calibration": str(folder / "results" / "calibration" / "q4" / "s0.parquet"),
             "options": {"threads": 1},
             "checkpoint": str(small_disk / "w8-g128-c4-s0"),
         },

@@ -94,21 +94,21 @@ def test_a_llama_and_a_qwen2_run_from_their_folders_to_the_laws(tmp_path):
 @pytest.fixture
 def hub_study(hub, tmp_path) -> Path:
     """A working directory with a study whose models and text are on the Hub, not pinned."""
-    for name in ("r1", "r2"):
+    for name in ("q1", "q3"):
         files = {path.name: path.read_bytes() for path in (ROOT / "ladder" / "models" / name).iterdir()}
-        hub.repositories[f"models/someone/{name}"] = HubRepository(COMMIT, files, gated=name == "r1")
+        hub.repositories[f"models/someone/{name}"] = HubRepository(COMMIT, files, gated=name == "q1")
     text = gzip.compress((ROOT / "ladder" / "calibration.jsonl").read_bytes())
     hub.repositories["datasets/someone/text"] = HubRepository(COMMIT, {"en/text.json.gz": text})
     folder = tmp_path / "run"
     folder.mkdir()
     write_study(folder)
-    sources = [{"name": name, "source": f"someone/{name}", "family": "ladder"} for name in ("r1", "r2")]
+    sources = [{"name": name, "source": f"someone/{name}", "family": "ladder"} for name in ("q1", "q3")]
     calibration = {"dataset": "someone/text", "corpus": "en/text.json.gz", "tokens": 256}
     change_study(folder, models=sources, calibration=calibration)
     return folder
 
 
-TARGETS = [f"results/calibration/{name}/s0.parquet" for name in ("r1", "r2")]
+TARGETS = [f"results/calibration/{name}/s0.parquet" for name in ("q1", "q3")]
 
 
 def test_models_and_text_come_from_the_hub_once_they_are_pinned(hub, hub_study):
@@ -122,11 +122,11 @@ def test_models_and_text_come_from_the_hub_once_they_are_pinned(hub, hub_study):
     ]
     gated = snakemake_started_anew(hub_study, *TARGETS)
     assert gated.returncode == 1
-    assert f"{hub.endpoint}/someone/r1 is gated: accept its terms on that page, then set HF_TOKEN" in gated.stderr
+    assert f"{hub.endpoint}/someone/q1 is gated: accept its terms on that page, then set HF_TOKEN" in gated.stderr
     assert not hub.fetched()["model.safetensors"], "refused before the first job"
     made = snakemake_started_anew(hub_study, *TARGETS, HF_TOKEN=GOOD_TOKEN)
     assert made.returncode == 0, made.stderr
-    for name in ("r1", "r2"):
+    for name in ("q1", "q3"):
         verify_model(hub_study / "results" / "models" / name)
         samples = pd.read_parquet(hub_study / "results" / "calibration" / name / "s0.parquet").tokens
         assert set(map(len, samples)) == {256}

@@ -19,7 +19,7 @@ from tests.workflow.warm_snakemake import run_snakemake
 
 
 def test_one_variant_by_its_path_runs_only_what_it_needs(one_variant):
-    assert one_variant == ["checkpoints/r1/w4-g128-c4-s0"]
+    assert one_variant == ["checkpoints/q1/w4-g128-c4-s0"]
 
 
 def test_a_study_gives_observations_and_laws(folder, whole):
@@ -55,7 +55,7 @@ def test_nothing_runs_twice(folder, whole):
 def test_observations_lost_and_made_again_are_the_same(folder, whole):
     table = folder / OBSERVATIONS
     before = table.read_bytes()
-    for path in (table, *(folder / "results" / "scores" / "r1" / "w4-g128-c4-s0").iterdir()):
+    for path in (table, *(folder / "results" / "scores" / "q1" / "w4-g128-c4-s0").iterdir()):
         path.unlink()
     again = snakemake(folder)
     assert again.returncode == 0, again.stderr
@@ -78,7 +78,7 @@ def test_the_report_opens_with_what_was_run_and_what_came_out(folder, whole):
     made = snakemake(folder, "--report", "report.html")
     assert made.returncode == 0, made.stderr
     page = (folder / "report.html").read_text()
-    assert "4 GPTQ variants of 2 models (r1, r3" in page
+    assert "4 GPTQ variants of 2 models (q1, q4" in page
     for text in ("Group and calibration size", "Predicted against observed"):
         assert text.lower() in page.lower()
     for name in ("accuracy", "effects", "predicted", "exponents"):
@@ -87,11 +87,11 @@ def test_the_report_opens_with_what_was_run_and_what_came_out(folder, whole):
 
 
 def test_a_cold_process_gives_the_same_weights_as_the_warm_worker(folder, whole, tmp_path):
-    variant = "r1/w4-g128-c4-s0"
+    variant = "q1/w4-g128-c4-s0"
     audit = json.loads((folder / "results" / "checkpoints" / variant / "audit.json").read_text())
     call = {
-        "model": str(folder / "results" / "models" / "r1"),
-        "calibration": str(folder / "results" / "calibration" / "r1" / "s0.parquet"),
+        "model": str(folder / "results" / "models" / "q1"),
+        "calibration": str(folder / "results" / "calibration" / "q1" / "s0.parquet"),
         "options": audit["options"],
         "checkpoint": str(tmp_path / "w4-g128-c4-s0"),
     }
@@ -140,8 +140,8 @@ def test_what_is_published_lacks_nothing(folder, whole, tmp_path):
 def test_a_variant_that_was_not_observed_is_named(folder, whole):
     study = read_study(folder / "study.yaml")
     observed = pd.read_csv(folder / OBSERVATIONS)
-    lost = (observed.model == "r1") & (observed.variant == "w4-g128-c4-s0") & (observed.benchmark == "ladder_paths")
+    lost = (observed.model == "q1") & (observed.variant == "w4-g128-c4-s0") & (observed.benchmark == "ladder_paths")
     table = coverage(study, observed[~lost]).set_index(["model", "stratum"])
-    assert table.missing["r1", "reasoning"] == "w4-g128-c4-s0"
-    assert table.observed["r1", "reasoning"] == table.named["r1", "reasoning"] - 1
-    assert table.missing["r1", "memorization"] == ""
+    assert table.missing["q1", "reasoning"] == "w4-g128-c4-s0"
+    assert table.observed["q1", "reasoning"] == table.named["q1", "reasoning"] - 1
+    assert table.missing["q1", "memorization"] == ""

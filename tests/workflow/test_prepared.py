@@ -18,7 +18,7 @@ def test_what_needs_a_network_is_made_first_also_where_calibration_waits_for_req
     results = tmp_path / "results"
     made_before = {path.name for path in results.iterdir()} - {"logs", "timings", "hashes.json"}
     assert made_before == {"models", "requests", "calibration", "studies"}  # of the study, what it rests on
-    kept = {path.stem for path in (results / "requests" / "r1" / "documents").iterdir()}
+    kept = {path.stem for path in (results / "requests" / "q1" / "documents").iterdir()}
     assert kept == {*study["evaluation"]["strata"]}
     planned = snakemake(tmp_path, "-n")
     assert planned.returncode == 0, planned.stderr

@@ -19,7 +19,7 @@ from stratalaw.study import read_study
 from tests.workflow.conftest import PROFILE, ROOT, snakemake, write_study
 from tests.workflow.warm_snakemake import run_snakemake
 
-VARIANT = "r1/w4-g128-c4-s0"
+VARIANT = "q1/w4-g128-c4-s0"
 OF_STUDY = {stage.name for stage in STAGES if stage.of == "study"} - {"corpus"}
 JOBS_OF_RULE = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)  # in snakemake's table of jobs
 
@@ -86,7 +86,7 @@ def test_a_file_that_was_deleted_is_not_made_again(finished, tmp_path):
     [
         ([VARIANT], {"checkpoints": 1, "answers": 1, "scores": 1}),
         ([VARIANT, "--from", "answers"], {"answers": 1, "scores": 1}),
-        (["r3/s0"], {"calibration": 1, "checkpoints": 2, "answers": 2, "scores": 2}),
+        (["q4/s0"], {"calibration": 1, "checkpoints": 2, "answers": 2, "scores": 2}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -11,7 +11,7 @@ import yaml
 
 from tests.workflow.conftest import ROOT, snakemake, write_study
 
-SCORES = "results/scores/r1/w4-g128-c4-s0/memorization.json"
+SCORES = "results/scores/q1/w4-g128-c4-s0/memorization.json"
 JOB = re.compile(r"^(?:local)?rule (\w+):$", re.MULTILINE)
 
 
@@ -54,7 +54,7 @@ def scored_once(tmp_path_factory) -> Path:
     tmp_path = tmp_path_factory.mktemp("scored")
     write_study(tmp_path)
     shutil.copytree(ROOT / "ladder" / "benchmarks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "ladder" / "models" / "r1", tmp_path / "source")
+    shutil.copytree(ROOT / "ladder" / "models" / "q1", tmp_path / "source")
     shutil.copyfile(ROOT / "ladder" / "calibration.jsonl", tmp_path / "corpus.jsonl")
     change_study(tmp_path, lambda study: study["evaluation"].update(tasks_folder="tasks"))
     change_study(tmp_path, lambda study: study["models"][0].update(source="source"))
@@ -62,19 +62,19 @@ def scored_once(tmp_path_factory) -> Path:
     task = tmp_path / "tasks" / "arithmetic.yaml"
     task.write_text(task.read_text().replace("  - metric: acc\n", "  - metric: acc_norm\n  - metric: acc\n"))
     results = tmp_path / "results"
-    shutil.copytree(ROOT / "ladder" / "models" / "r1", results / "models" / "r1")
-    (results / "checkpoints" / "r1" / "w4-g128-c4-s0").mkdir(parents=True)
+    shutil.copytree(ROOT / "ladder" / "models" / "q1", results / "models" / "q1")
+    (results / "checkpoints" / "q1" / "w4-g128-c4-s0").mkdir(parents=True)
     for stratum in ("memorization", "application", "reasoning"):
         for name in (
-            *(f"requests/r1/{name}" for name in (f"{stratum}.parquet", f"{stratum}.batches.safetensors")),
-            f"requests/r1/documents/{stratum}.parquet",
-            f"answers/r1/w4-g128-c4-s0/{stratum}.parquet",
-            *(f"scores/r1/w4-g128-c4-s0/{stratum}.parquet", f"scores/r1/w4-g128-c4-s0/{stratum}.json"),
+            *(f"requests/q1/{name}" for name in (f"{stratum}.parquet", f"{stratum}.batches.safetensors")),
+            f"requests/q1/documents/{stratum}.parquet",
+            f"answers/q1/w4-g128-c4-s0/{stratum}.parquet",
+            *(f"scores/q1/w4-g128-c4-s0/{stratum}.parquet", f"scores/q1/w4-g128-c4-s0/{stratum}.json"),
         ):
             (results / name).parent.mkdir(parents=True, exist_ok=True)
             (results / name).write_text(name)
-    (results / "calibration" / "r1").mkdir(parents=True)
-    (results / "calibration" / "r1" / "s0.parquet").write_text("calibration")
+    (results / "calibration" / "q1").mkdir(parents=True)
+    (results / "calibration" / "q1" / "s0.parquet").write_text("calibration")
     touched = snakemake(tmp_path, SCORES, "--touch", "--forceall")
     assert touched.returncode == 0, touched.stderr
     assert made_anew(tmp_path) == set()

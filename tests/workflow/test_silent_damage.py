@@ -16,19 +16,19 @@ from stratalaw.study import Study, read_study
 
 # One file of each kind, and a sibling of the same kind that is about something else.
 FILES = {
-    "weights of a model": ("models/r1/model.safetensors", "models/r3/model.safetensors"),
-    "configuration of a model": ("models/r1/config.json", "models/r3/config.json"),
-    "tokenizer": ("models/r1/tokenizer.json", None),
-    "manifest": ("models/r1/manifest.json", "models/r3/manifest.json"),
-    "requests": ("requests/r1/reasoning.parquet", "requests/r1/application.parquet"),
-    "batches": ("requests/r1/reasoning.batches.safetensors", "requests/r1/application.batches.safetensors"),
-    "documents": ("requests/r1/documents/reasoning.parquet", "requests/r1/documents/application.parquet"),
-    "calibration": ("calibration/r1/s0.parquet", "calibration/r3/s0.parquet"),
-    "checkpoint": ("checkpoints/r1/w4-g128-c4-s0/model.safetensors", "checkpoints/r1/w8-g128-c4-s0/model.safetensors"),
-    "configuration of a checkpoint": ("checkpoints/r1/w4-g128-c4-s0/config.json", None),
-    "audit": ("checkpoints/r1/w4-g128-c4-s0/audit.json", "checkpoints/r1/w8-g128-c4-s0/audit.json"),
-    "answers": ("answers/r1/w4-g128-c4-s0/reasoning.parquet", "answers/r1/w8-g128-c4-s0/reasoning.parquet"),
-    "scores": ("scores/r1/w4-g128-c4-s0/reasoning.parquet", "scores/r3/w4-g128-c4-s0/reasoning.parquet"),
+    "weights of a model": ("models/q1/model.safetensors", "models/q4/model.safetensors"),
+    "configuration of a model": ("models/q1/config.json", "models/q4/config.json"),
+    "tokenizer": ("models/q1/tokenizer.json", None),
+    "manifest": ("models/q1/manifest.json", "models/q4/manifest.json"),
+    "requests": ("requests/q1/reasoning.parquet", "requests/q1/application.parquet"),
+    "batches": ("requests/q1/reasoning.batches.safetensors", "requests/q1/application.batches.safetensors"),
+    "documents": ("requests/q1/documents/reasoning.parquet", "requests/q1/documents/application.parquet"),
+    "calibration": ("calibration/q1/s0.parquet", "calibration/q4/s0.parquet"),
+    "checkpoint": ("checkpoints/q1/w4-g128-c4-s0/model.safetensors", "checkpoints/q1/w8-g128-c4-s0/model.safetensors"),
+    "configuration of a checkpoint": ("checkpoints/q1/w4-g128-c4-s0/config.json", None),
+    "audit": ("checkpoints/q1/w4-g128-c4-s0/audit.json", "checkpoints/q1/w8-g128-c4-s0/audit.json"),
+    "answers": ("answers/q1/w4-g128-c4-s0/reasoning.parquet", "answers/q1/w8-g128-c4-s0/reasoning.parquet"),
+    "scores": ("scores/q1/w4-g128-c4-s0/reasoning.parquet", "scores/q4/w4-g128-c4-s0/reasoning.parquet"),
     "observations": ("studies/demo/observations.parquet", "studies/demo/items.parquet"),
     "items": ("studies/demo/items.parquet", "studies/demo/observations.parquet"),
     "damage": ("studies/demo/damage.parquet", "studies/demo/items.parquet"),
@@ -99,22 +99,22 @@ def test_a_file_of_a_sibling_is_named(finished, kind):
 
 def test_a_whole_checkpoint_of_another_variant_or_model_is_named(finished):
     checkpoints = finished[1] / "checkpoints"
-    place = checkpoints / "r1" / "w4-g128-c4-s0"
-    for other in (checkpoints / "r1" / "w8-g128-c4-s0", checkpoints / "r3" / "w4-g128-c4-s0"):
+    place = checkpoints / "q1" / "w4-g128-c4-s0"
+    for other in (checkpoints / "q1" / "w8-g128-c4-s0", checkpoints / "q4" / "w4-g128-c4-s0"):
         place.rename(finished[1] / "aside")
         shutil.copytree(other, place)
         found = problems(finished)
         shutil.rmtree(place)
         (finished[1] / "aside").rename(place)
-        assert any("checkpoints/r1/w4-g128-c4-s0" in problem for problem in found), other
+        assert any("checkpoints/q1/w4-g128-c4-s0" in problem for problem in found), other
 
 
 @pytest.mark.parametrize(
     ("file", "edit"),
     [
-        ("checkpoints/r1/w4-g128-c4-s0/audit.json", {"effective_bits": 2.0}),
-        ("checkpoints/r1/w4-g128-c4-s0/audit.json", {"sha256": {}}),
-        ("models/r1/manifest.json", {"sha256": {}}),
+        ("checkpoints/q1/w4-g128-c4-s0/audit.json", {"effective_bits": 2.0}),
+        ("checkpoints/q1/w4-g128-c4-s0/audit.json", {"sha256": {}}),
+        ("models/q1/manifest.json", {"sha256": {}}),
         ("studies/demo/laws.json", {"notes": []}),
     ],
 )

@@ -82,7 +82,7 @@ def write_study(folder: Path, name: str) -> None:
     bits, strata = STUDIES[name]
     study = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
     study["name"] = name
-    study["models"] = [{"name": "r1", "source": str(ROOT / "ladder" / "models" / "r1"), "family": "ladder"}]
+    study["models"] = [{"name": "q1", "source": str(ROOT / "ladder" / "models" / "q1"), "family": "ladder"}]
     study["grids"] = [{"bits": bits, "group_size": [128], "calibration_size": [4]}]
     study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
     study["evaluation"] = {
@@ -118,7 +118,7 @@ def test_every_study_ends_with_a_report(run, name):
     for width in bits:
         rows = damage[damage.variant == f"w{width}-g128-c4-s0"]
         assert list(zip(rows.stratum, rows.benchmark, strict=True)) == expected
-        assert f"r1 w{width}-g128-c4-s0" in summary
+        assert f"q1 w{width}-g128-c4-s0" in summary
     assert (damage.bytes < damage.bytes_original).all()
 
 
@@ -168,10 +168,10 @@ def test_two_folders_of_scores_are_compared_as_in_the_study(run, tmp_path):
     (tmp_path / "models").symlink_to(made.folder / "results" / "models")
     folders = []
     for name in ("bf16", "w4-g128-c4-s0"):
-        folders.append(tmp_path / "scores" / "r1" / name)
+        folders.append(tmp_path / "scores" / "q1" / name)
         folders[-1].mkdir(parents=True)
         for stratum in STUDIES[made.name][1]:  # other studies have left scores of other strata
-            shutil.copy(Results(made.folder / "results").scores("r1", name, stratum), folders[-1])
+            shutil.copy(Results(made.folder / "results").scores("q1", name, stratum), folders[-1])
     result = CliRunner().invoke(app, ["compare", *map(str, folders), "--out", str(tmp_path / "damage.csv")])
     assert result.exit_code == 0, result.output
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "damage.csv"), made.damage())

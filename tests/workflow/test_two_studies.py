@@ -19,7 +19,7 @@ def run_mine(folder, *arguments):
 
 def test_a_study_that_would_overwrite_another_is_refused_and_one_that_shares_is_not(tmp_path):
     write_study(tmp_path)
-    made = snakemake(tmp_path, "results/models/r1")
+    made = snakemake(tmp_path, "results/models/q1")
     assert made.returncode == 0, made.stderr
     mine = tmp_path / "mine.yaml"
     shutil.copy(tmp_path / "study.yaml", mine)
@@ -30,13 +30,13 @@ def test_a_study_that_would_overwrite_another_is_refused_and_one_that_shares_is_
     refused = run_mine(tmp_path, "--dry-run")
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith(
-        "mine.yaml: its answers of r1 would overwrite those of the study demo (study.yaml), where evaluation.items "
+        "mine.yaml: its answers of q1 would overwrite those of the study demo (study.yaml), where evaluation.items "
     )
 
 
 def test_a_variant_that_the_study_does_not_name_is_refused_before_any_job(tmp_path):
     write_study(tmp_path)
-    refused = snakemake(tmp_path, "results/scores/r1/w5-g128-c4-s0/memorization.json")
+    refused = snakemake(tmp_path, "results/scores/q1/w5-g128-c4-s0/memorization.json")
     assert refused.returncode == 1 and not (tmp_path / "results" / "models").exists()
-    line = "study.yaml: r1/w5-g128-c4-s0 is no variant of the study; name it in a grid"
+    line = "study.yaml: q1/w5-g128-c4-s0 is no variant of the study; name it in a grid"
     assert refused.stderr.splitlines()[-1] == line

@@ -123,7 +123,7 @@ def sortable(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     )
     body = "\n".join(f"<tr>{''.join(map(_html, row, numbers, kinds))}</tr>" for row in rows)
     return (
-        '<div class="tools"><label>Filter <input id="filter" type="search" placeholder="words, e.g. r2 reasoning">'
+        '<div class="tools"><label>Filter <input id="filter" type="search" placeholder="words, e.g. q3 reasoning">'
         '</label><span id="count" role="status"></span></div>\n'
         '<div class="scroll" tabindex="0" role="region" aria-label="table">\n'
         '<table class="sortable" data-filter="filter" data-count="count">\n'
