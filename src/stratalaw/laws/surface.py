@@ -104,8 +104,9 @@ class Surface:
         mode = process.fit(cells, accuracy, original, variance, MOST_TO_LEARN)
         others = mode.around() if len(rows) <= MOST_TO_LEARN else []
         missed = pd.Series(mode.left_out()).groupby(rows.stratum)
-        roughness = np.sqrt((PRIOR_CELLS + missed.sum()) / (PRIOR_CELLS + missed.size()))
-        return cls([mode, *others], rows, noise, reference, {str(name): float(x) for name, x in roughness.items()})
+        excess = (PRIOR_CELLS + missed.sum()) / (PRIOR_CELLS + missed.count())
+        roughness = {str(name): float(np.sqrt(value)) for name, value in excess.items()}
+        return cls([mode, *others], rows, noise, reference, roughness)
 
     @property
     def variants(self) -> int:
@@ -113,14 +114,17 @@ class Surface:
         return int(self.rows[["model", "variant"]].drop_duplicates().shape[0])
 
     def quantile(self, level: float) -> float:
-        return float(stats.t.ppf((1 + level) / 2, max(self.variants - 1, 1)))
+        if not self.variants:  # nothing but what is known beforehand, which is known as it is
+            return float(stats.norm.ppf((1 + level) / 2))
+        return float(stats.t.ppf((1 + level) / 2, self.variants - 1))
 
     def latent(self, table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of ln D, the hyperparameters averaged over."""
         cells = cells_of(table, self.reference)
         found = [posterior.mean_and_variance(cells) for posterior in self.posteriors[1:] or self.posteriors]
         means, variances = (np.array(part) for part in zip(*found, strict=True))
-        return means.mean(0), np.sqrt(variances.mean(0) + means.var(0)) * self._roughness(table)
+        spread: NDArray[np.float64] = np.sqrt(variances.mean(0) + means.var(0)) * self._roughness(table)
+        return np.asarray(means.mean(0), float), spread
 
     def _roughness(self, table: pd.DataFrame) -> NDArray[np.float64]:
         return table.stratum.astype(str).map(self.roughness).fillna(1.0).to_numpy(float)
@@ -188,13 +192,14 @@ def noise_line(rows: pd.DataFrame) -> tuple[float, float]:
 def cells_of(table: pd.DataFrame, reference: float) -> Cells:
     """The cells of the process; a factor that is missing counts as the centre of the prior."""
     group = table.group_size.astype(float).mask(table.group_size == WHOLE_ROW, LARGEST_GROUP)
+    samples = table.calibration_size.astype(float).fillna(CENTRE["calibration_size"])
     columns = [
         table.bits.to_numpy(float) - CENTRE["bits"],
         np.log(group.fillna(CENTRE["group_size"]).to_numpy(float) / CENTRE["group_size"]),
-        np.log(table.calibration_size.astype(float).fillna(CENTRE["calibration_size"]) / CENTRE["calibration_size"]),
+        np.log(samples.to_numpy(float) / CENTRE["calibration_size"]),
         np.log(table.n_params.to_numpy(float)) - reference,
     ]
     model = table.model.to_numpy(str)
     variant = (table.model.astype(str) + "/" + table.variant.astype(str)).to_numpy(str)
     names = (table.family.astype(str).to_numpy(str), variant, table.stratum.to_numpy(str))
-    return Cells(np.column_stack([np.asarray(column, float) for column in columns]), model, *names)
+    return Cells(np.column_stack(columns), model, *names)
