@@ -586,6 +586,27 @@ def next_command(
 
 
 @app.command()
+def forecast(
+    study: StudyFile,
+    name: Annotated[str, typer.Argument(help="A variant that was not run.", metavar="MODEL/VARIANT")],
+    out: Annotated[Path | None, typer.Option(help="File for all items, as CSV.", dir_okay=False)] = None,
+    results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
+) -> None:
+    """Forecast which items a variant that was not run will answer right, from the variants that were measured."""
+    with _one_line_errors():
+        from stratalaw.files import write_csv
+        from stratalaw.jobs.forecast import forecast_items
+        from stratalaw.layout import Results
+        from stratalaw.study import read_study
+        from stratalaw.terminal.forecasts import show_forecast
+
+        found = forecast_items(read_study(study), name, Results(results))
+        show_forecast(found, name)
+        if out is not None:
+            write_csv(found.items, out, "%.4g")
+
+
+@app.command()
 def export(
     study: StudyFile,
     name: Annotated[str, typer.Argument(help="Which variant.", metavar="MODEL/VARIANT")],

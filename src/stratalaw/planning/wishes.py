@@ -111,7 +111,7 @@ class Decision:
     context: int
     unit: str = PROBABILITY
 
-    def _candidates(self, belief: Belief) -> tuple[list[str], Array, Array]:
+    def candidates(self, belief: Belief) -> tuple[list[str], Array, Array]:
         """Names, memory, and the accuracies of originals, shape (originals, strata); these come last."""
         names, memory, before = [], [], []
         for row in belief.variants.itertuples():
@@ -125,7 +125,7 @@ class Decision:
 
     def _choices(self, belief: Belief, accuracies: Array) -> tuple[list[str], NDArray[np.intp], Array]:
         """Names, the place of what is chosen in each draw (-1 where nothing will do), and values (draws, variants)."""
-        names, memory, before = self._candidates(belief)
+        names, memory, before = self.candidates(belief)
         strata = belief.strata
         table = accuracies.reshape(len(accuracies), -1, len(strata))
         table = np.concatenate([table, np.broadcast_to(before, (len(table), *before.shape))], axis=1)
@@ -181,10 +181,14 @@ class Decision:
         now = int(self._choices(belief, belief.mean[None])[1][0])
         return float((self._choices(belief, belief.draws(DRAWS)[0])[1] == now).mean())
 
-    def answer(self, belief: Belief) -> str:
+    def choice(self, belief: Belief) -> str:
+        """What is chosen, ``MODEL/VARIANT``; empty where nothing will do."""
         names, chosen, _ = self._choices(belief, belief.mean[None])
-        place = int(chosen[0])
-        what = "no variant will do" if place < 0 else f"the choice is {names[place]}"
+        return names[int(chosen[0])] if chosen[0] >= 0 else ""
+
+    def answer(self, belief: Belief) -> str:
+        choice = self.choice(belief)
+        what = f"the choice is {choice}" if choice else "no variant will do"
         return f"{what}; the whole study would choose the same with a probability of {self.sureness(belief):.0%}"
 
 
