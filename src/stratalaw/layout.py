@@ -30,11 +30,12 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 }
 
 # Tables of the laws; ``laws.tables`` says what they hold.
-LAW_TABLES = ("exponents", "models", "forms", "verdicts", "needs")
+LAW_TABLES = ("variants", "exponents", "models", "forms", "verdicts", "needs")
 # By name, the chapter and the label of each page with a table.
 PAGES: Mapping[str, tuple[str, str]] = {
     "damage": (LOST, "all variants, and what each stratum kept"),
     "benchmarks": (LOST, "each variant on each benchmark"),
+    "variants": (ACCURACY, "all variants, measured or predicted"),
     "exponents": (LAWS, "exponents"),
     "models": (LAWS, "exponents of each model"),
     "forms": (LAWS, "forms compared"),

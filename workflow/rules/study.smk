@@ -16,7 +16,7 @@ from stratalaw.jobs.outdated import outdated_jobs, outdated_note
 from stratalaw.jobs.packs import PACKED
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
-from stratalaw.layout import COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
+from stratalaw.layout import ACCURACY, COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import files_of, files_of_checkpoint, weights_folder
 from stratalaw.observations.coverage import scored_variants

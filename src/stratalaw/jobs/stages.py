@@ -418,6 +418,7 @@ def fit_laws(
     from stratalaw.laws.fit import FitError
     from stratalaw.laws.tables import captions as captions_of
     from stratalaw.laws.tables import write_tables
+    from stratalaw.laws.whole import predicted_note, whole_study
     from stratalaw.observations.coverage import coverage, missing_variants
     from stratalaw.observations.table import existing_note, made_here
     from stratalaw.study import Study
@@ -428,8 +429,9 @@ def fit_laws(
         analysis = analyse(made_here(table), items=table_of_study(items)[0])
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
-    notes = [*missing_variants(coverage(named, table)), *existing_note(table), *analysis.notes]
-    analysis = replace(analysis, notes=notes)
+    variants = whole_study(made_here(table), named)
+    notes = [*missing_variants(coverage(named, table)), *predicted_note(variants), *existing_note(table)]
+    analysis = replace(analysis, notes=[*notes, *analysis.notes], variants=variants)
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
     analysis.write(Path(laws), {"observations": seal.digest})
     write_captions(captions_of(analysis, describe_study(named)), captions)

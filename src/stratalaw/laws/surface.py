@@ -127,7 +127,13 @@ class Surface:
         return np.asarray(means.mean(0), float), spread
 
     def _roughness(self, table: pd.DataFrame) -> NDArray[np.float64]:
-        return table.stratum.astype(str).map(self.roughness).fillna(1.0).to_numpy(float)
+        """Factors of standard deviations: of the stratum, and of a model without measured variants, since a spread
+        between few models is found too small (by Bessel's correction)."""
+        by_stratum = table.stratum.astype(str).map(self.roughness).fillna(1.0).to_numpy(float)
+        models = max(self.rows.model.nunique(), 2)
+        is_new = ~table.model.isin(self.rows.model).to_numpy(bool) & bool(self.variants)
+        factors: NDArray[np.float64] = by_stratum * np.where(is_new, np.sqrt(models / (models - 1)), 1.0)
+        return factors
 
     def items_variance(self, loss: NDArray[np.float64]) -> NDArray[np.float64]:
         """The items' own part of the variance of an adjusted accuracy, by what was lost."""
@@ -155,13 +161,14 @@ class Surface:
         return pd.DataFrame({"mean": mean, "low": low, "high": high, "half": (most - least) / 2}, index=table.index)
 
     def joint(self, table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and covariance of the adjusted accuracies of cells, at the most probable hyperparameters, to first order
-        with slopes that are right for the spread of each."""
+        """Mean and covariance of the adjusted accuracies of cells, to first order with slopes that are right for the
+        spread of each; spreads are those of ``latent``, correlations those at the most probable hyperparameters."""
         original = np.maximum(table.original.to_numpy(float), LEAST_ORIGINAL)
-        f, between = self.posteriors[0].mean_and_covariance(cells_of(table, self.reference))
-        spread = np.sqrt(np.maximum(np.diag(between), 1e-9))
+        f, spread = self.latent(table)
+        between = self.posteriors[0].mean_and_covariance(cells_of(table, self.reference))[1]
+        single = np.sqrt(np.maximum(np.diag(between), 1e-9))
         mean, deviation = moments(f, spread, original)
-        slope = deviation / spread * self._roughness(table)
+        slope = deviation / single
         return mean, between * slope[:, None] * slope
 
 

@@ -19,7 +19,7 @@ COLUMNS = {
     "bits": "nominal bits of a weight",
     "group_size": "input features that share a scale",
     "calibration_size": "calibration samples",
-    "stratum": "stratum of knowledge, or general: the mean over all",
+    "stratum": "stratum of knowledge",
     "kind": f"{MEASURED}, or {PREDICTED} from the variants that were",
     "accuracy": "mean over the stratum's benchmarks; of a predicted variant what measuring it is expected to give",
     "low": f"end of the interval ({LEVEL:.0%}): of a measured variant by its items, of a predicted one of what "
@@ -27,6 +27,12 @@ COLUMNS = {
     "high": "the other end",
     "n_items": "items behind the number; missing where it is predicted",
 }
+
+HOW_PREDICTED = (
+    "Every variant in each stratum. What was measured stands as it was measured, with the interval of its items and "
+    "their number (``n_items``). What was not is predicted from what was, ``kind`` says so: the anchored law and a "
+    f"Gaussian process on what it misses, with {LEVEL:.0%} intervals of what measuring it would give."
+)
 
 
 def cells_of_study(study: Study, measured: pd.DataFrame, sizes: Mapping[str, float]) -> pd.DataFrame:
@@ -59,18 +65,16 @@ def cells_of_study(study: Study, measured: pd.DataFrame, sizes: Mapping[str, flo
     return with_originals(cells, measured)
 
 
-def whole_study(study: Study, observations: pd.DataFrame, sizes: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """Every variant of a study in each stratum; columns as in ``COLUMNS``.
-
-    A model whose original was not measured has no rows but those that were measured.
+def whole_study(observations: pd.DataFrame, study: Study | None = None) -> pd.DataFrame:
+    """Every variant in each stratum, as measured or as predicted; columns as in ``COLUMNS``.
 
     Args:
-        study: its variants and strata.
-        observations: what was measured of it.
-        sizes: parameters of each model; of those that were observed if not given.
+        observations: what was measured, by one method.
+        study: its variants, of which those of a measured original are predicted; nothing is if not given.
     """
     measured = measured_rows(observations)
-    cells = cells_of_study(study, measured, sizes or measured.groupby("model").n_params.first().to_dict())
+    sizes = measured.groupby("model").n_params.first().to_dict()
+    cells = measured if study is None else cells_of_study(study, measured, sizes)
     is_measured = cells.accuracy_adjusted.notna()
     half = stats.norm.ppf((1 + LEVEL) / 2) * cells.stderr.fillna(0)
     found = cells.assign(
@@ -89,3 +93,16 @@ def whole_study(study: Study, observations: pd.DataFrame, sizes: Mapping[str, fl
         for name, column in (("accuracy", "adjusted"), ("low", "low"), ("high", "high"))
     }
     return found.assign(**natural)[list(COLUMNS)]
+
+
+def predicted_note(variants: pd.DataFrame) -> list[str]:
+    """That some variants were predicted, not measured, as one sentence; none where there are none."""
+    predicted = variants[variants.kind == PREDICTED]
+    if predicted.empty:
+        return []
+    count = len(predicted[["model", "variant"]].drop_duplicates())
+    half = 50 * (predicted.high - predicted.low).mean()
+    return [
+        f"predicted from the variants that were measured, not measured: {count} variants, within ±{half:.1f} points on "
+        "average (variants.csv, where kind tells them apart)"
+    ]
