@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 SHARES = (0.05, 0.1, 0.2, 0.5)
 SEEDS = 20
 QUESTIONS = 100
+ASKED = 30  # of which the study is measured for the question alone
 CONTEXT = 256
 SURE = 0.95
 
@@ -85,6 +86,9 @@ class Replay:
                 return
             have |= set(step.variants)
             yield set(have)
+
+    def belief(self, have: set[tuple[str, str]]) -> Belief:
+        return Belief.of(self.study, self.part(self.observations, have), self.sizes)
 
     def random(self, share: float, seed: int) -> set[tuple[str, str]]:
         have, left = self.originals(), share * self.cost - sum(self.seconds[name] for name in self.originals())
@@ -150,7 +154,7 @@ def questions(replay: Replay, shapes: Mapping[str, Shapes]) -> Iterator[Decision
     """Questions to ``stratalaw plan``: a memory, or a floor of a stratum, with weights of the strata."""
     random = np.random.default_rng(0)
     strata = list(replay.study.evaluation.strata)
-    everything = Belief.of(replay.study, replay.observations, replay.sizes)
+    everything = replay.belief(set(replay.seconds))
     probe = Decision("", shapes, 1, {}, {}, CONTEXT)
     memory = probe.candidates(everything)[1]
     for number in range(QUESTIONS):
@@ -186,31 +190,37 @@ def decisions(folder: Path) -> str:
     the decision itself, until it is sure or a tenth of the cost is spent."""
     replay = Replay(folder)
     shapes = {model.name: shapes_of_folder(ROOT / model.source) for model in replay.study.models}
-    everything = Belief.of(replay.study, replay.observations, replay.sizes)
+    everything = replay.belief(set(replay.seconds))
     *_, general = replay.measured(Goal(wish_of(None, replay.study, {}), seconds=0.1 * replay.cost))
+    of_general = replay.belief(general)
     rows: list[dict[str, object]] = []
-    for question in questions(replay, shapes):
+    for number, question in enumerate(questions(replay, shapes)):
+        found = [("every variant", general, of_general)]
+        if number < ASKED:
+            *_, asked = replay.measured(Goal(question, SURE, seconds=0.1 * replay.cost))
+            found.append(("the decision", asked, replay.belief(asked)))
         best = question.choice(everything)
-        *_, asked = replay.measured(Goal(question, SURE, seconds=0.1 * replay.cost))
-        for by, have in (("every variant", general), ("the decision", asked)):
-            belief = Belief.of(replay.study, replay.part(replay.observations, have), replay.sizes)
+        for by, have, belief in found:
             chosen = question.choice(belief)
-            spent = sum(replay.seconds[name] for name in have) / replay.cost
             rows.append(
                 {
                     "asked for": by,
                     "question": "memory" if question.memory else "floor",
+                    "questions": 1,
                     "same choice, %": 100 * float(chosen == best),
                     "probability given, %": 100 * question.sureness(belief),
                     "regret, points": 100 * regret(question, everything, chosen),
-                    "share of the cost, %": 100 * spent,
+                    "share of the cost, %": 100 * sum(replay.seconds[name] for name in have) / replay.cost,
                 }
             )
-    return table_of(rows, ["asked for", "question"])
+    table = pd.DataFrame(rows).groupby(["asked for", "question"], sort=False)
+    means = table.mean(numeric_only=True).assign(questions=table.questions.sum())
+    return str(means.round(2).reset_index().to_markdown(index=False))
 
 
 def main(folder: Path, seeds: int) -> None:
-    print(f"{shares(folder, seeds)}\n\nSizes not run, their originals known:\n\n{sizes_not_run(folder)}\n")
+    print(f"{shares(folder, seeds)}\n", flush=True)
+    print(f"Sizes not run, their originals known:\n\n{sizes_not_run(folder)}\n", flush=True)
     print(f"{QUESTIONS} random questions to `stratalaw plan`:\n\n{decisions(folder)}")
 
 

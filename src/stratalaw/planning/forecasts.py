@@ -50,7 +50,8 @@ class Answered:
         right = table.pivot(index=ITEMS, columns="variant", values="score")
         gap = table.pivot(index=ITEMS, columns="variant", values="gap").reindex(right.index)
         right = right[right[BASELINE_NAME].notna()]
-        scale = max(float(np.nan_to_num(gap[BASELINE_NAME].median(), nan=1.0)), 1e-9)
+        known = gap[BASELINE_NAME].dropna()
+        scale = max(float(known.median()), 1e-9) if len(known) else 1.0
         size = np.log1p(np.nan_to_num(gap.loc[right.index].to_numpy(float)) / scale)
         answered = right.to_numpy(float)
         margin = size * (2 * answered - 1)

@@ -61,7 +61,7 @@ def next_batch(
     Args:
         belief: what was measured so far, and what follows.
         targets: what is wished for.
-        seconds: what each variant of the belief costs.
+        seconds: what each variant of the belief costs; those that cannot be measured cost infinitely much.
         budget: seconds that may be spent.
         precision: half widths that are narrow enough: no more is chosen than is expected to reach them.
         most: variants of a batch.
@@ -78,7 +78,7 @@ def next_batch(
     after = before
     while len(chosen) < (count if most is None else most):
         is_wide = np.ones(len(after), bool) if precision is None else after > precision
-        usable = is_free & (seconds <= budget - spent)
+        usable = is_free & np.isfinite(seconds) & (seconds <= budget - spent)
         if not is_wide.any() or not usable.any():
             break
         places = np.flatnonzero(usable)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from argparse import ArgumentError, ArgumentParser
+from argparse import ArgumentError, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
@@ -301,9 +301,16 @@ class _Parser(ArgumentParser):
         raise ArgumentError(None, message)
 
 
+def _bytes(text: str) -> int:
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise ArgumentTypeError(f"{text!r} is no memory such as 8GB") from None
+
+
 def _decision(text: str, shapes: Mapping[str, Shapes], strata: tuple[str, ...]) -> Decision:
     parser = _Parser(add_help=False, exit_on_error=False)
-    parser.add_argument("--memory", type=TypeAdapter(ByteSize).validate_python)
+    parser.add_argument("--memory", type=_bytes)
     parser.add_argument("--context", type=int, default=4096)
     for name in ("--floor", "--weight"):
         parser.add_argument(name, action="append", default=[])
@@ -313,7 +320,7 @@ def _decision(text: str, shapes: Mapping[str, Shapes], strata: tuple[str, ...]) 
             {name: float(value) for name, _, value in (pair.partition("=") for pair in pairs)}
             for pairs in (asked.floor, asked.weight)
         )
-    except (ArgumentError, ValidationError, ValueError) as error:
+    except (ArgumentError, ValueError) as error:
         raise WishError(f"--for {text!r}: {' '.join(str(error).split())}") from None
     if unknown := [name for name in (*floors, *weights) if name not in strata]:
         raise WishError(f"--for {text!r}: {unknown[0]!r} is not one of {', '.join(strata)}")
