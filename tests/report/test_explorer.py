@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -50,3 +51,30 @@ def test_the_page_holds_every_variant_and_no_address(observations):
     assert page.index("loses in every stratum") < page.index("Predict a variant")  # what was lost comes first
     assert data["chance"] == {"reasoning": 0.25}
     assert not re.search(r"(src|href)=|https?://(?!www\.w3\.org/2000/svg)", page)
+
+
+def test_variants_that_were_not_run_are_drawn_apart_with_what_the_surface_expects(observations):
+    analysis = analyse(observations, [PAPER_LAW], resamples=100)
+    first = analysis.variants.iloc[:1]
+    row = {
+        "variant": "w3-g32-c7-s0",
+        "calibration_size": 7.0,
+        "kind": "predicted",
+        "accuracy": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+    }
+    predicted = first.assign(**row)
+    data = data_of(
+        explorer_page(
+            "a study",
+            observations,
+            damage_of(["w4-g128-c8-s0"]),
+            replace(analysis, variants=pd.concat([analysis.variants, predicted], ignore_index=True)),
+        )
+    )
+    (point,) = [point for point in data["points"] if point.get("isPredicted")]
+    assert point["variant"] == "w3-g32-c7-s0" and point["accuracy"] == {"reasoning": 0.5}
+    name = f"{first.model.iloc[0]}|{first.bits.iloc[0]:g}|{first.group_size.iloc[0]:g}|7"
+    assert data["laws"]["reasoning"]["expected"] == {name: [0.5, 0.4, 0.6]}
+    assert len(data["points"]) == len(observations) + 1

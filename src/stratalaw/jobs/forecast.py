@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -71,11 +72,13 @@ def forecast_items(study: Study, name: str, results: Results) -> ItemForecast:
     strata = cells[["stratum", "chance"]].assign(**natural).reset_index(drop=True)
     # Benchmarks of a stratum count alike in its accuracy, and items alike in a forecast.
     items = with_gaps(so_far, study, results)
-    expected = items.groupby(["model", "variant", "stratum"], observed=True).score.mean().to_dict()
+    expected: dict[Any, float] = items.groupby(["model", "variant", "stratum"]).score.mean().to_dict()
     before = {stratum: expected[model, BASELINE_NAME, stratum] for stratum in strata.stratum}
-    of_original = dict(zip(own.stratum, own.chance + (1 - own.chance) * own.accuracy_adjusted, strict=True))
-    for row in strata.itertuples():
-        expected[model, variant, row.stratum] = row.accuracy + before[row.stratum] - of_original[row.stratum]
+    of_original: dict[Any, float] = dict(
+        zip(own.stratum, own.chance + (1 - own.chance) * own.accuracy_adjusted, strict=True)
+    )
+    for stratum, accuracy in zip(strata.stratum, strata.accuracy.to_numpy(float), strict=True):
+        expected[model, variant, stratum] = accuracy + before[stratum] - of_original[stratum]
     forecaster = Forecaster.fit(items, expected, dict(zip(strata.stratum, strata.chance, strict=True)))
     found = forecaster.forecast(model, variant)
     found = found.merge(asked_texts(study, model, results), on=["stratum", "task", "document"], how="left")
@@ -87,7 +90,8 @@ def with_gaps(so_far: SoFar, study: Study, results: Results) -> pd.DataFrame:
     """The items of what was measured, with the gaps between the two likeliest choices (see ``forecasts.gaps``)."""
     tables = []
     requests = {}
-    for (model, variant, stratum), rows in so_far.items.groupby(["model", "variant", "stratum"], sort=False):
+    for names, rows in so_far.items.groupby(["model", "variant", "stratum"], sort=False):
+        model, variant, stratum = map(str, names)
         if (model, stratum) not in requests:
             about = {"stratum": stratum}
             requests[model, stratum] = read_table(results.requests(model, stratum), "requests", about)[0]

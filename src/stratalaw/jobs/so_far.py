@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from stratalaw.layout import Results
-from stratalaw.models.folder import manifest_seal, model_size
+from stratalaw.models.folder import ModelSize, manifest_seal, model_size
 from stratalaw.observations.table import observe
 from stratalaw.quantization.gptq import read_audit
 from stratalaw.seals import read_table
@@ -41,7 +41,7 @@ def read_so_far(study: Study, results: Results) -> SoFar:
     tried = {name for name in made_here if all(results.scores(*name, stratum).exists() for stratum in strata)}
     tables = []
     audits = {}
-    sizes = {}
+    sizes: dict[str, ModelSize] = {}
     for model, variant in made_here:
         # Damage is told beside the original.
         if (model, variant) not in tried or (model, BASELINE_NAME) not in tried:

@@ -188,7 +188,7 @@ def noise_line(rows: pd.DataFrame) -> tuple[float, float]:
     known = rows[rows.variance.notna()]
     if len(known) < FEWEST:
         return 0.0007, 0.00005
-    loss = np.maximum(known.original - known.accuracy_adjusted, 0).to_numpy(float)
+    loss = (known.original - known.accuracy_adjusted).clip(lower=0).to_numpy(float)
     variance = known.variance.to_numpy(float)
     slope, intercept = np.linalg.lstsq(np.column_stack([loss, np.ones(len(loss))]), variance, rcond=None)[0]
     if slope < 0:
@@ -207,6 +207,6 @@ def cells_of(table: pd.DataFrame, reference: float) -> Cells:
         np.log(table.n_params.to_numpy(float)) - reference,
     ]
     model = table.model.to_numpy(str)
-    variant = (table.model.astype(str) + "/" + table.variant.astype(str)).to_numpy(str)
-    names = (table.family.astype(str).to_numpy(str), variant, table.stratum.to_numpy(str))
+    variant = np.array([f"{model}/{name}" for model, name in zip(table.model, table.variant, strict=True)], dtype=str)
+    names = (table.family.to_numpy(str), variant, table.stratum.to_numpy(str))
     return Cells(np.column_stack(columns), model, *names)

@@ -73,7 +73,7 @@ def whole_study(observations: pd.DataFrame, study: Study | None = None) -> pd.Da
         study: its variants, of which those of a measured original are predicted; nothing is if not given.
     """
     measured = measured_rows(observations)
-    sizes = measured.groupby("model").n_params.first().to_dict()
+    sizes = {str(model): float(size) for model, size in measured.groupby("model").n_params.first().items()}
     cells = measured if study is None else cells_of_study(study, measured, sizes)
     is_measured = cells.accuracy_adjusted.notna()
     half = stats.norm.ppf((1 + LEVEL) / 2) * cells.stderr.fillna(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,18 +42,27 @@ class Belief:
     roughness: Mapping[str, float]
 
     @classmethod
-    def of(cls, study: Study, observations: pd.DataFrame | None, sizes: Mapping[str, float]) -> Belief:
+    def of(
+        cls,
+        study: Study,
+        observations: pd.DataFrame | None,
+        sizes: Mapping[str, float],
+        tried: Collection[tuple[str, str]] = (),
+    ) -> Belief:
         """What the observations of a study say of all of it (nothing is measured yet: None).
 
         Args:
             study: its variants and strata.
             observations: as far as it was measured.
             sizes: parameters of each model.
+            tried: variants of which nothing more will come; those that were not measured cannot be, and are left out.
         """
         measured = measured_rows(observations) if observations is not None else _nothing_measured()
         whole = cells_of_study(study, measured, sizes)
         originals = whole[whole.bits >= BASELINE_BITS]
-        cells = thinned(whole[whole.bits < BASELINE_BITS]).reset_index(drop=True)
+        was_tried = pd.MultiIndex.from_frame(whole[["model", "variant"]]).isin(list(tried))
+        possible = (whole.bits < BASELINE_BITS) & ~(was_tried & whole.accuracy_adjusted.isna())
+        cells = thinned(whole[possible]).reset_index(drop=True)
         missing = list(dict.fromkeys(originals[originals.accuracy_adjusted.isna()].model))
         others = originals.groupby("stratum").accuracy_adjusted.mean()
         expected = cells.stratum.map(others).fillna(UNKNOWN_ORIGINAL)

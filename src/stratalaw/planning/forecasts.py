@@ -139,7 +139,7 @@ class Forecaster:
         return float(np.log(-np.log(share)))
 
     def _regressors(self, model: str, stratum: str, variant: str, without: bool = False) -> Array:
-        """Shape (items, 12); ``without``: as if no other variant of the model had been measured."""
+        """Shape (items, 13); ``without``: as if no other variant of the model had been measured."""
         own = self.answered[model, stratum]
         right, margin = own.of_original()
         damage = self._log_damage(model, variant, stratum)
@@ -154,7 +154,7 @@ class Forecaster:
             moved = np.nan_to_num(own.margin[:, places] - margin[:, None]) @ weight / weight.sum()
         level = logit(np.clip(self.expected[model, variant, stratum], CERTAIN, 1 - CERTAIN))
         columns = [
-            *(np.ones(len(right)), right, np.full(len(right), level), level * right),
+            *(np.ones(len(right)), right, np.full(len(right), level), level * right, damage * right),
             *(margin, damage * margin, margin * right, damage * margin * right),
             *(near * flipped, near * flipped * right, near * moved, damage * near * moved),
         ]

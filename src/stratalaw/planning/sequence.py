@@ -70,7 +70,7 @@ def next_batch(
     count = len(belief.variants)
     total, cross = belief.covariance.copy(), targets.covariance.copy()
     variance, noise = targets.variance.copy(), targets.noise.copy()
-    is_free = ~belief.cells.is_measured.to_numpy(bool).reshape(count, strata).all(1)
+    is_free = np.array(~belief.cells.is_measured.to_numpy(bool).reshape(count, strata).all(1))
     cells = np.arange(count * strata).reshape(count, strata)
     chosen: list[int] = []
     spent = 0.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stratalaw.planning.belief import Belief
+from stratalaw.planning.belief import Array, Belief
 from stratalaw.planning.sequence import Batch, next_batch
-from stratalaw.planning.wishes import PROBABILITY, Wish, WishError
+from stratalaw.planning.wishes import PROBABILITY, UNITS, Wish, WishError
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME
 
@@ -44,8 +44,8 @@ class Step:
     ended: str
     seconds: float
     spent: float
-    before: np.ndarray
-    after: np.ndarray
+    before: Array
+    after: Array
     belief: Belief
     answer: str
 
@@ -65,7 +65,7 @@ def precision_of(text: str, wish: Wish) -> float:
     if is_probability != (wish.unit == PROBABILITY) or not value > 0 or (is_probability and value > 100):
         wanted = "a probability such as 95%" if wish.unit == PROBABILITY else "half a width such as ±2"
         raise WishError(f"--until {text!r}: for {wish.text!r} it is {wanted} ({wish.unit})")
-    return value if wish.unit == "units of what is asked" else value / 100
+    return value if wish.unit == UNITS else value / 100
 
 
 def next_step(
@@ -89,7 +89,7 @@ def next_step(
     Raises:
         WishError: the study cannot tell what is asked.
     """
-    belief = Belief.of(study, observations, sizes)
+    belief = Belief.of(study, observations, sizes, tried)
     spent = sum(seconds[name] for name in tried)
     names = list(zip(belief.variants.model, belief.variants.variant, strict=True))
     cost = np.array([np.inf if name in tried else seconds[name] for name in names])

@@ -32,7 +32,7 @@ from stratalaw.planning.sequence import Targets
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME, Quantization
 
-DRAWS = 300  # of accuracies as the whole study could give them
+DRAWS = 200  # of accuracies as the whole study could give them
 SIGNIFICANT = 3.0  # standard errors of a slope over draws, of which there are hundreds
 POINTS, UNITS, PROBABILITY = "points", "units of what is asked", "probability"
 PATTERN = re.compile(r"(?:(?P<model>[\w.-]+)/)?(?P<variant>w\d+(?:-[gcs]-?\d+)*)")
@@ -43,14 +43,16 @@ class WishError(StratalawError):
 
 
 class Wish(Protocol):
-    """Something to know.
+    """Something to know."""
 
-    ``text``: as it was asked; ``unit``: of a precision: points of accuracy, units of the number, or, of a decision, the
-    probability that the whole study would take the same one.
-    """
+    @property
+    def text(self) -> str:
+        """As it was asked."""
 
-    text: str
-    unit: str
+    @property
+    def unit(self) -> str:
+        """Of a precision: points of accuracy, units of the number, or, of a decision, the probability that the whole
+        study would take the same one."""
 
     def targets(self, belief: Belief) -> Targets:
         """The numbers, and how they hang together with what can be measured."""
@@ -116,7 +118,8 @@ class Decision:
         names, memory, before = [], [], []
         for row in belief.variants.itertuples():
             names.append(f"{row.model}/{row.variant}")
-            memory.append(self.shapes[row.model].memory_bytes(Quantization.from_name(row.variant), self.context))
+            quantization = Quantization.from_name(str(row.variant))
+            memory.append(self.shapes[str(row.model)].memory_bytes(quantization, self.context))
         for model, accuracies in belief.originals[belief.strata].dropna().iterrows():
             names.append(f"{model}/{BASELINE_NAME}")
             memory.append(self.shapes[str(model)].memory_bytes(None, self.context))
@@ -127,12 +130,12 @@ class Decision:
         """Names, the place of what is chosen in each draw (-1 where nothing will do), and values (draws, variants)."""
         names, memory, before = self.candidates(belief)
         strata = belief.strata
-        table = accuracies.reshape(len(accuracies), -1, len(strata))
-        table = np.concatenate([table, np.broadcast_to(before, (len(table), *before.shape))], axis=1)
+        made = accuracies.reshape(len(accuracies), -1, len(strata))
+        table = np.concatenate([made, np.broadcast_to(before, (len(made), *before.shape))], axis=1)
         weights = np.array([self.weights.get(name, 1.0) for name in strata])
         values = table @ weights / weights.sum()
         floors = np.array([self.floors.get(name, 0.0) for name in strata])
-        usable = (table >= floors).all(2)
+        usable = np.asarray((table >= floors).all(2))
         if self.memory is None:
             # The smallest; of equals the better.
             rank = -memory + values
@@ -353,7 +356,7 @@ def panel_of(belief: Belief, accuracies: Array, held_out: frozenset[str] = froze
     """The models with draws of their accuracies, shape (draws, cells), as if all of it had been measured."""
     about = ["model", "family", "n_params", "variant", "bits", "group_size", "calibration_size", "stratum", "chance"]
     cells = belief.cells[about].assign(accuracy=accuracies.mean(0))
-    known = belief.originals.stack().rename("accuracy").reset_index()
+    known = belief.originals.melt(ignore_index=False, value_name="accuracy").dropna().reset_index()
     first = belief.cells.drop_duplicates(["model", "stratum"])[["model", "family", "n_params", "stratum", "chance"]]
     before = known.merge(first, on=["model", "stratum"]).assign(variant=BASELINE_NAME, bits=16.0)
     before = before.assign(group_size=np.nan, calibration_size=np.nan)

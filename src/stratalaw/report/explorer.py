@@ -97,17 +97,17 @@ def _predicted_points(analysis: Analysis, observations: pd.DataFrame) -> list[di
     wide = table.astype({"accuracy": float}).pivot(index=settings, columns="stratum", values="accuracy")
     return [
         {
-            "model": model,
-            "variant": variant,
-            "N": float(sizes[model]),
-            "B": float(bits),
-            "E": round(effective_bits(float(bits), float(group)), 4) if group > 0 else float(bits),
-            "G": float(group),
-            "C": float(samples),
-            "accuracy": {str(name): round(float(value), 5) for name, value in row.items()},
+            "model": row["model"],
+            "variant": row["variant"],
+            "N": float(sizes[row["model"]]),
+            "B": float(row["bits"]),
+            "E": round(effective_bits(row["bits"], row["group_size"]), 4) if row["group_size"] > 0 else row["bits"],
+            "G": float(row["group_size"]),
+            "C": float(row["calibration_size"]),
+            "accuracy": {name: round(float(row[name]), 5) for name in table.stratum.unique()},
             "isPredicted": True,
         }
-        for (model, variant, bits, group, samples), row in wide.iterrows()
+        for row in wide.reset_index().to_dict("records")
     ]
 
 
@@ -117,10 +117,10 @@ def _expected(analysis: Analysis, stratum: str) -> dict[str, Any]:
     table = analysis.variants[(analysis.variants.kind == PREDICTED) & (analysis.variants.stratum == stratum)]
     return {
         "expected": {
-            f"{row.model}|{row.bits:g}|{row.group_size:g}|{row.calibration_size:g}": [
-                round(float(value), 5) for value in (row.accuracy, row.low, row.high)
+            "|".join([row["model"], *(f"{row[name]:g}" for name in ("bits", "group_size", "calibration_size"))]): [
+                round(float(row[name]), 5) for name in ("accuracy", "low", "high")
             ]
-            for row in table.itertuples()
+            for row in table.to_dict("records")
         }
     }
 

@@ -17,7 +17,7 @@ def show_forecast(forecast: ItemForecast, name: str) -> None:
         lost = (own.original * (1 - own.probability)).sum()
         gained = ((1 - own.original) * own.probability).sum()
         table.add_row(
-            row.stratum,
+            str(row.stratum),
             f"{row.accuracy:.3f}",
             f"{row.low:.3f} to {row.high:.3f}",
             f"{own.original.sum():.0f} of {len(own)}",
@@ -27,5 +27,5 @@ def show_forecast(forecast: ItemForecast, name: str) -> None:
     console.print(table)
     table = new_table("Likeliest to go, of what the original answers right", "stratum", "item", "survives", "asked")
     for row in forecast.items[forecast.items.original == 1].head(MOST_SHOWN).itertuples():
-        table.add_row(row.stratum, f"{row.task} {row.document}", f"{row.probability:.0%}", str(row.asked))
+        table.add_row(str(row.stratum), f"{row.task} {row.document}", f"{row.probability:.0%}", str(row.asked))
     console.print(table)

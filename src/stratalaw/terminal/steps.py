@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from stratalaw.planning.belief import Array
 from stratalaw.planning.steps import REACHED, Goal, Step
 from stratalaw.planning.wishes import POINTS, PROBABILITY
 
@@ -38,7 +39,7 @@ def describe_step(step: Step, goal: Goal) -> list[str]:
     return lines
 
 
-def _widths(half: np.ndarray, goal: Goal) -> str:
+def _widths(half: Array, goal: Goal) -> str:
     if goal.wish.unit == PROBABILITY or not len(half):
         return "a choice"
     scale, unit = (100, " points") if goal.wish.unit == POINTS else (1, "")
