@@ -15,9 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stratalaw.cost.estimate import expectation
 from stratalaw.laws import read_observations
-from stratalaw.laws.surface import Surface, measured_rows
-from stratalaw.models.known_shapes import shapes_of_folder
+from stratalaw.laws.process import covariance, response
+from stratalaw.laws.surface import Surface, cells_of, measured_rows
+from stratalaw.layout import Results
+from stratalaw.models.known_shapes import shapes_of_folder, shapes_of_study
 from stratalaw.models.shapes import Shapes
 from stratalaw.planning.belief import Belief
 from stratalaw.planning.steps import Goal, next_step
@@ -32,6 +35,7 @@ QUESTIONS = 100
 ASKED = 30  # of which the study is measured for the question alone
 CONTEXT = 256
 SURE = 0.95
+ITEMS = 2000  # of a stratum, in what is drawn
 
 
 class Replay:
@@ -218,10 +222,71 @@ def decisions(folder: Path) -> str:
     return str(means.round(2).reset_index().to_markdown(index=False))
 
 
+def as_rough_as(replay: Replay, study: Study, sizes: Mapping[str, float], seed: int) -> pd.DataFrame:
+    """Observations of another study, drawn from the process with the hyperparameters of a published one."""
+    random = np.random.default_rng(seed)
+    theta = Surface.fit(replay.rows).posteriors[0].theta
+    rows = []
+    for variant in study.variants().to_dict("records"):
+        is_original = variant["variant"] == BASELINE_NAME
+        about = {
+            name: variant[name] for name in ("model", "family", "variant", "bits", "group_size", "calibration_size")
+        }
+        about |= {"bits": BASELINE_BITS} if is_original else {}
+        for stratum, benchmarks in study.evaluation.strata.items():
+            chance = float(np.mean([benchmark.chance for benchmark in benchmarks]))
+            rows.append({**about, "n_params": sizes[variant["model"]], "stratum": stratum, "chance": chance})
+    numbers = dict.fromkeys(("bits", "group_size", "calibration_size", "n_params"), float)
+    table = pd.DataFrame(rows).replace({pd.NA: np.nan}).astype(numbers).assign(benchmark=lambda own: own.stratum)
+    cells = cells_of(table, float(np.log(table.n_params).mean()))
+    f = random.multivariate_normal(cells.prior_mean(), covariance(theta, cells, cells), method="eigh")
+    names = pd.MultiIndex.from_frame(table[["model", "stratum"]])
+    originals = pd.Series(random.uniform(0.4, 0.8, len(names.unique())), index=names.unique())[names].to_numpy()
+    adjusted = np.where(table.bits < BASELINE_BITS, response(f, originals)[0], originals)
+    right = random.binomial(ITEMS, table.chance + (1 - table.chance) * adjusted)
+    return table.assign(accuracy=right / ITEMS, n_items=ITEMS)
+
+
+def hours(folder: Path) -> str:
+    """GPU-hours of the paper's study until every variant is known to so many points, beside the whole."""
+    file = ROOT / "config" / "config.yaml"
+    study = read_study(file)
+    expected = expectation(study, str(file), 1e8, "H100", count_requests=False).variants
+    names = list(zip(expected.model, expected.variant, strict=True))
+    seconds = dict(zip(names, (expected.checkpoints + expected.answers).astype(float), strict=True))
+    sizes = {name: float(shape.n_params) for name, shape in shapes_of_study(study, str(file), Results()).items()}
+    truth = as_rough_as(Replay(folder), study, sizes, seed=0)
+    named = pd.MultiIndex.from_frame(truth[["model", "variant"]])
+    rows = []
+    for precision in (0.05, 0.03, 0.02):
+        have: set[tuple[str, str]] = set()
+        goal = Goal(wish_of(None, study, {}), precision)
+        while True:
+            measured = truth[named.isin(list(have))].reset_index(drop=True) if have else None
+            step = next_step(study, measured, have, sizes, seconds, goal)
+            if not step.variants:
+                break
+            have |= set(step.variants)
+        true = truth.set_index(["model", "variant", "stratum"]).accuracy
+        cells = step.belief.cells
+        missed = np.abs(step.belief.mean - true[pd.MultiIndex.from_frame(cells[["model", "variant", "stratum"]])])
+        rows.append(
+            {
+                "known to, points": 100 * precision,
+                "variants": len(have),
+                "GPU-hours": sum(seconds[name] for name in have) / 3600,
+                "GPU-hours of the whole": sum(seconds.values()) / 3600,
+                "mean error, points": 100 * missed[~cells.is_measured.to_numpy(bool)].mean(),
+            }
+        )
+    return str(pd.DataFrame(rows).round(2).to_markdown(index=False))
+
+
 def main(folder: Path, seeds: int) -> None:
     print(f"{shares(folder, seeds)}\n", flush=True)
     print(f"Sizes not run, their originals known:\n\n{sizes_not_run(folder)}\n", flush=True)
-    print(f"{QUESTIONS} random questions to `stratalaw plan`:\n\n{decisions(folder)}")
+    print(f"{QUESTIONS} random questions to `stratalaw plan`:\n\n{decisions(folder)}\n", flush=True)
+    print(f"The paper's study, as rough as this one:\n\n{hours(folder)}")
 
 
 if __name__ == "__main__":

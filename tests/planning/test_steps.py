@@ -126,6 +126,12 @@ def test_a_budget_counts_what_was_measured_before(study, truth, seconds):
     assert 0.8 * budget < sum(seconds[name] for name in have) <= budget
 
 
+@pytest.mark.parametrize("text", ["exponent gamma", "plan --memory 1MB --context 256"])
+def test_anything_can_be_asked_before_anything_is_measured(study, seconds, shapes, text):
+    step = next_step(study, None, set(), SIZES, seconds, Goal(wish_of(text, study, shapes), most=3))
+    assert set(step.variants) > originals(study) and not step.ended
+
+
 def test_what_is_asked_decides_what_is_measured(study, truth, seconds):
     goal = Goal(wish_of("reasoning of m2/w3", study, {}), most=4)
     step = next_step(study, part(truth, originals(study)), originals(study), SIZES, seconds, goal)
@@ -142,6 +148,7 @@ def test_what_cannot_be_quantized_is_not_asked_again(study, truth, seconds):
         study, part(truth, originals(study)), tried, SIZES, seconds, Goal(wish_of(None, study, {}), most=99)
     )
     assert ("m1", "w2-g128-c8-s0") not in step.variants and len(step.variants) == 35
+    assert step.after.max() < 1e-3  # what will never be known is not waited for
 
 
 def test_measuring_a_whole_batch_brings_what_was_expected(study, truth, seconds):

@@ -28,8 +28,8 @@ class Belief:
     ``cells``: model, variant, n_params, bits, group_size, calibration_size, stratum, chance, original (adjusted), and
     is_measured; ``mean``: accuracies, as measured or as expected; ``covariance``: of what measuring would give,
     zero where it was measured; ``noise``: the part of its diagonal that is the items' own; ``originals``: accuracy of
-    each model's original, by model and stratum; ``missing``: models whose original was not measured; ``quantile``: of
-    95 % intervals, in standard deviations; ``roughness``: see ``Surface``.
+    each model's original, by model and stratum, the mean of the others where it was not measured; ``missing``: models
+    of which it was not; ``quantile``: of 95 % intervals, in standard deviations; ``roughness``: see ``Surface``.
     """
 
     cells: pd.DataFrame
@@ -75,7 +75,8 @@ class Belief:
         adjusted = np.where(known, cells.accuracy_adjusted.to_numpy(float), adjusted)
         covariance[known] = covariance[:, known] = 0.0
         scale = (1 - cells.chance).to_numpy(float)
-        table = originals.assign(accuracy=originals.chance + (1 - originals.chance) * originals.accuracy_adjusted)
+        before = originals.accuracy_adjusted.fillna(originals.stratum.map(others).fillna(UNKNOWN_ORIGINAL))
+        table = originals.assign(accuracy=originals.chance + (1 - originals.chance) * before)
         return cls(
             cells,
             cells.chance.to_numpy(float) + scale * adjusted,

@@ -92,10 +92,13 @@ def next_step(
     belief = Belief.of(study, observations, sizes, tried)
     spent = sum(seconds[name] for name in tried)
     names = list(zip(belief.variants.model, belief.variants.variant, strict=True))
-    cost = np.array([np.inf if name in tried else seconds[name] for name in names])
     targets = goal.wish.targets(belief)
     widths = targets.half_widths(belief.quantile)
     originals = [(model, BASELINE_NAME) for model in goal.wish.models(belief) if model in belief.missing]
+    # A variant tells nothing without its original.
+    others = {(model, BASELINE_NAME) for model in belief.missing} - {*originals}
+    beside = {model: seconds[model, BASELINE_NAME] for model, _ in others}
+    cost = np.array([np.inf if name in tried else seconds[name] + beside.get(name[0], 0.0) for name in names])
     sureness = goal.wish.sureness(belief)
     is_enough = goal.precision is not None and (
         sureness >= goal.precision if sureness is not None else bool((widths <= goal.precision).all())
@@ -112,12 +115,9 @@ def next_step(
         if first > left:
             originals = []
         if not (originals or batch.variants):
-            ended = SPENT if np.isfinite(cost).any() and left < cost.min() else COMPLETE
+            ended = SPENT if np.isfinite(cost).any() and np.isfinite(left) else COMPLETE
     chosen = [names[place] for place in batch.variants]
-    chosen_models = {model for model, _ in chosen}
-    originals += [
-        (m, BASELINE_NAME) for m in belief.missing if m in chosen_models and (m, BASELINE_NAME) not in originals
-    ]
+    originals += sorted(others & {(model, BASELINE_NAME) for model, _ in chosen})
     total = sum(seconds[name] for name in (*originals, *chosen))
     return Step(
         [*originals, *chosen],
