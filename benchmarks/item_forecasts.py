@@ -14,7 +14,7 @@ import pandas as pd
 
 from stratalaw.jobs.forecast import with_gaps
 from stratalaw.jobs.so_far import read_so_far
-from stratalaw.laws.surface import Surface, measured_rows
+from stratalaw.laws.surface import Surface, surface_rows
 from stratalaw.layout import Results
 from stratalaw.planning.forecasts import Forecaster
 from stratalaw.study import read_study
@@ -62,7 +62,7 @@ def main(study_file: Path, results: Path) -> None:
     study = read_study(study_file)
     so_far = read_so_far(study, Results(results))
     items = with_gaps(so_far, study, Results(results))
-    rows = measured_rows(so_far.observations)
+    rows = surface_rows(so_far.observations)
     found = pd.concat([replayed(items, rows, seed) for seed in range(DRAWS)], ignore_index=True)
     right = found[found.original == 1]
     lines = []

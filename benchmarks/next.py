@@ -18,7 +18,7 @@ import pandas as pd
 from stratalaw.cost.estimate import expectation
 from stratalaw.laws import read_observations
 from stratalaw.laws.process import covariance, response
-from stratalaw.laws.surface import Surface, cells_of, measured_rows
+from stratalaw.laws.surface import Surface, cells_of, surface_rows
 from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_folder, shapes_of_study
 from stratalaw.models.shapes import Shapes
@@ -54,7 +54,7 @@ class Replay:
             gone = quantized[np.random.default_rng(seed).random(len(quantized)) < 0.1]
             table = table[~names.isin(gone)].reset_index(drop=True)
         self.observations = table
-        self.rows = measured_rows(table)
+        self.rows = surface_rows(table)
         self.sizes = table.groupby("model").n_params.first().astype(float).to_dict()
         found = set(zip(table.model, table.variant, strict=True))
         self.seconds: dict[tuple[str, str], float] = {

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from stratalaw.laws.simulation import paper_grid
-from stratalaw.laws.surface import Surface, measured_rows, with_originals
+from stratalaw.laws.surface import Surface, surface_rows, with_originals
 
 DAMAGE = {"A": 0.25, "alpha": 0.1, "c": 1.3, "gamma": -0.1, "delta": 0.35}
 STRATA = ("memorization", "application")
@@ -52,7 +52,7 @@ def split(rows: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    return measured_rows(table_of_study(seed=0, bumps=0.3))
+    return surface_rows(table_of_study(seed=0, bumps=0.3))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,7 +85,7 @@ def test_a_rough_stratum_gets_wider_intervals():
     rough = (table.stratum == "application") & (table.bits < 8)
     random = np.random.default_rng(0)
     shaken = table.accuracy + rough * 0.06 * random.normal(size=len(table))
-    rows = measured_rows(table.assign(accuracy=shaken.clip(0.2, 0.99)))
+    rows = surface_rows(table.assign(accuracy=shaken.clip(0.2, 0.99)))
     known, others = split(rows, 0.4, 0)
     widths = Surface.fit(known).predict(others).eval("high - low").groupby(others.stratum).mean()
     assert widths["application"] > 1.5 * widths["memorization"]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stratalaw.jobs.so_far import SoFar, read_so_far
-from stratalaw.laws.surface import Surface, measured_rows, with_originals
+from stratalaw.laws.surface import Surface, surface_rows, with_originals
 from stratalaw.layout import Results
 from stratalaw.planning.forecasts import Forecaster, ForecastError, gaps
 from stratalaw.seals import read_table
@@ -53,7 +53,7 @@ def forecast_items(study: Study, name: str, results: Results) -> ItemForecast:
         raise ForecastError(f"{name} was measured: its items are in {results.scores(model, variant, 'STRATUM')}")
     if so_far.observations is None or (model, BASELINE_NAME) not in so_far.tried:
         raise ForecastError(f"{name}: measure the original first ({results.scores(model, BASELINE_NAME, 'STRATUM')})")
-    rows = measured_rows(so_far.observations)
+    rows = surface_rows(so_far.observations)
     own = rows[(rows.model == model) & (rows.variant == BASELINE_NAME)]
     cells = with_originals(
         own.assign(

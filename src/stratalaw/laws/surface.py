@@ -31,7 +31,7 @@ PRIOR_CELLS = 10  # as if so many cells of a stratum had been as rough as the pr
 MEASURED, PREDICTED = "measured", "predicted"
 
 
-def measured_rows(observations: pd.DataFrame) -> pd.DataFrame:
+def surface_rows(observations: pd.DataFrame) -> pd.DataFrame:
     """Of each variant in each stratum: the columns of ``ABOUT``, stratum, accuracy_adjusted, chance, n_items, stderr
     (of the adjusted accuracy), variance (by its items, paired with the original's) and original (the adjusted accuracy
     of the model's own, missing where it was not measured).
@@ -70,7 +70,7 @@ class Surface:
     """What was measured of a study, and what follows for the rest.
 
     ``posteriors``: of the process, at hyperparameters that stand for how unsure these are; the first is the mode.
-    ``rows``: measured and quantized, as ``measured_rows`` gives them; ``noise``: the items' variance as a line over the
+    ``rows``: measured and quantized, as ``surface_rows`` gives them; ``noise``: the items' variance as a line over the
     loss of adjusted accuracy, slope and intercept; ``reference``: ln N to which sizes are relative; ``roughness``: by
     stratum, the factor of standard deviations that measured variants, each left out in turn, ask for.
     """
@@ -83,7 +83,7 @@ class Surface:
 
     @classmethod
     def fit(cls, measured: pd.DataFrame, reference_size: float | None = None) -> Surface:
-        """The surface of measured rows (see ``measured_rows``).
+        """The surface of measured rows (see ``surface_rows``).
 
         With fewer than three quantized variants, it is what is known beforehand.
 

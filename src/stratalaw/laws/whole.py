@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stratalaw.laws.surface import ABOUT, MEASURED, PREDICTED, Surface, measured_rows, with_originals
+from stratalaw.laws.surface import ABOUT, MEASURED, PREDICTED, Surface, surface_rows, with_originals
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 
@@ -39,11 +39,11 @@ def cells_of_study(study: Study, measured: pd.DataFrame, sizes: Mapping[str, flo
     """One row for each variant that is made here (and each original) in each stratum.
 
     Columns: those of ``surface.ABOUT``, stratum, chance, and of what was measured accuracy_adjusted, stderr, n_items
-    and original (see ``surface.measured_rows``), missing where it was not.
+    and original (see ``surface.surface_rows``), missing where it was not.
 
     Args:
         study: its variants and strata.
-        measured: rows as ``measured_rows`` gives them.
+        measured: rows as ``surface_rows`` gives them.
         sizes: parameters of each model; models without are left out.
     """
     variants = study.variants()
@@ -72,7 +72,7 @@ def whole_study(observations: pd.DataFrame, study: Study | None = None) -> pd.Da
         observations: what was measured, by one method.
         study: its variants, of which those of a measured original are predicted; nothing is if not given.
     """
-    measured = measured_rows(observations)
+    measured = surface_rows(observations)
     sizes = {str(model): float(size) for model, size in measured.groupby("model").n_params.first().items()}
     cells = measured if study is None else cells_of_study(study, measured, sizes)
     is_measured = cells.accuracy_adjusted.notna()

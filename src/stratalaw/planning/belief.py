@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stratalaw.laws.surface import Surface, measured_rows
+from stratalaw.laws.surface import Surface, surface_rows
 from stratalaw.laws.whole import cells_of_study
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_BITS
@@ -57,7 +57,7 @@ class Belief:
             sizes: parameters of each model.
             tried: variants of which nothing more will come; those that were not measured cannot be, and are left out.
         """
-        measured = measured_rows(observations) if observations is not None else _nothing_measured()
+        measured = surface_rows(observations) if observations is not None else _nothing_measured()
         whole = cells_of_study(study, measured, sizes)
         originals = whole[whole.bits >= BASELINE_BITS]
         was_tried = pd.MultiIndex.from_frame(whole[["model", "variant"]]).isin(list(tried))
