@@ -29,7 +29,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "held_out": (LAWS, "predicted against observed on held-out sizes"),
 }
 
-# Tables of the laws; ``laws.tables`` says what they hold.
+# Tables of the stage ``laws``; ``laws.tables`` says what they hold.
 LAW_TABLES = ("variants", "exponents", "models", "forms", "verdicts", "needs")
 # By name, the chapter and the label of each page with a table.
 PAGES: Mapping[str, tuple[str, str]] = {

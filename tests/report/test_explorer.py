@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.laws.analysis import analyse
+from stratalaw.laws.analysis import Analysis, analyse
 from stratalaw.laws.forms import FORMS, PAPER_LAW
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.simulation import paper_grid, simulate
@@ -21,6 +21,11 @@ from tests.report.test_damage import damage_of
 def observations() -> pd.DataFrame:
     table = simulate(PAPER_LAW, {"A": 0.5, **EXPONENTS["reasoning"]}, paper_grid(), seed=0)
     return table.assign(n_params_nonembedding=0.8 * table.n_params)
+
+
+@pytest.fixture(scope="module")
+def analysis(observations) -> Analysis:
+    return analyse(observations, [PAPER_LAW], resamples=100)
 
 
 def data_of(page: str) -> dict:
@@ -38,8 +43,7 @@ def test_javascript_says_what_the_form_says(form):
     assert math.exp(-loss - (factors["F"] if form.is_anchored else 0)) == pytest.approx(accuracy[0])
 
 
-def test_the_page_holds_every_variant_and_no_address(observations):
-    analysis = analyse(observations, [PAPER_LAW], resamples=100)
+def test_the_page_holds_every_variant_and_no_address(observations, analysis):
     page = explorer_page("a </script> study", observations, damage_of(["w4-g128-c8-s0"]), analysis)
     data = data_of(page)
     assert data["study"] == "a </script> study"
@@ -53,8 +57,7 @@ def test_the_page_holds_every_variant_and_no_address(observations):
     assert not re.search(r"(src|href)=|https?://(?!www\.w3\.org/2000/svg)", page)
 
 
-def test_variants_that_were_not_run_are_drawn_apart_with_what_the_surface_expects(observations):
-    analysis = analyse(observations, [PAPER_LAW], resamples=100)
+def test_variants_that_were_not_run_are_drawn_apart_with_what_the_surface_expects(observations, analysis):
     first = analysis.variants.iloc[:1]
     row = {
         "variant": "w3-g32-c7-s0",

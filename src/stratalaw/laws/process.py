@@ -25,7 +25,7 @@ FACTORS = ("bits", "group_size", "calibration_size", "n_params")
 LEVEL = (-1.3, 1.0)
 SLOPES = ((-1.2, 0.8), (0.35, 0.3), (-0.1, 0.15), (0.0, 0.5))
 SHARED_LEVEL = 0.8  # correlation of the linear part between two strata
-BETWEEN_FAMILIES = 0.5  # correlation of the smooth part between two families
+BETWEEN_MODELS, BETWEEN_FAMILIES = 0.8, 0.5  # correlation of the smooth part at one size; of families, times this
 # Medians of the hyperparameters, and standard deviations of their logarithms; ``share`` is a logit. ``model``,
 # ``smooth`` and ``luck`` are standard deviations of f, ``noise`` is the part of the items' variance that a variant does
 # not share with others (variants answer the same items).
@@ -115,6 +115,7 @@ def _covariance(theta: Array, left: Cells, right: Cells, slopes: bool = False) -
     smooth = np.where(left.family[:, None] == right.family, 1.0, BETWEEN_FAMILIES)
     for part in distance:
         smooth = smooth * _matern(part)
+    smooth = smooth * np.where(left.model[:, None] == right.model, 1.0, BETWEEN_MODELS)
     by_model = scale["model"] ** 2 * (left.model[:, None] == right.model)
     by_luck = scale["luck"] ** 2 * (left.variant[:, None] == right.variant)
     smooth = scale["smooth"] ** 2 * smooth
@@ -197,10 +198,13 @@ class Posterior:
         """The posterior at other hyperparameters."""
         return _posterior(theta, self.cells, self.accuracy, self.original, self.variance, self.f)
 
-    def left_out(self) -> Array:
-        """Squared errors of cells in units of their predicted variance, each variant left out in turn.
+    def left_out(self, of: NDArray[np.str_]) -> Array:
+        """Squared errors of cells in units of their predicted variance, those of one name left out in turn.
 
-        Of a variant with several cells they are those of the uncorrelated combinations nearest to the cells.
+        Of several cells of a name they are those of the uncorrelated combinations nearest to the cells.
+
+        Args:
+            of: the names of the cells, such as those of their variants.
         """
         value, slope = response(self.f, self.original)
         slope = np.where(np.abs(slope) < LEAST_SLOPE, -LEAST_SLOPE, slope)
@@ -209,8 +213,8 @@ class Posterior:
         inverse = linalg.inv(covariance(self.theta, self.cells, self.cells) + np.diag(noise))
         weights = inverse @ centred
         found = np.empty(len(centred))
-        for name in np.unique(self.cells.variant):
-            own = np.flatnonzero(self.cells.variant == name)
+        for name in np.unique(of):
+            own = np.flatnonzero(of == name)
             values, axes = np.linalg.eigh(inverse[np.ix_(own, own)])
             # B^(-1/2) w, as B^(-1) w is the error and B^(-1) its variance.
             found[own] = axes @ (axes.T @ weights[own] / np.sqrt(values))

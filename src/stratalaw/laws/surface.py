@@ -8,6 +8,7 @@ are measured variants, less one, and hyperparameters are averaged over, not take
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from stratalaw.laws.process import Cells, Posterior, moments, response
 from stratalaw.laws.table import WHOLE_ROW, check_observations
 from stratalaw.study.variants import BASELINE_BITS
 
+if TYPE_CHECKING:
+    from pandas.core.groupby import SeriesGroupBy
+
 FEWEST = 3  # variants from which a surface is fitted
 ABOUT = ("model", "family", "n_params", "variant", "bits", "group_size", "calibration_size")
 CENTRE = {"bits": 3.0, "group_size": 64.0, "calibration_size": 128.0}
@@ -26,6 +30,7 @@ LARGEST_GROUP = 1024.0  # of a grid; a whole row counts as one
 UNSHARED = 0.3  # of the variance of an accuracy, where a table does not say what remains of it beside the original's
 LEAST_ORIGINAL = 0.02  # adjusted accuracy of an original with something to lose
 MOST_VARIANTS = 500  # that a surface rests on: time grows with the cube of it
+AT_ONCE = 2000  # cells that are predicted at a time, which bounds the memory
 MOST_TO_LEARN = 450  # cells from which hyperparameters are found, and up to which these are averaged over
 PRIOR_CELLS = 10  # as if so many cells of a stratum had been as rough as the process expects
 MEASURED, PREDICTED = "measured", "predicted"
@@ -72,7 +77,8 @@ class Surface:
     ``posteriors``: of the process, at hyperparameters that stand for how unsure these are; the first is the mode.
     ``rows``: measured and quantized, as ``surface_rows`` gives them; ``noise``: the items' variance as a line over the
     loss of adjusted accuracy, slope and intercept; ``reference``: ln N to which sizes are relative; ``roughness``: by
-    stratum, the factor of standard deviations that measured variants, each left out in turn, ask for.
+    stratum, the factor of standard deviations that measured variants, each left out in turn, ask for; ``of_new``: that
+    of a model of which nothing was measured, which models left out in turn ask for.
     """
 
     posteriors: list[Posterior]
@@ -80,6 +86,7 @@ class Surface:
     noise: tuple[float, float]
     reference: float
     roughness: dict[str, float]
+    of_new: dict[str, float]
 
     @classmethod
     def fit(cls, measured: pd.DataFrame, reference_size: float | None = None) -> Surface:
@@ -98,15 +105,15 @@ class Surface:
         noise = noise_line(rows)
         cells = cells_of(rows, reference)
         if rows[["model", "variant"]].drop_duplicates().shape[0] < FEWEST:
-            return cls([process.prior(cells)], rows[:0], noise, reference, {})
+            return cls([process.prior(cells)], rows[:0], noise, reference, {}, {})
         accuracy, original = rows.accuracy_adjusted.to_numpy(float), rows.original.to_numpy(float)
         variance = rows.variance.fillna(noise[1]).to_numpy(float)
         mode = process.fit(cells, accuracy, original, variance, MOST_TO_LEARN)
         others = mode.around() if len(rows) <= MOST_TO_LEARN else []
-        missed = pd.Series(mode.left_out()).groupby(rows.stratum)
-        excess = (PRIOR_CELLS + missed.sum()) / (PRIOR_CELLS + missed.count())
-        roughness = {str(name): float(np.sqrt(value)) for name, value in excess.items()}
-        return cls([mode, *others], rows, noise, reference, roughness)
+        factors = [
+            _factors(pd.Series(mode.left_out(names)).groupby(rows.stratum)) for names in (cells.variant, cells.model)
+        ]
+        return cls([mode, *others], rows, noise, reference, *factors)
 
     @property
     def variants(self) -> int:
@@ -120,19 +127,26 @@ class Surface:
 
     def latent(self, table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of ln D, the hyperparameters averaged over."""
+        parts = [table.iloc[place : place + AT_ONCE] for place in range(0, len(table), AT_ONCE)] or [table]
+        mean, variance = (np.concatenate(found) for found in zip(*map(self._averaged, parts), strict=True))
+        return mean, np.sqrt(variance) * self._roughness(table)
+
+    def _averaged(self, table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and variance of ln D over the hyperparameters."""
         cells = cells_of(table, self.reference)
         found = [posterior.mean_and_variance(cells) for posterior in self.posteriors[1:] or self.posteriors]
         means, variances = (np.array(part) for part in zip(*found, strict=True))
-        spread: NDArray[np.float64] = np.sqrt(variances.mean(0) + means.var(0)) * self._roughness(table)
-        return np.asarray(means.mean(0), float), spread
+        return means.mean(0), variances.mean(0) + means.var(0)
 
     def _roughness(self, table: pd.DataFrame) -> NDArray[np.float64]:
-        """Factors of standard deviations: of the stratum, and of a model without measured variants, since a spread
-        between few models is found too small (by Bessel's correction)."""
-        by_stratum = table.stratum.astype(str).map(self.roughness).fillna(1.0).to_numpy(float)
+        """Factors of standard deviations. Of a new model the larger of both, and more, since a spread between few
+        models is found too small (Bessel's correction)."""
+        stratum = table.stratum.astype(str)
+        of_measured = stratum.map(self.roughness).fillna(1.0).to_numpy(float)
         models = max(self.rows.model.nunique(), 2)
+        of_new = np.maximum(of_measured, stratum.map(self.of_new).fillna(1.0).to_numpy(float))
         is_new = ~table.model.isin(self.rows.model).to_numpy(bool) & bool(self.variants)
-        factors: NDArray[np.float64] = by_stratum * np.where(is_new, np.sqrt(models / (models - 1)), 1.0)
+        factors: NDArray[np.float64] = np.where(is_new, of_new * np.sqrt(models / (models - 1)), of_measured)
         return factors
 
     def items_variance(self, loss: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -170,6 +184,12 @@ class Surface:
         mean, deviation = moments(f, spread, original)
         slope = deviation / single
         return mean, between * slope[:, None] * slope
+
+
+def _factors(missed: SeriesGroupBy) -> dict[str, float]:
+    """Factors of standard deviations by stratum, from squared errors in units of their variance."""
+    excess = (PRIOR_CELLS + missed.sum()) / (PRIOR_CELLS + missed.count())
+    return {str(name): float(np.sqrt(value)) for name, value in excess.items()}
 
 
 def thinned(rows: pd.DataFrame) -> pd.DataFrame:
