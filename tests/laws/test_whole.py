@@ -43,7 +43,7 @@ def observations(study) -> pd.DataFrame:
 
 
 def test_what_was_not_run_is_predicted_and_says_so(study, observations):
-    whole = whole_study(observations, study)
+    whole = whole_study(observations, study, [ABSENT])
     assert list(whole.columns) == list(COLUMNS)
     assert len(whole) == 10 and set(whole.model) == {"m1", "m2"}
     predicted = whole[whole.kind == "predicted"]
@@ -56,12 +56,16 @@ def test_what_was_not_run_is_predicted_and_says_so(study, observations):
 
 
 def test_what_was_measured_stands_with_its_items(study, observations):
-    whole = whole_study(observations, study)
+    whole = whole_study(observations, study, [ABSENT])
     measured = whole[whole.kind == "measured"].merge(observations, on=["model", "variant"], suffixes=("", "_given"))
     assert (measured.accuracy - measured.accuracy_given).abs().max() < 1e-12
     assert (measured.n_items == 1000).all()
     half = 1.96 * (measured.accuracy * (1 - measured.accuracy) / 1000) ** 0.5
     assert (measured.high - measured.low - 2 * half).abs().max() < 1e-4
+
+
+def test_what_cannot_be_quantized_is_not_predicted(study, observations):
+    assert set(whole_study(observations, study).kind) == {"measured"}
 
 
 def test_without_a_study_nothing_is_predicted(observations):

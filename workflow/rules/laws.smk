@@ -53,5 +53,6 @@ rule laws:
         mem_mb=2000,
     params:
         study=STUDY.as_plain(),
+        not_run=NOT_RUN,
     script:
         "../scripts/fit_laws.py"

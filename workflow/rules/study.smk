@@ -70,6 +70,7 @@ try:
     VARIANTS = STUDY.variants()
     # The study is analysed as far as it is scored only if that is asked for: nothing is left out silently.
     OBSERVED = scored_variants(STUDY, RESULTS) if OPTIONS.allow_missing else VARIANTS
+    NOT_RUN = sorted({*STUDY.variant_names()} - {*zip(OBSERVED.model, OBSERVED.variant, strict=True)})
 except StratalawError as error:
     sys.exit(str(error))
 

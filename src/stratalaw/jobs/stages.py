@@ -402,6 +402,7 @@ def measure_damage(models: Sequence[str], items: str, csv: str, parquet: str, ca
 
 def fit_laws(
     study: Mapping[str, Any],
+    not_run: Sequence[Sequence[str]],
     observations: str,
     items: str,
     laws: str,
@@ -410,7 +411,8 @@ def fit_laws(
 ) -> None:
     """The laws of a study: everything as JSON, and ``tables`` to read (see ``laws.tables``).
 
-    The first notes say which variants are missing. A table that supports no law is no failure: what is said is why.
+    The first notes say which variants are missing; those in ``not_run``, by model and name, are predicted. A table that
+    supports no law is no failure: what is said is why.
     """
     from dataclasses import replace
 
@@ -429,7 +431,7 @@ def fit_laws(
         analysis = analyse(made_here(table), items=table_of_study(items)[0])
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
-    variants = whole_study(made_here(table), named)
+    variants = whole_study(made_here(table), named, [(model, variant) for model, variant in not_run])
     notes = [*missing_variants(coverage(named, table)), *predicted_note(variants), *existing_note(table)]
     analysis = replace(analysis, notes=[*notes, *analysis.notes], variants=variants)
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})

@@ -8,7 +8,6 @@ are measured variants, less one, and hyperparameters are averaged over, not take
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,9 +18,6 @@ from stratalaw.laws import process
 from stratalaw.laws.process import Cells, Posterior, moments, response
 from stratalaw.laws.table import WHOLE_ROW, check_observations
 from stratalaw.study.variants import BASELINE_BITS
-
-if TYPE_CHECKING:
-    from pandas.core.groupby import SeriesGroupBy
 
 FEWEST = 3  # variants from which a surface is fitted
 ABOUT = ("model", "family", "n_params", "variant", "bits", "group_size", "calibration_size")
@@ -110,9 +106,7 @@ class Surface:
         variance = rows.variance.fillna(noise[1]).to_numpy(float)
         mode = process.fit(cells, accuracy, original, variance, MOST_TO_LEARN)
         others = mode.around() if len(rows) <= MOST_TO_LEARN else []
-        factors = [
-            _factors(pd.Series(mode.left_out(names)).groupby(rows.stratum)) for names in (cells.variant, cells.model)
-        ]
+        factors = [_factors(mode.left_out(names), rows.stratum) for names in (cells.variant, cells.model)]
         return cls([mode, *others], rows, noise, reference, *factors)
 
     @property
@@ -186,9 +180,10 @@ class Surface:
         return mean, between * slope[:, None] * slope
 
 
-def _factors(missed: SeriesGroupBy) -> dict[str, float]:
+def _factors(missed: NDArray[np.float64], strata: pd.Series) -> dict[str, float]:
     """Factors of standard deviations by stratum, from squared errors in units of their variance."""
-    excess = (PRIOR_CELLS + missed.sum()) / (PRIOR_CELLS + missed.count())
+    of_stratum = pd.Series(missed).groupby(strata)
+    excess = (PRIOR_CELLS + of_stratum.sum()) / (PRIOR_CELLS + of_stratum.count())
     return {str(name): float(np.sqrt(value)) for name, value in excess.items()}
 
 

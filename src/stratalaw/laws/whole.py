@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -65,12 +65,16 @@ def cells_of_study(study: Study, measured: pd.DataFrame, sizes: Mapping[str, flo
     return with_originals(cells, measured)
 
 
-def whole_study(observations: pd.DataFrame, study: Study | None = None) -> pd.DataFrame:
+def whole_study(
+    observations: pd.DataFrame, study: Study | None = None, not_run: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
     """Every variant in each stratum, as measured or as predicted; columns as in ``COLUMNS``.
 
     Args:
         observations: what was measured, by one method.
-        study: its variants, of which those of a measured original are predicted; nothing is if not given.
+        study: its variants.
+        not_run: variants, by model and name, that are predicted if their model's original was measured. Others without
+            observations were tried, and cannot be quantized.
     """
     measured = surface_rows(observations)
     sizes = {str(model): float(size) for model, size in measured.groupby("model").n_params.first().items()}
@@ -83,7 +87,8 @@ def whole_study(observations: pd.DataFrame, study: Study | None = None) -> pd.Da
         low=cells.accuracy_adjusted - half,
         high=cells.accuracy_adjusted + half,
     )
-    missing = found[~is_measured & cells.original.notna()]
+    was_not_run = pd.MultiIndex.from_frame(cells[["model", "variant"]]).isin(list(not_run))
+    missing = found[~is_measured & was_not_run & cells.original.notna()]
     if len(missing):
         predicted = Surface.fit(measured).predict(missing, LEVEL)
         found.loc[missing.index, ["adjusted", "low", "high"]] = predicted[["mean", "low", "high"]].to_numpy()
