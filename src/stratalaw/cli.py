@@ -537,7 +537,7 @@ def next_command(
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="Precision to reach, e.g. ±2 (points of accuracy), or 95% (of a plan)."),
+        typer.Option(help="Precision to reach, e.g. 2 (points of accuracy), or 95% (of a plan)."),
     ] = None,
     wish: Annotated[
         str | None,
@@ -559,7 +559,7 @@ def next_command(
 ) -> None:
     """Say which variants of a study to measure next, as targets of Snakemake, from what was measured so far.
 
-    The targets alone are on the standard output: stratalaw next STUDY.yaml --until ±2 | xargs -r snakemake. With --run,
+    The targets alone are on the standard output: stratalaw next STUDY.yaml --until 2 | xargs -r snakemake. With --run,
     give the arguments of snakemake, e.g. --profile profiles/demo.
     """
     from stratalaw.jobs.sequel import Sequel
@@ -575,7 +575,7 @@ def next_command(
         if context.args and not run:
             raise StratalawError(f"{context.args[0]}: arguments of snakemake go with --run")
         if gpu_hours is None and until is None:
-            raise StratalawError("give a budget (--gpu-hours), a precision to reach (--until ±2), or both")
+            raise StratalawError("give a budget (--gpu-hours), a precision to reach (--until 2), or both")
         sequel = Sequel(study, wish, until, gpu_hours, batch, Results(results))
         if run:
             raise typer.Exit(sequel.run(context.args, tell))

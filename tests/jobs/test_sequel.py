@@ -151,7 +151,7 @@ def test_snakemakes_failure_ends_the_loop(study_file, results, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a budget (--gpu-hours), a precision to reach (--until ±2), or both"),
+        ([], "give a budget (--gpu-hours), a precision to reach (--until 2), or both"),
         (["--until", "±2", "--cores", "2"], "--cores: arguments of snakemake go with --run"),
         (["--until", "95%"], "--until '95%': for 'every variant' it is half a width such as ±2 (points)"),
     ],
