@@ -39,11 +39,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Batch:
-    """``variants``: places of the chosen ones, in the order of their worth; ``cost``: seconds of all; ``before`` and
-    ``after``: half the widths of the targets' 95 % intervals, now and as expected once the batch is measured."""
+    """``variants``: places of the chosen ones, in the order of their worth; ``before`` and ``after``: half the widths
+    of the targets' 95 % intervals, now and as expected once the batch is measured."""
 
     variants: list[int]
-    cost: float
     before: Array
     after: Array
 
@@ -87,7 +86,7 @@ def next_batch(
         weight = targets.weight * np.where(is_wide, 1.0, WITHIN)
         # What is left of a target's variance is taken off by as much as the variant's cells explain of it.
         gain = np.einsum("tvs,vsr,tvr,t->v", seen, np.linalg.inv(own), seen, weight, optimize=True)
-        best = int(places[np.argmax(gain / seconds[places])])
+        best = int(places[np.argmax(gain / np.maximum(seconds[places], 1e-9))])
         if gain.max() <= 0:
             break
         block = np.linalg.inv(total[np.ix_(cells[best], cells[best])] + 1e-12 * np.eye(strata))
@@ -100,4 +99,4 @@ def next_batch(
         is_free[best] = False
         spent += float(seconds[best])
         after = Targets(cross, variance, noise, targets.weight).half_widths(belief.quantile)
-    return Batch(chosen, spent, before, after)
+    return Batch(chosen, before, after)

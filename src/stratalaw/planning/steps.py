@@ -104,7 +104,7 @@ def next_step(
         sureness >= goal.precision if sureness is not None else bool((widths <= goal.precision).all())
     )
     left = goal.seconds - spent
-    batch = Batch([], 0.0, widths, widths)
+    batch = Batch([], widths, widths)
     ended = REACHED if is_enough and not originals else ""
     if not ended:
         first = sum(seconds[name] for name in originals)
