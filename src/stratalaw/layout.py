@@ -29,12 +29,13 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "held_out": (LAWS, "predicted against observed on held-out sizes"),
 }
 
-# Tables of the laws; ``laws.tables`` says what they hold.
-LAW_TABLES = ("exponents", "models", "forms", "verdicts", "families", "needs")
+# Tables of the stage ``laws``; ``laws.tables`` says what they hold.
+LAW_TABLES = ("variants", "exponents", "models", "forms", "verdicts", "families", "needs")
 # By name, the chapter and the label of each page with a table.
 PAGES: Mapping[str, tuple[str, str]] = {
     "damage": (LOST, "all variants, and what each stratum kept"),
     "benchmarks": (LOST, "each variant on each benchmark"),
+    "variants": (ACCURACY, "all variants, measured or predicted"),
     "exponents": (LAWS, "exponents"),
     "models": (LAWS, "exponents of each model"),
     "forms": (LAWS, "forms compared"),

@@ -18,7 +18,7 @@ from stratalaw.jobs.outdated import outdated_jobs, outdated_note
 from stratalaw.jobs.packs import PACKED
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
-from stratalaw.layout import COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
+from stratalaw.layout import ACCURACY, COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import files_of, files_of_checkpoint, weights_folder
 from stratalaw.observations.coverage import scored_variants
@@ -72,6 +72,7 @@ try:
     VARIANTS = STUDY.variants()
     # The study is analysed as far as it is scored only if that is asked for: nothing is left out silently.
     OBSERVED = scored_variants(STUDY, RESULTS) if OPTIONS.allow_missing else VARIANTS
+    NOT_RUN = sorted({*STUDY.variant_names()} - {*zip(OBSERVED.model, OBSERVED.variant, strict=True)})
 except StratalawError as error:
     sys.exit(str(error))
 
