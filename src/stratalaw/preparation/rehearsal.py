@@ -130,7 +130,8 @@ def layers_of_each_kind(config_folder: Path) -> int:
     )
     kinds = [_kind_of(layer) for layer in stack]
     first = [kinds.index(kind) for kind in set(kinds)]
-    return min(max(*first, 1) + 1 if len(first) > 1 else 2, n_layers, MAX_LAYERS)
+    needed: int = min(max(1, *first) + 1, n_layers, MAX_LAYERS)
+    return needed
 
 
 def _kind_of(layer: Any) -> str:
