@@ -72,6 +72,14 @@ def test_heads_that_divide_by_nothing_stay():
     assert small["hidden_size"] == 9 * small["head_dim"]
 
 
+def test_heads_that_are_not_as_wide_as_the_model_together_shrink_with_it():
+    small = shrink(
+        LARGE | {"hidden_size": 2304, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}, 2
+    )
+    assert (small["num_attention_heads"], small["num_key_value_heads"], small["head_dim"]) == (4, 2, 32)
+    assert small["hidden_size"] % 32 == 0 and small["hidden_size"] <= 160
+
+
 def test_the_configuration_that_is_given_is_not_changed():
     before = repr(LARGE)
     shrink(LARGE, 2)

@@ -127,7 +127,7 @@ def _factor_of_head_sizes(text: Mapping[str, Any]) -> int:
     """By which power of two the widths of heads can be divided."""
     sizes = list(_counts(text, HEAD_SIZE).values())
     heads = next(iter(_counts(text, re.compile(r"num_attention_heads|n_heads?")).values()), None)
-    if heads:
+    if heads and not text.get("head_dim"):
         sizes += [width // heads for width in _model_widths(text)]
     factor = 1
     while sizes and all(size % (2 * factor * TILE) == 0 for size in sizes):

@@ -7,6 +7,7 @@ prints one line of JSON. gptqmodel, which changes transformers, is only in the p
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratalaw.files import write_json
 from stratalaw.models.folder import CONFIG, copy_model, read_object
+from stratalaw.study.variants import Quantization
 from stratalaw.text import one_line
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ QUANTIZE = "--quantize"
 MAX_LAYERS = 16
 MAX_PARAMETERS, MAX_BYTES = 100_000_000, 16 * 2**30
 SAMPLES, SAMPLE_TOKENS, LETTERS = 4, 64, 250
-# Nats, in float32. Relative; a weight in another's place is off by the square root of 2, coarse rounding by less.
-MAX_DIFFERENCE, MAX_ERROR = 1e-3, 1.2
+MAX_DIFFERENCE = 1e-3  # nats, in float32
+# Relative. A weight in another's place is off by the square root of 2; rounding to 2 bits can move one as far.
+MAX_ERRORS = {2: math.inf}
+MAX_ERROR = 1.2
 
 
 class RehearsalError(Exception):
@@ -53,7 +57,7 @@ def rehearse(folder: Path) -> dict[str, Any]:
     """
     asked = read_object(folder / ASKED)
     variants: list[str] = asked["variants"]
-    parameters = make_tiny_model(folder, [int(variant.partition("-")[0].removeprefix("w")) for variant in variants])
+    parameters = make_tiny_model(folder, [bits_of(variant) for variant in variants])
     with doing("copying"):
         copy_model(folder / ORIGINAL, folder / MODEL)
     with doing("quantizing"), (folder / LOG).open("w") as log:
@@ -68,7 +72,7 @@ def rehearse(folder: Path) -> dict[str, Any]:
             model = load_dense(folder / variant, "cpu").float()
             if variant == MODEL:
                 original = model
-            elif not 0 < (error := largest_error(model, original)) < MAX_ERROR:
+            elif not 0 < (error := largest_error(model, original)) < MAX_ERRORS.get(bits_of(variant), MAX_ERROR):
                 raise RuntimeError(f"a weight is off by {error:.2g} of its size")
         with doing("scoring" if variant == MODEL else f"scoring {variant}"):
             difference = largest_difference(model, folder / f"dense-{variant}")
@@ -76,6 +80,11 @@ def rehearse(folder: Path) -> dict[str, Any]:
                 raise RuntimeError(f"log-likelihoods are {difference:.2g} nats from those of transformers")
             differences.append(difference)
     return {"difference": max(differences), "parameters": parameters}
+
+
+def bits_of(variant: str) -> int:
+    """The bits of a variant, by its name."""
+    return Quantization.from_name(variant).bits
 
 
 @contextmanager
@@ -207,7 +216,6 @@ def quantize_tiny_model(folder: Path) -> None:
 
     from stratalaw.quantization.gptq import quantize
     from stratalaw.study import Gptq
-    from stratalaw.study.variants import Quantization
 
     asked = read_object(folder / ASKED)
     samples = np.random.default_rng(1).integers(LETTERS, size=(SAMPLES, SAMPLE_TOKENS)).tolist()
