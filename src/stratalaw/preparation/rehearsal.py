@@ -283,9 +283,9 @@ def main(folder: Path) -> dict[str, Any]:
     try:
         return rehearse(folder)
     except RehearsalError as error:
-        return {"failed": str(error)}
+        return {"failed": str(error).replace(f"{folder}/", "")}
     except NotRehearsedError as error:
-        return {"impossible": str(error)}
+        return {"impossible": str(error).replace(f"{folder}/", "")}
 
 
 if __name__ == "__main__":
