@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratalaw.errors import StratalawError
 from stratalaw.files import write_json
 from stratalaw.models.folder import CONFIG, copy_model, read_object
 from stratalaw.study.variants import Quantization
@@ -33,15 +34,15 @@ MAX_PARAMETERS, MAX_BYTES = 100_000_000, 16 * 2**30
 SAMPLES, SAMPLE_TOKENS, LETTERS = 4, 64, 250
 MAX_DIFFERENCE = 1e-3  # nats, in float32
 # Relative. A weight in another's place is off by the square root of 2; rounding to 2 bits can move one as far.
-MAX_ERRORS = {2: math.inf}
 MAX_ERROR = 1.2
+MAX_ERRORS = {2: math.inf}
 
 
-class RehearsalError(Exception):
+class RehearsalError(StratalawError):
     """A step that failed; the message begins with what was being done."""
 
 
-class NotRehearsedError(Exception):
+class NotRehearsedError(StratalawError):
     """There is no tiny model to rehearse with; the message says why."""
 
 
