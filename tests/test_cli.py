@@ -75,6 +75,8 @@ ARGUMENTS = {
     "predict": ["--laws", "FILE", *PREDICT],
     "plan": ["FILE", "--laws", "FILE"],
     "select": ["FILE", "--laws", "FILE", "--seconds", "FILE", "--gpu-hours", "1"],
+    "next": ["FILE", "--until", "±2"],
+    "forecast": ["FILE", "r1/w4-g128-c32-s0"],
     "publish": ["FILE", "published"],
     "export": ["FILE", "q1/w4-g128-c32-s0", "exported"],
     "new": ["study.yaml", "--model", "FILE", "--benchmark", "recall=task:0", "--tasks", "."],

@@ -528,6 +528,84 @@ def select(
         write_csv(candidates.loc[chosen, ["model", "variant", "seconds"]], out)
 
 
+@app.command(name="next", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def next_command(
+    context: typer.Context,
+    study: StudyFile,
+    gpu_hours: Annotated[
+        float | None, typer.Option(min=0, help="Budget of the whole study, with what was measured already.")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Precision to reach, e.g. 2 (points of accuracy), or 95% (of a plan)."),
+    ] = None,
+    wish: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help='What to know, e.g. "reasoning of w3", "plan --memory 8GB", "exponent delta", "claim group" '
+            "(default: every variant).",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Variants to measure at once (default: as many as were measured already)."),
+    ] = None,
+    run: Annotated[
+        bool,
+        typer.Option("--run", help="Measure them with snakemake, and go on until the goal or the budget is reached."),
+    ] = False,
+    results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
+) -> None:
+    """Say which variants of a study to measure next, as targets of Snakemake, from what was measured so far.
+
+    The targets alone are on the standard output: stratalaw next STUDY.yaml --until 2 | xargs -r snakemake. With --run,
+    give the arguments of snakemake, e.g. --profile profiles/demo.
+    """
+    from stratalaw.jobs.sequel import Sequel
+    from stratalaw.layout import Results
+    from stratalaw.planning.steps import Step
+    from stratalaw.terminal.steps import describe_step
+
+    def tell(step: Step) -> None:
+        for line in describe_step(step, sequel.goal):
+            typer.echo(line, err=True)
+
+    with _one_line_errors():
+        if context.args and not run:
+            raise StratalawError(f"{context.args[0]}: arguments of snakemake go with --run")
+        if gpu_hours is None and until is None:
+            raise StratalawError("give a budget (--gpu-hours), a precision to reach (--until 2), or both")
+        sequel = Sequel(study, wish, until, gpu_hours, batch, Results(results))
+        if run:
+            raise typer.Exit(sequel.run(context.args, tell))
+        step = sequel.step()
+        tell(step)
+        for target in sequel.targets(step):
+            typer.echo(target)
+
+
+@app.command()
+def forecast(
+    study: StudyFile,
+    name: Annotated[str, typer.Argument(help="A variant that was not run.", metavar="MODEL/VARIANT")],
+    out: Annotated[Path | None, typer.Option(help="File for all items, as CSV.", dir_okay=False)] = None,
+    results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
+) -> None:
+    """Forecast which items a variant that was not run will answer right, from the variants that were measured."""
+    with _one_line_errors():
+        from stratalaw.files import write_csv
+        from stratalaw.jobs.forecast import forecast_items
+        from stratalaw.layout import Results
+        from stratalaw.study import read_study
+        from stratalaw.terminal.forecasts import show_forecast
+
+        found = forecast_items(read_study(study), name, Results(results))
+        show_forecast(found, name)
+        if out is not None:
+            write_csv(found.items, out, "%.4g")
+
+
 @app.command()
 def export(
     study: StudyFile,

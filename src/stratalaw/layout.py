@@ -29,12 +29,13 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "held_out": (LAWS, "predicted against observed on held-out sizes"),
 }
 
-# Tables of the laws; ``laws.tables`` says what they hold.
-LAW_TABLES = ("exponents", "models", "forms", "verdicts", "families", "needs")
+# Tables of the stage ``laws``; ``laws.tables`` says what they hold.
+LAW_TABLES = ("variants", "exponents", "models", "forms", "verdicts", "families", "needs")
 # By name, the chapter and the label of each page with a table.
 PAGES: Mapping[str, tuple[str, str]] = {
     "damage": (LOST, "all variants, and what each stratum kept"),
     "benchmarks": (LOST, "each variant on each benchmark"),
+    "variants": (ACCURACY, "all variants, measured or predicted"),
     "exponents": (LAWS, "exponents"),
     "models": (LAWS, "exponents of each model"),
     "forms": (LAWS, "forms compared"),
@@ -85,6 +86,7 @@ class Results:
     scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
     studies/STUDY/                             tables, laws, figures, pages
     logs/STAGE/…, timings/STAGE/…              what each job printed, and how long it took
+    rehearsals/KEY.json                        that the chain runs for a kind of model that no test covers
     hashes.json                                those of local models and of the corpus, as they were last seen
     ```
     """
@@ -103,6 +105,10 @@ class Results:
     def hashes(self) -> Path:
         """Hashes of files outside of this folder (see ``contents``)."""
         return self.root / "hashes.json"
+
+    def rehearsal(self, key: str) -> Path:
+        """What a rehearsal found (see ``preparation.rehearsals``)."""
+        return self.root / "rehearsals" / f"{key}.json"
 
     def corpus(self, calibration: Calibration) -> Path:
         """Where the calibration text is, or will be once it is fetched; on this machine it stays where it is."""

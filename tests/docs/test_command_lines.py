@@ -59,7 +59,7 @@ def test_commands_and_options_of_stratalaw(line, options_of_snakemake):
         assert {word for word in words if word.startswith("-")} <= options_of_snakemake
         return
     options = {option: parameter for parameter in command.params for option in parameter.opts}
-    if name in ("adopt", "redo"):  # what follows their own arguments is snakemake's
+    if name in ("adopt", "next", "redo"):  # what follows their own arguments is snakemake's
         assert {word for word in words if word.startswith("-")} <= options_of_snakemake | options.keys()
         refuse_unknown_files(words)
         return

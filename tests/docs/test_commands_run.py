@@ -30,6 +30,8 @@ from tests.hub_server import HubRepository, HubServer
 ROOT = Path(__file__).parents[2]
 ADOPTED = "needs a finished study: tests/workflow/test_adoption.py"
 A_MINUTE = "a minute of two cores: tests/laws/test_published_study.py fits this table"
+GOES_ON = "runs the demo: tests/jobs/test_sequel.py"
+MEASURED = "needs a measured study: tests/jobs/test_sequel.py"
 NOT_RUN = {
     "stratalaw fit docs/studies/ladder/observations.csv --holdout q8 --form exponential --form paper": A_MINUTE,
     "stratalaw fit docs/studies/ladder/observations.csv --holdout q8 --out results/laws": A_MINUTE,
@@ -40,6 +42,8 @@ NOT_RUN = {
     "stratalaw resume --profile profiles/slurm": "needs Slurm: tests/cluster/test_faults.py runs it",
     "stratalaw adopt config/demo.yaml --profile profiles/demo": ADOPTED,
     "stratalaw adopt study.yaml --profile profiles/demo --quiet": ADOPTED,
+    "stratalaw next config/demo.yaml --until 2 --run --profile profiles/demo": GOES_ON,
+    "stratalaw forecast config/demo.yaml r4/w3-g64-c32-s0 --out items.csv": MEASURED,
     "stratalaw publish config/ladder.yaml docs/studies/ladder": "needs the whole ladder, an hour of two cores",
 }
 FEWER = {"fit": ["--resamples", "100", "--form", "paper"]}

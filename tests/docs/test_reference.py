@@ -8,6 +8,7 @@ import pytest
 
 from stratalaw.damage import table as damage
 from stratalaw.jobs.status import failures_table
+from stratalaw.laws import whole
 from stratalaw.layout import OF_STUDY
 from stratalaw.observations.table import COLUMNS
 from stratalaw.pipeline import STAGES
@@ -86,6 +87,10 @@ def test_the_columns_of_observations():
 
 def test_the_columns_of_damage():
     assert documented_columns("damage.csv") == list(damage.COLUMNS)
+
+
+def test_the_columns_of_variants():
+    assert documented_columns("variants.csv") == list(whole.COLUMNS)
 
 
 def test_the_columns_of_failures():

@@ -1,5 +1,7 @@
 """The commands predict, plan and select, as a user types them."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import yaml
@@ -135,3 +137,28 @@ def test_select_stays_within_the_budget(study_file, laws_file, tmp_path):
     seconds.iloc[1:].to_csv(tmp_path / "seconds.csv", index=False)
     status, shown = run(*arguments, "--gpu-hours", 1)
     assert status == 1 and "no seconds of small/" in shown
+
+
+def test_plan_takes_what_the_surface_expects_where_nothing_was_measured(study_file, analysis, tmp_path):
+    variants = pd.DataFrame(
+        {
+            "model": "small",
+            "variant": "w3-g32-c8-s0",
+            "bits": 3.0,
+            "group_size": 32.0,
+            "calibration_size": 8.0,
+            "stratum": ["memorization", "application", "reasoning"],
+            "kind": "predicted",
+            "accuracy": 0.987,
+            "low": 0.98,
+            "high": 0.99,
+            "n_items": None,
+        }
+    )
+    replace(analysis, variants=variants).write(tmp_path / "laws.json")
+    arguments = ["--laws", tmp_path / "laws.json", "--memory", "1GB", "--context", 128]
+    status, shown = run("plan", study_file, *arguments)
+    assert status == 0 and "small w3-g32-c8-s0" in shown and "0.987" in shown
+    assert "Note: small w3-g32-c8-s0 is predicted, not measured." in shown
+    status, shown = run("plan", study_file, *arguments, "--risk", 0.025)
+    assert status == 0 and "0.980" in shown

@@ -28,7 +28,7 @@ def unfinished(tmp_path) -> Results:
 
 def test_a_study_without_laws_is_refused(unfinished, tmp_path):
     study = read_study(Path("config/demo.yaml"))
-    with pytest.raises(PublicationError, match=r"demo: no exponents.csv; run the study to its end"):
+    with pytest.raises(PublicationError, match=r"demo: no variants.csv; run the study to its end"):
         publish(study, unfinished, tmp_path / "published")
     assert not (tmp_path / "published").exists()
 

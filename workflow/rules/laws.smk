@@ -5,6 +5,12 @@ rule laws:
         items_parquet=rules.observations.output.items_parquet,
     output:
         laws=of_study("laws.json"),
+        variants=report(
+            of_study("variants.csv"),
+            caption="../report/variants.rst",
+            category=ACCURACY,
+            labels={"what": PAGES["variants"][1], "form": "table (CSV)"},
+        ),
         exponents=report(
             of_study("exponents.csv"),
             caption="../report/exponents.rst",
@@ -53,5 +59,6 @@ rule laws:
         mem_mb=2000,
     params:
         study=STUDY.as_plain(),
+        not_run=NOT_RUN,
     script:
         "../scripts/fit_laws.py"

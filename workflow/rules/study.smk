@@ -18,7 +18,7 @@ from stratalaw.jobs.outdated import outdated_jobs, outdated_note
 from stratalaw.jobs.packs import PACKED
 from stratalaw.jobs.run import export_library
 from stratalaw.jobs.software import software_versions
-from stratalaw.layout import COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
+from stratalaw.layout import ACCURACY, COVERAGE, EXPLORER, FIGURES, LAWS, LOST, OBSERVATIONS, PAGES, Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.models.sources import files_of, files_of_checkpoint, weights_folder
 from stratalaw.observations.coverage import scored_variants
@@ -72,6 +72,7 @@ try:
     VARIANTS = STUDY.variants()
     # The study is analysed as far as it is scored only if that is asked for: nothing is left out silently.
     OBSERVED = scored_variants(STUDY, RESULTS) if OPTIONS.allow_missing else VARIANTS
+    NOT_RUN = sorted({*STUDY.variant_names()} - {*zip(OBSERVED.model, OBSERVED.variant, strict=True)})
 except StratalawError as error:
     sys.exit(str(error))
 
@@ -115,7 +116,8 @@ onstart:
         planned = [(job.rule.name, dict(job.wildcards.items())) for job in workflow.dag.needrun_jobs()]
         wanted = {wildcards.get("model") for _, wildcards in planned}
         try:
-            refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec)
+            for line in refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec):
+                logger.info(line)
         except StratalawError as error:  # of the study, or of a download
             sys.exit(str(error))
         write_basis(BASIS, RESULTS)

@@ -5,6 +5,7 @@ run(
     snakemake,
     "stratalaw.jobs.stages:fit_laws",
     study=snakemake.params.study,
+    not_run=snakemake.params.not_run,
     observations=snakemake.input.observations,
     items=snakemake.input.items_parquet,
     laws=snakemake.output.laws,

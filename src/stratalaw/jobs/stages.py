@@ -409,6 +409,7 @@ def measure_damage(models: Sequence[str], items: str, csv: str, parquet: str, ca
 
 def fit_laws(
     study: Mapping[str, Any],
+    not_run: Sequence[Sequence[str]],
     observations: str,
     items: str,
     laws: str,
@@ -417,7 +418,8 @@ def fit_laws(
 ) -> None:
     """The laws of a study: everything as JSON, and ``tables`` to read (see ``laws.tables``).
 
-    The first notes say which variants are missing. A table that supports no law is no failure: what is said is why.
+    The first notes say which variants are missing; those in ``not_run``, by model and name, are predicted. A table that
+    supports no law is no failure: what is said is why.
     """
     from dataclasses import replace
 
@@ -425,6 +427,7 @@ def fit_laws(
     from stratalaw.laws.fit import FitError
     from stratalaw.laws.tables import captions as captions_of
     from stratalaw.laws.tables import write_tables
+    from stratalaw.laws.whole import predicted_note, whole_study
     from stratalaw.observations.coverage import coverage, missing_variants
     from stratalaw.observations.table import existing_note, made_here
     from stratalaw.study import Study
@@ -435,8 +438,9 @@ def fit_laws(
         analysis = analyse(made_here(table), items=table_of_study(items)[0])
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
-    notes = [*missing_variants(coverage(named, table)), *existing_note(table), *analysis.notes]
-    analysis = replace(analysis, notes=notes)
+    variants = whole_study(made_here(table), named, [(model, variant) for model, variant in not_run])
+    notes = [*missing_variants(coverage(named, table)), *predicted_note(variants), *existing_note(table)]
+    analysis = replace(analysis, notes=[*notes, *analysis.notes], variants=variants)
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
     analysis.write(Path(laws), {"observations": seal.digest})
     write_captions(captions_of(analysis, describe_study(named)), captions)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from stratalaw.laws.rows import Rows, fitted_method, mean_over_strata, reasons_t
 from stratalaw.laws.scatter import Scatter, scatter_of
 from stratalaw.laws.table import UTILIZATION, TableError, read_items, read_observations
 from stratalaw.laws.verdicts import MIN_MODELS, Verdict, judge
+from stratalaw.laws.whole import COLUMNS, whole_study
 from stratalaw.seals import Seal, SealError, seal_of, write_record
 from stratalaw.study.variants import BASELINE_BITS
 
@@ -59,7 +60,8 @@ class Analysis:
     exponents agree between them; ``needs``: what would decide the claims that are open; ``profiles``: of the
     likelihood; ``held_out``: what the paper's law and its best rival say of sizes that they were not fitted to;
     ``scatters``: of the law that predicts each stratum; ``measured``: accuracies of all variants, which predictions
-    return; ``notes``: what a reader must know. All but the notes are empty where the table supports no law.
+    return; ``notes``: what a reader must know; ``variants``: every variant, as measured or as predicted (see
+    ``whole``). All but the last two are empty where the table supports no law.
     """
 
     laws: list[LawFit]
@@ -75,6 +77,7 @@ class Analysis:
     scatters: list[Scatter]
     measured: pd.DataFrame
     notes: list[str]
+    variants: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COLUMNS)))
 
     @classmethod
     def read(cls, path: Path) -> Analysis:
@@ -147,6 +150,7 @@ class Analysis:
             "scatters": [scatter.to_dict() for scatter in self.scatters],
             "measured": _records(self.measured),
             "notes": self.notes,
+            "variants": _records(self.variants),
         }
 
     @classmethod
@@ -165,6 +169,7 @@ class Analysis:
             scatters=[Scatter(**scatter) for scatter in content["scatters"]],
             measured=_with_numbers(pd.DataFrame(content["measured"])),
             notes=content["notes"],
+            variants=pd.DataFrame(content["variants"], columns=list(COLUMNS)),
         )
 
 
@@ -245,6 +250,7 @@ def analyse(
         scatters=[scatter for stratum in strata for scatter in predicting(accuracies, stratum, fits, compared)],
         measured=measured_rows(accuracies),
         notes=[*averaged, *unfitted, *_notes(accuracies, items, laws)],
+        variants=whole_study(observations),
     )
 
 

@@ -19,6 +19,7 @@ from stratalaw.laws.holdout import HOW_COMPARED
 from stratalaw.laws.intervals import OVER_MODELS, REGRESSION
 from stratalaw.laws.power import HOW_NEEDED, Need
 from stratalaw.laws.verdicts import HOW_JUDGED, MIN_MODELS, verdict_table
+from stratalaw.laws.whole import HOW_PREDICTED
 
 PAPER_LAW_RST = (
     "-ln(accuracy adjusted for chance) = A · N\\ :sup:`α` · (log2 B)\\ :sup:`β` · (log2 C)\\ :sup:`γ` · G\\ :sup:`δ`"
@@ -122,10 +123,12 @@ def write_tables(analysis: Analysis, files: Mapping[str, Path]) -> None:
 
 
 def table_named(analysis: Analysis, name: str) -> pd.DataFrame:
-    """A table of an analysis: exponents, models (exponents of each model), forms, verdicts, families, or needs.
+    """A table of an analysis: variants, exponents, models (exponents of each), forms, verdicts, families, or needs.
 
-    Where there is no law it holds the sentence that says why.
+    Where there is no law, all but the first hold the sentence that says why.
     """
+    if name == "variants":
+        return analysis.variants
     if not analysis.laws:
         return pd.DataFrame({"note": [analysis.why_no_laws]})
     if name == "exponents":
@@ -156,6 +159,7 @@ def captions(analysis: Analysis, about: Mapping[str, str]) -> dict[str, str]:
         "of the damage D (scale ``damage``). Their spread is what the intervals over models rest on."
     )
     return {
+        "variants": HOW_PREDICTED,
         "exponents": exponents,
         "models": models,
         "forms": HOW_COMPARED,

@@ -9,11 +9,14 @@ from typing import Any
 
 import pandas as pd
 from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
+from scipy import stats
 
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
+from stratalaw.laws.surface import PREDICTED
 from stratalaw.laws.table import GENERAL
+from stratalaw.laws.whole import LEVEL
 from stratalaw.models.shapes import Shapes
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import (
@@ -113,8 +116,9 @@ def candidates_of(
 ) -> list[Candidate]:
     """Every variant of a study that something is known of: the originals, and the quantized ones.
 
-    Left out are variants of 2 bits that were not measured, as laws leave them out, and, with a warning, models of which
-    the laws can say nothing (``prediction.why_unknown``).
+    What was not measured is as the study's surface expects it, else as the laws do. Left out are variants of 2 bits of
+    which neither was asked, as laws leave them out, and, with a warning, models of which the laws can say nothing
+    (``prediction.why_unknown``).
 
     Args:
         study: the models and their variants.
@@ -143,7 +147,7 @@ def candidates_of(
         if originals.stratum.nunique() == len(analysis.scatters):
             grid[BASELINE_NAME] = None
             predicted = pd.concat([predicted, originals], ignore_index=True)
-        predicted = predicted[predicted.stratum != GENERAL]
+        predicted = by_surface(predicted[predicted.stratum != GENERAL], analysis, model.name, level)
         for name, rows in predicted.groupby("variant", sort=False):
             quantization = grid[str(name)]
             outside = set(", ".join(rows.outside).split(", ")) - {""}
@@ -162,6 +166,31 @@ def candidates_of(
     for reason in reasons:
         LOG.warning("left out: %s", reason)
     return candidates
+
+
+def by_surface(predicted: pd.DataFrame, analysis: Analysis, model: str, level: float) -> pd.DataFrame:
+    """Predictions of a model's variants with those of the surface of its own study in place of the laws', where it has
+    them: it knows what was measured nearby.
+
+    Args:
+        predicted: as ``predict`` gives them.
+        analysis: of the study.
+        model: whose variants they are.
+        level: of the intervals.
+    """
+    known = analysis.variants[(analysis.variants.model == model) & (analysis.variants.kind == PREDICTED)]
+    if known.empty:
+        return predicted
+    names = pd.MultiIndex.from_frame(predicted[["variant", "stratum"]])
+    values = known.set_index(["variant", "stratum"])[["accuracy", "low", "high"]].astype(float).reindex(names)
+    ratio = stats.norm.ppf((1 + level) / 2) / stats.norm.ppf((1 + LEVEL) / 2)
+    for end in ("low", "high"):
+        values[end] = (values.accuracy + ratio * (values[end] - values.accuracy)).clip(0, 1)
+    has_one = values.accuracy.notna().to_numpy() & (predicted.form != MEASURED).to_numpy()
+    found = predicted.reset_index(drop=True)
+    found.loc[has_one, ["accuracy", "low", "high"]] = values.to_numpy()[has_one]
+    found.loc[has_one, ["form", "outside"]] = ["surface", ""]
+    return found
 
 
 def _note(rows: pd.DataFrame, outside: set[str]) -> str:

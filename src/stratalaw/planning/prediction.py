@@ -214,13 +214,18 @@ class Predictor:
         return found
 
 
+def effective_bits(bits: float, group_size: float) -> float:
+    """Stored bits of a weight, the scale and the zero point of its group included."""
+    return bits + (BITS_OF_A_SCALE + bits) / group_size
+
+
 def points_of(n_params: float, quantizations: Sequence[Quantization]) -> pd.DataFrame:
     """Points at which laws predict: n_params, bits, effective_bits, group_size, calibration_size."""
     rows = [
         {
             "n_params": float(n_params),
             "bits": float(quantization.bits),
-            "effective_bits": quantization.bits + (BITS_OF_A_SCALE + quantization.bits) / quantization.group_size,
+            "effective_bits": effective_bits(quantization.bits, quantization.group_size),
             "group_size": float(quantization.group_size),
             "calibration_size": float(quantization.calibration_size),
         }

@@ -14,8 +14,9 @@ from scipy import stats
 from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.rows import stratum_accuracies
 from stratalaw.laws.scatter import line_of_originals
+from stratalaw.laws.surface import PREDICTED
 from stratalaw.laws.table import GENERAL
-from stratalaw.planning.prediction import ALLOWANCES, SAME, Predictor, predictors
+from stratalaw.planning.prediction import ALLOWANCES, SAME, Predictor, effective_bits, predictors
 from stratalaw.report.damage import HOW_TO_READ
 from stratalaw.report.findings import as_sentence
 from stratalaw.report.tables import SCRIPT, STYLE, overview
@@ -27,7 +28,8 @@ CAPTION = (
     f"Interactive page: what was lost, the accuracy of any variant in each stratum with its {LEVEL:.0%} interval and "
     "its memory, lines of equal accuracy and equal memory, and every variant of the study. What was measured is shown "
     "as measured; all else starts from the model's own original and takes off the damage that the best law predicts, "
-    "with intervals from models that were left out in turn. It works without a network."
+    "with intervals from models that were left out in turn; variants of the study that were not measured are "
+    "drawn apart. It works without a network."
 )
 
 
@@ -48,9 +50,9 @@ def explorer_page(name: str, observations: pd.DataFrame, damage: pd.DataFrame, a
         "strata": sorted(accuracies.stratum.unique(), key=lambda stratum: stratum != GENERAL),
         "chance": accuracies.groupby("stratum").chance.mean().to_dict(),
         "models": _models(observations),
-        "points": _points(accuracies),
+        "points": [*_points(accuracies), *_predicted_points(analysis, observations)],
         "whyNoLaws": as_sentence(analysis.why_no_laws or "no law was fitted to this stratum"),
-        "laws": {stratum: _law(predictor) for stratum, predictor in found.items()},
+        "laws": {stratum: _law(predictor) | _expected(analysis, stratum) for stratum, predictor in found.items()},
     }
     # A text that ends a script element must not occur within it.
     content = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
@@ -83,6 +85,44 @@ def _points(accuracies: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for row in table.to_dict("records")
     ]
+
+
+def _predicted_points(analysis: Analysis, observations: pd.DataFrame) -> list[dict[str, Any]]:
+    """The variants of the study that were not measured, as ``_points``, each with a mark that says so."""
+    table = analysis.variants[analysis.variants.kind == PREDICTED]
+    if table.empty:
+        return []
+    sizes = observations.groupby("model").n_params.first()
+    settings = ["model", "variant", "bits", "group_size", "calibration_size"]
+    wide = table.astype({"accuracy": float}).pivot(index=settings, columns="stratum", values="accuracy")
+    return [
+        {
+            "model": row["model"],
+            "variant": row["variant"],
+            "N": float(sizes[row["model"]]),
+            "B": float(row["bits"]),
+            "E": round(effective_bits(row["bits"], row["group_size"]), 4) if row["group_size"] > 0 else row["bits"],
+            "G": float(row["group_size"]),
+            "C": float(row["calibration_size"]),
+            "accuracy": {name: round(float(row[name]), 5) for name in table.stratum.unique()},
+            "isPredicted": True,
+        }
+        for row in wide.reset_index().to_dict("records")
+    ]
+
+
+def _expected(analysis: Analysis, stratum: str) -> dict[str, Any]:
+    """What the surface expects of the variants that were not measured: accuracy, low and high, by the same names as
+    those that were."""
+    table = analysis.variants[(analysis.variants.kind == PREDICTED) & (analysis.variants.stratum == stratum)]
+    return {
+        "expected": {
+            "|".join([row["model"], *(f"{row[name]:g}" for name in ("bits", "group_size", "calibration_size"))]): [
+                round(float(row[name]), 5) for name in ("accuracy", "low", "high")
+            ]
+            for row in table.to_dict("records")
+        }
+    }
 
 
 def _law(predictor: Predictor) -> dict[str, Any]:
