@@ -29,7 +29,7 @@ class Recipe:
     warm_up: float = 0.02
     decay: float = 0.25
     betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.1
+    weight_decay: float = 0.01
     gradient_clipping: float = 1.0
 
     @property
