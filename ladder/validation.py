@@ -50,7 +50,7 @@ def are_written(model, world: World, questions: list[Question]) -> list[bool]:
     for (_, length), group in by_length.items():
         rows = torch.from_numpy(np.stack([context for _, context, _ in group])).to(model.device)
         for _ in range(length + 1):
-            rows = torch.cat([rows, model(rows, use_cache=False).logits[:, -1:].argmax(-1)], dim=1)
+            rows = torch.cat([rows, model(rows, use_cache=False, logits_to_keep=1).logits.argmax(-1)], dim=1)
         written = rows[:, -length - 1 :].cpu().numpy()
         for (index, _, answer), row in zip(group, written, strict=True):
             right[index] = bool((row[:-1] == answer).all() and row[-1] in ends)
