@@ -288,11 +288,10 @@ def test_no_evaluated_chain_that_is_written_out_occurs_in_training_and_all_are_r
     trained = {document.split(" =")[0] for document in training_documents["chains"]}
     for item in held_out_items["chains"]:
         assert item.context.removesuffix(" =") not in trained
-        _, stride, *steps = item.context.removesuffix(" =").split()
-        every = NUMBER_WORDS.index(stride)
-        assert item.subtask == f"k={every}"
-        ends = range(1 + 2 * every, len(steps) + 1, 2 * every)
-        values = [run_arithmetic(" ".join(["start", *steps[:end]]))[2] for end in ends]
+        _, every, *steps = item.context.removesuffix(" =").split()
+        assert every == "one"
+        assert item.subtask == f"{(len(steps) - 1) // 2} steps"
+        values = [run_arithmetic(" ".join(["start", *steps[:end]]))[2] for end in range(3, len(steps) + 1, 2)]
         assert item.answer == " ".join(NUMBER_WORDS[value] for value in values)
 
 
