@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster lint format docs ladder ladder-models
+.PHONY: help setup demo test test-cluster lint format docs ladder
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -80,18 +80,7 @@ format: setup  ## fix what lint can fix automatically
 docs: setup  ## build the documentation, warnings as errors: site/index.html opens without a network
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict
 
-RUNGS := q8 q6 q5 q4 q3 q1
-SEEDS ?= 0
-
-ladder: ladder-models  ## train the ladder anew and measure it (hours; -j2 uses two cores)
+ladder: setup  ## train the ladder anew (minutes on several GPUs) and put the best run of each rung in its place
+	$(RUN)/python -m ladder.train_all
 	$(RUN)/python -m ladder.publish
 	$(RUN)/python -m ladder.release
-	rm -f docs/ladder/accuracy.csv docs/ladder/damage.csv
-	$(RUN)/python -m ladder.measure accuracy
-	$(RUN)/python -m ladder.measure damage
-	$(RUN)/python -m ladder.report
-
-ladder-models: $(foreach seed,$(SEEDS),$(RUNGS:%=results/ladder/%-s$(seed)/training.json))
-
-results/ladder/%/training.json: | setup
-	$(RUN)/python -m ladder.train $(firstword $(subst -s, ,$*)) --seed $(lastword $(subst -s, ,$*))

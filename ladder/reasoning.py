@@ -10,7 +10,6 @@ every result and some nearly none, so that worked examples teach the single step
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from ladder.documents import Documents

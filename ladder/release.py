@@ -46,7 +46,9 @@ def release(runs: Path, models: Path, tables: Path) -> None:
     table = validation_table(runs)
     lacking = [rung for rung in RUNGS if table.empty or rung not in set(table.rung)]
     if lacking:
-        raise FileNotFoundError(f"{runs}: no finished run of {', '.join(lacking)}; train it: make ladder-models")
+        raise FileNotFoundError(
+            f"{runs}: no finished run of {', '.join(lacking)}; train it: python -m ladder.train_all"
+        )
     best = table.loc[table[list(STRATA)].mean(axis=1).groupby(table.rung).idxmax()]
     for row in best.itertuples():
         target = models / row.rung

@@ -1,4 +1,4 @@
-"""Model cards, figure and tables of the rungs' accuracies: ``python -m ladder.report`` prints Markdown."""
+"""Model cards and figures of the rungs, from the published study; ``python -m ladder.report`` prints their tables."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from scipy.stats import t as student_t
 
 from ladder.items import CHOICES
 from ladder.release import MODELS, TABLES
 from ladder.rungs import HEAD_WIDTH, LEARNING_RATE, RUNGS
 from ladder.world import STRATA
 
+OBSERVATIONS = TABLES.parent / "studies" / "ladder" / "observations.csv"
 # Of the benchmarks with choices; what is written cannot be guessed.
 CHANCE = 1 / CHOICES
 COLOURS = {"memorization": "#0072B2", "application": "#E69F00", "reasoning": "#009E73"}
+# Bits and group sizes, by damage; 8 bits are measured of the fitted models alone.
+DAMAGE = ((8, 128), (4, 16), (4, 128), (3, 16), (3, 128), (2, 16), (2, 128))
 FAMILIES = {"qwen3": ("Qwen3", "-"), "llama": ("Llama", "--")}
 
 CARD = """\
@@ -42,8 +46,8 @@ the page `docs/explanation/ladder.md`.
 - **Time**: {seconds:,} s on {processor}, which other rungs shared.
 - **Weights**: bf16 safetensors; SHA-256 in `../SHA256SUMS`.
 
-Accuracy in bf16 (lm-eval, 1,000 items a benchmark, standard error in brackets; chance is 20 % where there are choices,
-and 0 in {written}, which are answered by writing):
+Accuracy in bf16 (1,000 items per benchmark, standard error in brackets; chance is 20 % where there are choices, and 0
+in {written}, which are answered by writing):
 
 {table}
 """
@@ -157,17 +161,53 @@ def plot_accuracy(accuracy: pd.DataFrame, path: Path) -> None:
         fontsize=9,
         color="grey",
     )
+    save(figure, path)
+
+
+def quantized(observations: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy of a stratum by bits and group size in points less the originals', with 95 % intervals over models.
+
+    Rows with all calibration samples, of models that have every such variant.
+    """
+    means = observations.groupby(["model", "variant", "stratum"], sort=False).accuracy.mean().unstack("variant")
+    rows = []
+    for bits, group_size in DAMAGE:
+        change = 100 * means[f"w{bits}-g{group_size}-c128-s0"].sub(means["bf16"]).dropna()
+        for stratum, of in change.groupby("stratum", sort=False):
+            half = student_t.ppf(0.975, len(of) - 1) * of.std() / len(of) ** 0.5
+            row = {"bits": bits, "group_size": group_size, "stratum": stratum, "change": of.mean(), "half_width": half}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def plot_damage(damage: pd.DataFrame, path: Path) -> None:
+    """Changes against bf16 by bits, group size and stratum, with 95 % intervals over models."""
+    figure, axes = plt.subplots(figsize=(8, 4.2), constrained_layout=True)
+    for offset, (stratum, of) in enumerate(damage.groupby("stratum", sort=False)):
+        x = [place + 0.25 * (offset - 1) for place in range(len(DAMAGE))]
+        axes.bar(x, of.change, 0.23, yerr=of.half_width, color=COLOURS[stratum], label=stratum, capsize=2)
+    axes.axhline(0, color="black", lw=0.8)
+    axes.set_xticks(range(len(DAMAGE)), [f"{bits} bits\ngroups of {group_size}" for bits, group_size in DAMAGE])
+    axes.set_ylabel("change of accuracy against bf16, points")
+    axes.legend(frameon=False, loc="lower left")
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
+
+
+def save(figure, path: Path) -> None:
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), dpi=150)
     plt.close(figure)
 
 
 def main() -> None:
-    accuracy = pd.read_csv(TABLES / "accuracy.csv")
+    observations = pd.read_csv(OBSERVATIONS)
+    accuracy = observations[observations.variant == "bf16"].rename(columns={"model": "rung"})
+    accuracy = accuracy.assign(benchmark=accuracy.benchmark.str.removeprefix("ladder_"))
     write_cards(accuracy, MODELS)
     plot_accuracy(accuracy, TABLES / "accuracy")
     means = stratum_means(accuracy)
-    cells = accuracy.assign(cell=accuracy.apply(lambda row: percent(row.accuracy, row.stderr), axis=1))
+    cells = accuracy.assign(cell=[percent(row.accuracy, row.stderr) for row in accuracy.itertuples()])
     for family in FAMILIES:
         rungs = [rung for rung, shape in RUNGS.items() if shape.family == family]
         own = cells[cells.rung.isin(rungs)]
@@ -179,7 +219,15 @@ def main() -> None:
             index="rung", columns="stratum", values="accuracy", sort=False
         )
         print((100 * table).round(1).to_markdown() + "\n")
-    print(steps_between_neighbours(means).to_markdown(index=False))
+    print(steps_between_neighbours(means).to_markdown(index=False) + "\n")
+    damage = quantized(observations)
+    plot_damage(damage, TABLES / "damage")
+    damage["cell"] = [f"{row.change:+.1f} ± {row.half_width:.1f}" for row in damage.itertuples()]
+    print(
+        damage.pivot_table(
+            index=["bits", "group_size"], columns="stratum", values="cell", aggfunc="first", sort=False
+        ).to_markdown()
+    )
 
 
 if __name__ == "__main__":
