@@ -1,9 +1,9 @@
 """Seconds of the parts of a job, from measured rates: ``rates.csv``.
 
-It is made by ``rates.py`` (CPU), ``many_variants.py``, ``variant_gpu.py`` and ``scoring_gpu.py`` (GPU) in
-``benchmarks/``. A job of this pipeline finds a process that stays from one job to the next, as in
-``profiles/workstation`` and in packs of ``profiles/slurm``; the plain way starts one to quantize and one to evaluate
-each variant.
+It is made by ``rates.py`` (CPU), ``many_variants.py``, ``variant_gpu.py``, ``quantizing_gpu.py`` and
+``scoring_gpu.py`` (GPU) in ``benchmarks/``. A job of this pipeline finds a process that stays from one job to the next,
+as in ``profiles/workstation`` and in packs of ``profiles/slurm``; the plain way starts one to quantize and one to
+evaluate each variant.
 
 Each part is a sum of interpretable terms (a fixed start, a cost per layer, parameter and token); their
 coefficients are nonnegative and fitted to the measured points by least squares on relative errors, which interpolates
