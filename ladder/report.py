@@ -111,7 +111,7 @@ def steps_between_neighbours(means: pd.DataFrame) -> pd.DataFrame:
             change = own.accuracy.diff()
             error = (own.stderr**2 + own.stderr.shift() ** 2) ** 0.5
             cells = {
-                f"{below} to {rung}": f"{100 * change[rung]:+.1f} ({100 * error[rung]:.1f})"
+                f"{below[1:]} to {rung[1:]}": f"{100 * change[rung]:+.1f} ({100 * error[rung]:.1f})"
                 for below, rung in pairwise(rungs)
             }
             rows.append({"family": FAMILIES[family][0], "stratum": stratum, **cells})
@@ -155,9 +155,10 @@ def plot_accuracy(accuracy: pd.DataFrame, path: Path) -> None:
     panels[0].set_ylabel("accuracy in bf16, %")
     panels[0].annotate(
         "chance where there are choices",
-        (min(sizes.values()), 100 * CHANCE),
+        (max(sizes.values()), 100 * CHANCE),
         xytext=(0, -10),
         textcoords="offset points",
+        ha="right",
         fontsize=9,
         color="grey",
     )
@@ -223,11 +224,10 @@ def main() -> None:
     damage = quantized(observations)
     plot_damage(damage, TABLES / "damage")
     damage["cell"] = [f"{row.change:+.1f} ± {row.half_width:.1f}" for row in damage.itertuples()]
-    print(
-        damage.pivot_table(
-            index=["bits", "group_size"], columns="stratum", values="cell", aggfunc="first", sort=False
-        ).to_markdown()
+    table = damage.pivot_table(
+        index=["bits", "group_size"], columns="stratum", values="cell", aggfunc="first", sort=False
     )
+    print(table.loc[list(DAMAGE), list(STRATA)].reset_index().to_markdown(index=False))
 
 
 if __name__ == "__main__":
