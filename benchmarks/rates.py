@@ -109,7 +109,7 @@ def measure_ladder(table: Table, names: list[str]) -> None:
     from stratalaw.laws.analysis import fit_table
 
     with table.measure("analysis"):
-        fit_table(Path("docs/studies/ladder/observations.csv"), [], [], None, 1000)
+        fit_table(Path("docs/studies/first-ladder/observations.csv"), [], [], None, 1000)
 
 
 if __name__ == "__main__":

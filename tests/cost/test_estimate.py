@@ -221,7 +221,7 @@ def test_mistakes_are_one_line(study_file, arguments, message):
 def test_the_ladder_study_is_predicted_from_a_tenth_of_it(tmp_path, seed):
     """Within 30 %: seconds of a real run of 299 variants on two cores that were busy with other work, too."""
     study_file = Path("config/ladder.yaml")
-    real = pd.read_csv("docs/studies/ladder/seconds.csv")
+    real = pd.read_csv("docs/studies/first-ladder/seconds.csv")
     run = real.sample(frac=0.1, random_state=seed)
     pretend_to_have_run(tmp_path, run, CPU)
     found = estimate(study_file, tmp_path).variants

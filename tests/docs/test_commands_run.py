@@ -33,10 +33,10 @@ A_MINUTE = "a minute of two cores: tests/laws/test_published_study.py fits this 
 GOES_ON = "runs the demo: tests/jobs/test_sequel.py"
 MEASURED = "needs a measured study: tests/jobs/test_sequel.py"
 NOT_RUN = {
-    "stratalaw fit docs/studies/ladder/observations.csv --holdout q8 --form exponential --form paper": A_MINUTE,
-    "stratalaw fit docs/studies/ladder/observations.csv --holdout q8 --out results/laws": A_MINUTE,
-    "stratalaw power docs/studies/ladder/observations.csv": A_MINUTE,
-    "stratalaw power docs/studies/ladder/observations.csv --holdout q8": A_MINUTE,
+    "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --form exponential --form paper": A_MINUTE,
+    "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --out results/laws": A_MINUTE,
+    "stratalaw power docs/studies/first-ladder/observations.csv": A_MINUTE,
+    "stratalaw power docs/studies/first-ladder/observations.csv --holdout r6": A_MINUTE,
     "stratalaw fit observations.csv": "as with --out, which is run",
     "stratalaw power results/studies/demo/observations.csv": "as of observations.csv, which is run",
     "stratalaw resume --profile profiles/slurm": "needs Slurm: tests/cluster/test_faults.py runs it",
@@ -89,7 +89,7 @@ def desk(tmp_path_factory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("desk")
     for name in ("Snakefile", "workflow", "profiles", "ladder", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    for name in ("config", "docs/studies/ladder"):
+    for name in ("config", "docs/studies/ladder", "docs/studies/first-ladder"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("figures"))
     ladder = yaml.safe_load((folder / "config" / "ladder.yaml").read_text())
     ladder["grids"] = [{"bits": [3, 4], "group_size": [32, 128], "calibration_size": [8, 128]}]
@@ -99,9 +99,9 @@ def desk(tmp_path_factory) -> Iterator[Path]:
     demo["models"] = [model for model in demo["models"] if model["name"] == "q8"]  # of which nothing was made
     (folder / "study.yaml").write_text(yaml.safe_dump(demo))
     shutil.copyfile(folder / "docs/studies/ladder/seconds.csv", folder / "seconds.csv")
-    whole = pd.read_csv(folder / "docs/studies/ladder/observations.csv")
+    whole = pd.read_csv(folder / "docs/studies/first-ladder/observations.csv")
     some = whole.bits.isin([3, 4]) & whole.group_size.isin([32, 128]) & whole.calibration_size.isin([8, 128])
-    fitted = whole.model.isin(["q1", "q4", "q6"]) & whole.stratum.isin(["memorization", "reasoning"])
+    fitted = whole.model.isin(["r1", "r3", "r5"]) & whole.stratum.isin(["memorization", "reasoning"])
     whole[((whole.bits == 16) | some) & fitted].to_csv(folder / "observations.csv", index=False)
     (folder / "portfolio.yaml").write_text(
         re.search(r"```yaml\n(memory:.*?)```", (ROOT / "docs/how-to/planning.md").read_text(), re.DOTALL)[1]

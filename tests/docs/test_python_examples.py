@@ -25,7 +25,7 @@ def clone(tmp_path, monkeypatch) -> Path:
     """A clone, and beside its files the table that a user has."""
     for name in ("ladder", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    shutil.copy(ROOT / "docs/studies/ladder/observations.csv", tmp_path)
+    shutil.copy(ROOT / "docs/studies/first-ladder/observations.csv", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

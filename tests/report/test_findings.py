@@ -16,7 +16,7 @@ from stratalaw.report.findings import what_groups_and_calibration_do as what_set
 from stratalaw.report.matching import matched, with_settings
 from stratalaw.report.summary import accuracy_section
 
-OBSERVATIONS = Path("docs/studies/ladder/observations.csv")
+OBSERVATIONS = Path("docs/studies/first-ladder/observations.csv")
 ITEMS = 500  # of a stratum
 NO_LAWS = Analysis.without_laws("no law")
 CHANCE = pd.Series({"memorization": 0.25, "reasoning": 0.25})

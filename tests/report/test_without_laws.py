@@ -28,13 +28,13 @@ VARIANT = "w8-g128-c128-s0"
 
 @pytest.fixture(scope="module")
 def ladder() -> pd.DataFrame:
-    return read_observations(Path("docs/studies/ladder/observations.csv"))
+    return read_observations(Path("docs/studies/first-ladder/observations.csv"))
 
 
 @pytest.fixture(scope="module")
 def observations(ladder) -> pd.DataFrame:
     """One model and one variant."""
-    chosen = ladder[(ladder.model == "q3") & ladder.variant.isin(["bf16", VARIANT])]
+    chosen = ladder[(ladder.model == "r2") & ladder.variant.isin(["bf16", VARIANT])]
     return chosen.reset_index(drop=True).assign(paired_difference=0.0, paired_stderr=0.01)
 
 
@@ -103,11 +103,11 @@ def test_the_summary_has_the_damage_first_and_the_reason(analysis, observations)
     assert findings.startswith("**Findings.** Variants that lose more than") and f"N{WHY[1:]}." in findings
     assert damage.startswith("**What was lost**") and "The paper's law" not in text
     page = publish_string(text, writer_name="html", settings_overrides={"report_level": 1, "halt_level": 5}).decode()
-    assert "System Message" not in page and re.search(r"<td>q3\s+w8-g128-c8-s0</td>", page)
+    assert "System Message" not in page and re.search(r"<td>r2\s+w8-g128-c8-s0</td>", page)
 
 
 def test_a_stratum_without_a_law_can_be_looked_at_beside_the_others(ladder):
-    chosen = ladder[ladder.model.isin(["q1", "q4"]) & ((ladder.bits == 16) | (ladder.group_size == 128))]
+    chosen = ladder[ladder.model.isin(["r1", "r3"]) & ((ladder.bits == 16) | (ladder.group_size == 128))]
     at_chance = chosen.accuracy.mask(chosen.stratum == "reasoning", 0.2)
     analysis = analyse(chosen.assign(accuracy=at_chance).reset_index(drop=True), [], resamples=100)
     assert analysis.laws and not analysis.why_no_laws
@@ -120,8 +120,8 @@ def test_a_stratum_without_a_law_can_be_looked_at_beside_the_others(ladder):
 
 
 def test_a_stratum_of_fewer_models_does_not_stop_the_others(ladder):
-    chosen = ladder[ladder.model.isin(["q1", "q3", "q4"]) & ((ladder.bits == 16) | (ladder.group_size == 128))]
-    lacks = (chosen.stratum == "memorization") & (chosen.model != "q1")
+    chosen = ladder[ladder.model.isin(["r1", "r2", "r3"]) & ((ladder.bits == 16) | (ladder.group_size == 128))]
+    lacks = (chosen.stratum == "memorization") & (chosen.model != "r1")
     table = chosen[~lacks].reset_index(drop=True).assign(paired_difference=0.0, paired_stderr=0.01)
     analysis = analyse(table, [], resamples=100)
     assert {law.stratum: "alpha" in law.params for law in analysis.laws}["memorization"] is False
@@ -134,7 +134,7 @@ def test_a_stratum_of_fewer_models_does_not_stop_the_others(ladder):
 
 
 def test_rows_between_which_no_factor_varies_have_a_law_without_exponents(ladder):
-    one = ladder[(ladder.model == "q3") & (ladder.variant == "w4-g128-c128-s0")]
+    one = ladder[(ladder.model == "r2") & (ladder.variant == "w4-g128-c128-s0")]
     again = one.assign(variant="w4-g128-c128-s1", calibration_seed=1, accuracy=one.accuracy - 0.01)
     table = pd.concat([one, again], ignore_index=True)
     analysis = analyse(table, [], resamples=100)

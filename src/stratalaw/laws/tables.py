@@ -49,6 +49,14 @@ def exponents_table(analysis: Analysis) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(EXPONENT_COLUMNS))
 
 
+def headline_exponents(analysis: Analysis) -> pd.DataFrame:
+    """``exponents_table`` for readers: ``value`` is what ``model_low`` to ``model_high`` is an interval of, where there
+    is one. The regression over all rows weighs models by what they tell, and may lie outside of it.
+    """
+    table = exponents_table(analysis)
+    return table.assign(value=table.model_mean.where(table.model_low.notna(), table.value))
+
+
 def _paper_exponents(analysis: Analysis) -> pd.DataFrame:
     own = analysis.intervals[analysis.intervals.form == PAPER_LAW.name]
     rows = []

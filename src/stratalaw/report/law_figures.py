@@ -22,7 +22,7 @@ from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.intervals import used_rows
 from stratalaw.laws.rows import stratum_accuracies
 from stratalaw.laws.table import GENERAL
-from stratalaw.laws.tables import HEADLINE, exponents_table
+from stratalaw.laws.tables import HEADLINE, headline_exponents
 from stratalaw.study.variants import BASELINE_BITS
 from stratalaw.units import readable_count
 
@@ -163,7 +163,7 @@ def residuals_against_factors(observations: pd.DataFrame, laws: Sequence[LawFit]
 
 def exponents_beside_published(analysis: Analysis) -> Figure:
     """Each exponent of the paper's law by stratum, with the intervals of ``HEADLINE``; diamonds: the paper's."""
-    table = exponents_table(analysis)
+    table = headline_exponents(analysis)
     table = table[table.scale == ACCURACY]
     names = [name for name in EXPONENT_NAMES if name in set(table.exponent)]
     if not names:

@@ -13,7 +13,7 @@ from stratalaw.laws.comparison import EACH_SIZE, of_stratum, strata_of
 from stratalaw.laws.exponents import ACCURACY, DAMAGE
 from stratalaw.laws.forms import PAPER_LAW
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS
-from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, exponents_table
+from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, headline_exponents
 from stratalaw.laws.verdicts import HOLDS, UNTESTABLE, Verdict
 from stratalaw.layout import LOST
 from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
@@ -148,7 +148,7 @@ SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "c": "c"}
 
 
 def exponents_list(analysis: Analysis) -> str:
-    table = exponents_table(analysis)
+    table = headline_exponents(analysis)
     table = table[table.scale == ACCURACY]
     lines = []
     for law in analysis.laws:
@@ -159,14 +159,14 @@ def exponents_list(analysis: Analysis) -> str:
 
 
 def with_interval(row: Any) -> str:
-    """An exponent of ``exponents_table`` (a row), and its interval over models where enough of them tell it."""
+    """An exponent of ``headline_exponents`` (a row), and its interval over models where enough of them tell it."""
     interval = "" if pd.isna(row.model_low) else f" ({row.model_low:.3f} to {row.model_high:.3f})"
     return f"{SYMBOLS[row.exponent]} = {row.value:.3f}{interval}"
 
 
 def damage_lines(analysis: Analysis) -> list[str]:
     """The exponents of what quantization took, where originals were measured."""
-    table = exponents_table(analysis)
+    table = headline_exponents(analysis)
     table = table[table.scale == DAMAGE]
     if table.empty:
         return []

@@ -13,7 +13,7 @@ from stratalaw.laws.analysis import Analysis
 from stratalaw.laws.comparison import EACH_BITS, EACH_SIZE, of_stratum, strata_of
 from stratalaw.laws.families import AGREE, DIFFER, Agreement
 from stratalaw.laws.power import POWER, Need
-from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, exponents_table
+from stratalaw.laws.tables import HEADLINE, WHY_NO_INTERVAL, headline_exponents
 from stratalaw.laws.verdicts import (
     CONTRADICTED,
     NEGLIGIBLE,
@@ -41,7 +41,7 @@ def show_analysis(analysis: Analysis) -> None:
 
 def _show_laws(console: Console, analysis: Analysis) -> None:
     console.print(table_of_exponents(analysis))
-    if exponents_table(analysis).model_low.isna().any():
+    if headline_exponents(analysis).model_low.isna().any():
         console.print(f"Of intervals over models {WHY_NO_INTERVAL}.")
     for law in analysis.laws:
         left_out = ", ".join(f"{count} x {reason}" for reason, count in law.left_out.items()) or "nothing"
@@ -86,7 +86,7 @@ def table_of_exponents(analysis: Analysis) -> Table:
         *("stratum", "scale", "exponent", "value", f"95 % ({HEADLINE})", "models", "paper"),
     )
     previous = None
-    for row in exponents_table(analysis).to_dict("records"):
+    for row in headline_exponents(analysis).to_dict("records"):
         if previous not in (None, (row["stratum"], row["scale"])):
             table.add_section()
         first = (row["stratum"], row["scale"]) != previous
