@@ -1,0 +1,108 @@
+"""The paired difference of a benchmark from the items that were asked so far, and how many more a precision takes.
+
+All items are known of the original: whether it answers them right, and by what margin. A regression of the differences
+on what is known says how the items that were asked differ from the others (the regression estimator of a finite
+population: Cochran, Sampling Techniques, 3rd edition, 1977, chapter 7). What it leaves is sampled; nothing is made up
+for items that were not asked, and the error of leaving them out is part of the standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ITEMS_PER_REGRESSOR = 10  # with fewer, a regression would follow its noise
+# As if two more items had been asked, one that is lost and one that is gained (``damage.paired`` says whose rule it is):
+# without them, items that happen to be all the same would end the asking at once.
+ADDED = 2
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean difference of a benchmark's items (variant minus original), estimated from some of them.
+
+    Attributes:
+        mean: the estimate.
+        asked: items that it rests on.
+        items: items of the benchmark.
+        unexplained: variance of a difference around what is known of its item.
+        lasting: variance of the mean over all items: what remains once every item was asked.
+    """
+
+    mean: float
+    asked: int
+    items: int
+    unexplained: float
+    lasting: float
+
+    @property
+    def variance(self) -> float:
+        """Of ``mean``: by the items of the benchmark, and by leaving some of them out."""
+        return self.lasting + self._left_out
+
+    @property
+    def stderr(self) -> float:
+        return float(np.sqrt(self.variance))
+
+    @property
+    def _left_out(self) -> float:
+        if self.asked == self.items:
+            return 0.0
+        return (1 / self.asked - 1 / self.items) * self.unexplained if self.asked else float("inf")
+
+
+def estimated_difference(differences: Floats, known: Floats) -> Difference:
+    """The mean difference over all items of a benchmark.
+
+    Args:
+        differences: of the items' scores, between -1 and 1; not a number where an item was not asked. Shape (items,).
+        known: what is known of every item, shape (items, regressors).
+    """
+    is_asked = np.isfinite(differences)
+    asked, items = int(is_asked.sum()), len(differences)
+    found = differences[is_asked]
+    if asked == items:
+        lasting = float(np.var(found, ddof=1) / items) if items > 1 else float("nan")
+        return Difference(float(found.mean()), asked, items, lasting * items, lasting)
+    if asked < 2:
+        return Difference(float("nan"), asked, items, float("inf"), float("inf"))
+    lasting = _variance(found - found.mean(), asked - 1) / items
+    regressors = _standardized(known, is_asked)
+    if asked < ITEMS_PER_REGRESSOR * regressors.shape[1]:
+        regressors = regressors[:, :1]
+    of_asked = regressors[is_asked]
+    inverse = np.linalg.pinv(of_asked.T @ of_asked)
+    weights = inverse @ of_asked.T @ found
+    leverage = np.einsum("ir,rs,is->i", of_asked, inverse, of_asked)
+    missed = (found - of_asked @ weights) / np.maximum(1 - leverage, 1e-6)  # each item left out in turn
+    return Difference(float((regressors @ weights).mean()), asked, items, _variance(missed, asked), lasting)
+
+
+def share_needed(differences: Sequence[Difference], goal: float) -> float:
+    """The share of every benchmark's items at which the mean over the benchmarks has a standard error of ``goal``.
+
+    1 where all of them are not enough.
+    """
+    weight = 1 / len(differences) ** 2
+    lasting = sum(weight * one.lasting for one in differences)
+    unexplained = sum(weight * one.unexplained / one.items for one in differences)
+    room = goal**2 - lasting
+    if not np.isfinite(unexplained) or not room > 0:
+        return 1.0
+    return float(unexplained / (unexplained + room))  # (1 - share) / share of ``unexplained`` fills the room
+
+
+def _standardized(known: Floats, is_asked: NDArray[np.bool_]) -> Floats:
+    """A constant, and the regressors that differ between the asked items, centred and scaled by them."""
+    centre, scale = known[is_asked].mean(0), known[is_asked].std(0)
+    varies = scale > 1e-9
+    return np.column_stack([np.ones(len(known)), (known[:, varies] - centre[varies]) / scale[varies]])
+
+
+def _variance(deviations: Floats, degrees: int) -> float:
+    return float(((deviations**2).sum() + ADDED) / (degrees + ADDED))
