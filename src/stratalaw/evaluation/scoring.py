@@ -16,6 +16,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import Task as LoadedTask
 
 from stratalaw.evaluation.admission import check_scores, tasks_of
+from stratalaw.evaluation.blocks import filled, is_asked, share_of
 from stratalaw.evaluation.harness import (
     GENERATION,
     LOGLIKELIHOOD,
@@ -54,7 +55,7 @@ class Scorer:
         self._are_built = False
 
     def scores(self, answers: pd.DataFrame) -> pd.DataFrame:
-        """What the metrics say of the answers: columns task, document and score, one row for each item.
+        """What the metrics say of the answers: columns task, document and score, one row for each item that was asked.
 
         ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
         ``tokens`` and ``is_cut_off``: how long the generated answer is, and whether the limit ended it; missing for
@@ -69,6 +70,8 @@ class Scorer:
         """
         requests, items = self._requests, self._evaluation.items
         check_answers(requests, answers, self._stratum)
+        answered = set(requests.loc[answers.index, ["task", "document"]].itertuples(index=False, name=None))
+        answers = filled(answers, requests)
         generated = lengths_of(requests, answers)
         tables = []
         for benchmark, loaded in self._benchmarks:
@@ -87,12 +90,14 @@ class Scorer:
                     for sample in found[task]
                     if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
                 ]
+                items_of_task = 1 + max((sample["doc_id"] for sample in samples), default=-1)
+                samples = [sample for sample in samples if (task, sample["doc_id"]) in answered]
                 document = np.array([sample["doc_id"] for sample in samples], dtype=int)
                 scores = [float(sample[benchmark.metric]) for sample in samples]
                 of_task = generated.reindex(pd.MultiIndex.from_product([[task], document])).reset_index(drop=True)
                 about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
                 tables.append(about.join(of_task))
-                before += document.max(initial=-1) + 1
+                before += items_of_task
         self._are_built = True
         table = pd.concat(tables, ignore_index=True)
         if not np.isfinite(table.score).all():
@@ -102,9 +107,13 @@ class Scorer:
 
 
 def check_answers(requests: pd.DataFrame, answers: pd.DataFrame, stratum: str) -> None:
-    """Raise ValueError unless each request has an answer, and each log-likelihood is a number."""
+    """Raise ValueError unless each request that was asked has an answer, and each log-likelihood is a number."""
+    if (share := share_of(answers)) < 1:
+        requests = requests[is_asked(requests, share)]
     if len(answers) != len(requests):
         raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
+    if not answers.index.equals(requests.index):
+        raise ValueError(f"{stratum}: the answers are to other requests than those that were asked")
     computed = requests.kind != GENERATION
     if not np.isfinite(answers.log_likelihood[computed]).all():
         bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]

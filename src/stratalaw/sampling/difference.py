@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
 ITEMS_PER_REGRESSOR = 10  # with fewer, a regression would follow its noise
-# As if two more items had been asked, one that is lost and one that is gained (``damage.paired`` says whose rule it is):
+# As if two more items had been asked, one lost and one gained (``damage.paired`` says whose rule it is):
 # without them, items that happen to be all the same would end the asking at once.
 ADDED = 2
+LEAST_GAP = 1e-9  # nats
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,15 @@ class Difference:
     @property
     def variance(self) -> float:
         """Of ``mean``: by the items of the benchmark, and by leaving some of them out."""
-        return self.lasting + self._left_out
+        return self.lasting + self.left_out
 
     @property
     def stderr(self) -> float:
         return float(np.sqrt(self.variance))
 
     @property
-    def _left_out(self) -> float:
+    def left_out(self) -> float:
+        """The part of ``variance`` that asking all items would take away."""
         if self.asked == self.items:
             return 0.0
         return (1 / self.asked - 1 / self.items) * self.unexplained if self.asked else float("inf")
@@ -81,6 +84,38 @@ def estimated_difference(differences: Floats, known: Floats) -> Difference:
     leverage = np.einsum("ir,rs,is->i", of_asked, inverse, of_asked)
     missed = (found - of_asked @ weights) / np.maximum(1 - leverage, 1e-6)  # each item left out in turn
     return Difference(float((regressors @ weights).mean()), asked, items, _variance(missed, asked), lasting)
+
+
+def differences_of(original: pd.DataFrame, variant: pd.DataFrame) -> dict[str, Difference]:
+    """The difference of each benchmark, by task.
+
+    Args:
+        original: its items: task, document, score, and if it is known gap, by how much the best choice is likelier than
+            the second best (nats).
+        variant: the items that it was asked: task, document, score.
+
+    Raises:
+        ValueError: the variant was asked an item that the original was not.
+    """
+    place = ["task", "document"]
+    beside = original.merge(variant[[*place, "score"]], on=place, how="left", suffixes=("", "_variant"), sort=False)
+    if beside.score_variant.notna().sum() != len(variant):
+        raise ValueError("not the same items as the original's")
+    return {
+        str(task): estimated_difference((rows.score_variant - rows.score).to_numpy(float), known_of(rows))
+        for task, rows in beside.groupby("task", sort=False, observed=True)
+    }
+
+
+def known_of(original: pd.DataFrame) -> Floats:
+    """What is known of the items of a benchmark, shape (items, 3): the original's score, the margin by which it answers
+    (the logarithm of ``gap`` in units of its median; 0 where there is none), and their product."""
+    score = original.score.to_numpy(float)
+    gap = original.gap.to_numpy(float) if "gap" in original else np.full(len(score), np.nan)
+    is_told = np.isfinite(gap)
+    unit = max(float(np.median(gap[is_told])), LEAST_GAP) if is_told.any() else 1.0
+    margin = np.log1p(np.where(is_told, gap, 0.0) / unit)
+    return np.column_stack([score, margin, score * margin])
 
 
 def share_needed(differences: Sequence[Difference], goal: float) -> float:
