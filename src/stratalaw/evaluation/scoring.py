@@ -28,9 +28,11 @@ from stratalaw.evaluation.harness import (
     run_task,
 )
 from stratalaw.evaluation.tasks import check_metrics, task_manager
+from stratalaw.planning.forecasts import gaps
 from stratalaw.study import StudyError, Tasks
 
-PLACE = ["kind", "task", "document", "choice"]
+ITEM = ["task", "document"]
+PLACE = ["kind", *ITEM, "choice"]
 
 
 class Scorer:
@@ -54,7 +56,7 @@ class Scorer:
         ]
         self._are_built = False
 
-    def scores(self, answers: pd.DataFrame) -> pd.DataFrame:
+    def scores(self, answers: pd.DataFrame, with_gaps: bool = False) -> pd.DataFrame:
         """What the metrics say of the answers: columns task, document and score, one row for each item that was asked.
 
         ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
@@ -62,7 +64,8 @@ class Scorer:
         items that are not answered by generating.
 
         Args:
-            answers: one row for each request, by its index; see ``evaluation.answers.answer``.
+            answers: one row for each request that was asked, by its index; see ``evaluation.answers.answer``.
+            with_gaps: a column ``gap`` says by how much the likeliest choice is likelier than the second (nats).
 
         Raises:
             ValueError: an answer is missing or not a number, or an item's score is.
@@ -70,9 +73,10 @@ class Scorer:
         """
         requests, items = self._requests, self._evaluation.items
         check_answers(requests, answers, self._stratum)
-        answered = set(requests.loc[answers.index, ["task", "document"]].itertuples(index=False, name=None))
+        answered = set(requests.loc[answers.index, ITEM].itertuples(index=False, name=None))
         answers = filled(answers, requests)
         generated = lengths_of(requests, answers)
+        margins = gaps(requests, answers.log_likelihood).set_index(ITEM).gap if with_gaps else None
         tables = []
         for benchmark, loaded in self._benchmarks:
             names = sorted(task.task_name for task in tasks_of(loaded))
@@ -94,7 +98,10 @@ class Scorer:
                 samples = [sample for sample in samples if (task, sample["doc_id"]) in answered]
                 document = np.array([sample["doc_id"] for sample in samples], dtype=int)
                 scores = [float(sample[benchmark.metric]) for sample in samples]
-                of_task = generated.reindex(pd.MultiIndex.from_product([[task], document])).reset_index(drop=True)
+                place = pd.MultiIndex.from_product([[task], document])
+                of_task = generated.reindex(place).reset_index(drop=True)
+                if margins is not None:
+                    of_task["gap"] = margins.reindex(place).to_numpy()
                 about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
                 tables.append(about.join(of_task))
                 before += items_of_task
