@@ -64,7 +64,7 @@ def replayed(model: str, stratum: str, variants: list[str], results: Results) ->
                     {
                         "bits": int(variant[1]),
                         "stratum": stratum,
-                        "goal": goal,
+                        "goal": 100 * goal,
                         "known": name,
                         "share": share,
                         "missed": float(np.mean([one.mean for one in found])) - whole,
@@ -98,7 +98,7 @@ def main(study_file: Path, results: Results) -> None:
         holds=missed.held.mean() * 100,
         strata=missed.size(),
     )
-    print(summary.round(2).reset_index().to_markdown(index=False))
+    print(summary.round(1).reset_index().to_markdown(index=False))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratalaw.evaluation.answers import answer, batch_requests
+from stratalaw.evaluation.blocks import SHARE, is_asked
 from stratalaw.evaluation.harness import GENERATION, ROLLING, record_requests
 from stratalaw.evaluation.scoring import Scorer
 from stratalaw.study import Evaluation, StudyError, read_study
@@ -466,3 +467,20 @@ def test_a_chat_template_that_the_tokenizer_lacks_is_named(tokenizer, conversati
     evaluation = Evaluation(tasks_folder=str(conversation[1]), strata={"application": [benchmark]})
     with pytest.raises(StudyError, match="application: choose: chat_template: the tokenizer has none"):
         record_requests(tokenizer, MAX_LENGTH, evaluation, "application")
+
+
+def test_items_that_were_not_asked_have_no_score_and_the_others_have_their_own(requests):
+    random = np.random.default_rng(0)
+    answers = pd.DataFrame({"log_likelihood": random.normal(size=len(requests)), "is_greedy": False})
+    scorer = Scorer(requests, EVALUATION, "reasoning")
+    whole = scorer.scores(answers, with_gaps=True)
+    assert whole.gap.gt(0).all()
+    some = answers[is_asked(requests, 0.4)]
+    some.attrs[SHARE] = 0.4
+    scored = scorer.scores(some, with_gaps=True)
+    assert 0 < len(scored) < len(whole)
+    pd.testing.assert_frame_equal(scored, whole.merge(scored[["task", "document"]]))
+    with pytest.raises(ValueError, match=f"{len(some) - 1} answers to {len(some)} requests"):
+        scorer.scores(some.iloc[1:])
+    with pytest.raises(ValueError, match="to other requests than those that were asked"):
+        scorer.scores(some.set_axis(some.index + 1))
