@@ -44,7 +44,7 @@ def differences(answers: pd.DataFrame) -> list:
 
 
 def answered(variant: Variant, goal: float, earlier: pd.DataFrame | None = None, keep=lambda answers: None):
-    return answer_in_blocks(variant.answer, REQUESTS, earlier, differences, goal, keep)
+    return answer_in_blocks(variant.answer, REQUESTS, 1, earlier, differences, goal, keep)
 
 
 def test_asking_ends_where_the_standard_error_is_small_enough():

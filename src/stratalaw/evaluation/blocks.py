@@ -15,7 +15,7 @@ from stratalaw.sampling.difference import Difference, share_needed
 from stratalaw.sampling.order import places
 
 SHARE = "share"  # in the attrs of a table of answers
-FIRST = 64  # items of each task, on average, that are asked first
+FIRST = 64  # items of each benchmark, on average, that are asked first
 STEPS = 16  # shares are multiples of 1/16: each block runs the beginnings that requests share once more
 BLANK = {"log_likelihood": 0.0, "is_greedy": False, "text": "", "tokens": 0, "is_cut_off": False}
 
@@ -41,6 +41,7 @@ def filled(answers: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 def answer_in_blocks(
     answer: Callable[[pd.DataFrame], pd.DataFrame],
     requests: pd.DataFrame,
+    benchmarks: int,
     earlier: pd.DataFrame | None,
     differences: Callable[[pd.DataFrame], Sequence[Difference]],
     goal: float,
@@ -53,13 +54,14 @@ def answer_in_blocks(
     Args:
         answer: gives the answers to some requests, by their index.
         requests: of a stratum; see ``harness.record_requests``.
+        benchmarks: of the stratum; each is one task or several.
         earlier: answers to some of them, from before; None if there are none.
         differences: from the answers so far, the difference of each benchmark from the original.
         goal: the standard error of the mean over the benchmarks at which no more is asked.
         keep: called with all answers that there are, after each block.
     """
     items = len(requests[["task", "document"]].drop_duplicates())
-    share = min(1.0, _rounded_up(FIRST * requests.task.nunique() / items))
+    share = min(1.0, _rounded_up(FIRST * benchmarks / items))
     parts = [] if earlier is None else [earlier]
     while True:
         asked = requests[is_asked(requests, share)]

@@ -283,6 +283,12 @@ def answer_requests(
     use_no_network()
     torch.set_num_threads(threads)
     dense, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
+
+    def answer_some(rows: pd.DataFrame) -> pd.DataFrame:
+        placed = rows.reset_index(drop=True)  # batches count the requests from 0
+        batching = batch_requests(placed, context_length(Path(model)), tokens_per_batch)
+        return answer(dense, tokenizer, placed, batching, tokens_per_batch).set_axis(rows.index)
+
     for number, (requested, batched, answered) in enumerate(zip(requests, batchings, answers, strict=True)):
         what = {"stratum": Path(answered).stem}
         asked, seal = read_table(Path(requested), "requests", what, of_model)
@@ -291,13 +297,6 @@ def answer_requests(
         if in_part is None:
             table = answer(dense, tokenizer, asked, load_batching(Path(batched)), tokens_per_batch)
         else:
-
-            def answer_some(rows: pd.DataFrame) -> pd.DataFrame:
-                length = context_length(Path(model))
-                placed = rows.reset_index(drop=True)  # batches count the requests from 0
-                batching = batch_requests(placed, length, tokens_per_batch)
-                return answer(dense, tokenizer, placed, batching, tokens_per_batch).set_axis(rows.index)
-
             blocks = Results(Path(answered).parents[3]).blocks(**about(Path(answered)))
             table, original = answer_in_part(
                 answer_some,
@@ -363,7 +362,8 @@ def answer_in_part(
         blocks.parent.mkdir(parents=True, exist_ok=True)
         write_table(answers, blocks, kept)
 
-    table = answer_in_blocks(answer, requests, earlier, differences, goal, keep)
+    benchmarks = len(evaluation["strata"][seal.about["stratum"]])
+    table = answer_in_blocks(answer, requests, benchmarks, earlier, differences, goal, keep)
     items = len(requests[["task", "document"]].drop_duplicates())
     some = len(requests.loc[table.index, ["task", "document"]].drop_duplicates())
     LOG.info("%s: %d of %d items asked", seal.about["stratum"], some, items)
