@@ -27,7 +27,7 @@ rule answers:
         runtime=for_answers("runtime"),
         expected_seconds=for_answers("expected_seconds"),
     params:
-        tokens_per_batch=STUDY.evaluation.tokens_per_batch,
         **IN_PART,
+        tokens_per_batch=STUDY.evaluation.tokens_per_batch,
     script:
         "../scripts/answer_requests.py"

@@ -23,8 +23,8 @@ rule scores:
         mem_mb=4000,
         expected_seconds=20,
     params:
+        **WITH_GAPS,
         evaluation=STUDY.evaluation.for_scores(),
         tasks=CONTENT_OF_TASKS,
-        **WITH_GAPS,
     script:
         "../scripts/score_items.py"
