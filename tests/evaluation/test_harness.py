@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratalaw.evaluation.answers import answer, batch_requests
-from stratalaw.evaluation.blocks import SHARE, is_asked
+from stratalaw.evaluation.blocks import SHARES, is_asked
 from stratalaw.evaluation.harness import GENERATION, ROLLING, record_requests
 from stratalaw.evaluation.scoring import Scorer
 from stratalaw.study import Evaluation, StudyError, read_study
@@ -475,8 +475,9 @@ def test_items_that_were_not_asked_have_no_score_and_the_others_have_their_own(r
     scorer = Scorer(requests, EVALUATION, "reasoning")
     whole = scorer.scores(answers, with_gaps=True)
     assert whole.gap.gt(0).all()
-    some = answers[is_asked(requests, 0.4)]
-    some.attrs[SHARE] = 0.4
+    shares = dict.fromkeys(scorer.benchmark_of(), 0.4)
+    some = answers[is_asked(requests, shares)]
+    some.attrs[SHARES] = shares
     scored = scorer.scores(some, with_gaps=True)
     assert 0 < len(scored) < len(whole)
     pd.testing.assert_frame_equal(scored, whole.merge(scored[["task", "document"]]))

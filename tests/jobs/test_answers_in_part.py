@@ -16,6 +16,9 @@ SEAL = Seal("answers", {"model": "m", "variant": "w3", "stratum": "reasoning"}, 
 class ScorerOfSigns:
     """An item is right where the log-likelihood is positive."""
 
+    def benchmark_of(self) -> dict[str, str]:
+        return {"chains": "chains"}
+
     def scores(self, answers: pd.DataFrame) -> pd.DataFrame:
         right = (answers.log_likelihood > 0).astype(float)
         return REQUESTS.loc[answers.index, ["task", "document"]].assign(score=right)

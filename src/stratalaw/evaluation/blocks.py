@@ -1,33 +1,34 @@
 """Answers to some of the items: which requests these are, and asking on, block by block, until a precision is reached.
 
-A table of answers that holds a part of the items says which share in its ``attrs``; without, it holds all.
+A table of answers that holds a part of the items says in its ``attrs`` which share of each task; without, it holds all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stratalaw.sampling.difference import Difference, share_needed
+from stratalaw.sampling.allocation import first_shares, next_shares
+from stratalaw.sampling.difference import Difference
 from stratalaw.sampling.order import places
 
-SHARE = "share"  # in the attrs of a table of answers
-FIRST = 64  # items of each benchmark, on average, that are asked first
-STEPS = 16  # shares are multiples of 1/16: each block runs the beginnings that requests share once more
+SHARES = "shares"  # in the attrs of a table of answers
+ITEM = ["task", "document"]
 BLANK = {"log_likelihood": 0.0, "is_greedy": False, "text": "", "tokens": 0, "is_cut_off": False}
 
 
-def share_of(answers: pd.DataFrame) -> float:
-    """The share of the items that was asked."""
-    return float(answers.attrs.get(SHARE, 1.0))
+def shares_of(answers: pd.DataFrame) -> dict[str, float]:
+    """The share of the items that was asked, by task; none where all were."""
+    return dict(answers.attrs.get(SHARES, {}))
 
 
-def is_asked(requests: pd.DataFrame, share: float) -> NDArray[np.bool_]:
-    """Which requests are of the items that a share asks, shape (requests,)."""
-    return np.asarray(places(requests.task, requests.document) < share)
+def is_asked(requests: pd.DataFrame, shares: Mapping[str, float]) -> NDArray[np.bool_]:
+    """Which requests are of the items that shares of their tasks ask, shape (requests,)."""
+    return np.asarray(places(requests.task, requests.document) < requests.task.map(shares).to_numpy(float))
 
 
 def filled(answers: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
@@ -41,9 +42,9 @@ def filled(answers: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 def answer_in_blocks(
     answer: Callable[[pd.DataFrame], pd.DataFrame],
     requests: pd.DataFrame,
-    benchmarks: int,
+    benchmark_of: Mapping[str, str],
     earlier: pd.DataFrame | None,
-    differences: Callable[[pd.DataFrame], Sequence[Difference]],
+    differences: Callable[[pd.DataFrame], Mapping[str, Difference]],
     goal: float,
     keep: Callable[[pd.DataFrame], None] = lambda answers: None,
 ) -> pd.DataFrame:
@@ -54,30 +55,26 @@ def answer_in_blocks(
     Args:
         answer: gives the answers to some requests, by their index.
         requests: of a stratum; see ``harness.record_requests``.
-        benchmarks: of the stratum; each is one task or several.
+        benchmark_of: the benchmark of each task: that of the same name, or a group of tasks.
         earlier: answers to some of them, from before; None if there are none.
         differences: from the answers so far, the difference of each benchmark from the original.
         goal: the standard error of the mean over the benchmarks at which no more is asked.
         keep: called with all answers that there are, after each block.
     """
-    items = len(requests[["task", "document"]].drop_duplicates())
-    share = min(1.0, _rounded_up(FIRST * benchmarks / items))
-    parts = [] if earlier is None else [earlier]
+    shares = first_shares(Counter(requests[ITEM].drop_duplicates().task.map(benchmark_of)))
+    answered = earlier
     while True:
-        asked = requests[is_asked(requests, share)]
-        new = asked.loc[asked.index.difference(parts[0].index)] if parts else asked
-        if len(new):
-            parts = [pd.concat([*parts, answer(new)]).sort_index()]
-            keep(parts[0])
-        answers = parts[0].loc[asked.index]
-        answers.attrs = {} if share == 1 else {SHARE: share}
-        if share == 1:
+        of_tasks = {task: shares[benchmark] for task, benchmark in benchmark_of.items()}
+        asked = requests[is_asked(requests, of_tasks)]
+        if answered is None:
+            answered = answer(asked)
+            keep(answered)
+        elif len(new := asked.index.difference(answered.index)):
+            answered = pd.concat([answered, answer(asked.loc[new])]).sort_index()
+            keep(answered)
+        answers = answered.loc[asked.index]
+        answers.attrs = {} if len(asked) == len(requests) else {SHARES: of_tasks}
+        enlarged = next_shares(shares, differences(answers), goal)
+        if enlarged == shares:
             return answers
-        found = differences(answers)
-        if np.sqrt(sum(one.variance for one in found)) / len(found) <= goal:
-            return answers
-        share = min(1.0, max(share + 1 / STEPS, _rounded_up(share_needed(found, goal))))
-
-
-def _rounded_up(share: float) -> float:
-    return float(np.ceil(share * STEPS) / STEPS)
+        shares = enlarged

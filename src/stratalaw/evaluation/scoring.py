@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import Task as LoadedTask
 
 from stratalaw.evaluation.admission import check_scores, tasks_of
-from stratalaw.evaluation.blocks import filled, is_asked, share_of
+from stratalaw.evaluation.blocks import ITEM, filled, is_asked, shares_of
 from stratalaw.evaluation.harness import (
     GENERATION,
     LOGLIKELIHOOD,
@@ -31,7 +31,6 @@ from stratalaw.evaluation.tasks import check_metrics, task_manager
 from stratalaw.planning.forecasts import gaps
 from stratalaw.study import StudyError, Tasks
 
-ITEM = ["task", "document"]
 PLACE = ["kind", *ITEM, "choice"]
 
 
@@ -55,6 +54,10 @@ class Scorer:
             (benchmark, load_task(self._manager, benchmark)) for benchmark in evaluation.strata[stratum]
         ]
         self._are_built = False
+
+    def benchmark_of(self) -> dict[str, str]:
+        """The benchmark of each task: the task itself, or a group that it belongs to."""
+        return {task.task_name: benchmark.task for benchmark, loaded in self._benchmarks for task in tasks_of(loaded)}
 
     def scores(self, answers: pd.DataFrame, with_gaps: bool = False) -> pd.DataFrame:
         """What the metrics say of the answers: columns task, document and score, one row for each item that was asked.
@@ -115,8 +118,8 @@ class Scorer:
 
 def check_answers(requests: pd.DataFrame, answers: pd.DataFrame, stratum: str) -> None:
     """Raise ValueError unless each request that was asked has an answer, and each log-likelihood is a number."""
-    if (share := share_of(answers)) < 1:
-        requests = requests[is_asked(requests, share)]
+    if shares := shares_of(answers):
+        requests = requests[is_asked(requests, shares)]
     if len(answers) != len(requests):
         raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
     if not answers.index.equals(requests.index):

@@ -338,7 +338,7 @@ def answer_in_part(
     Returns:
         The answers, and the digest of the original's scores.
     """
-    from stratalaw.evaluation.blocks import answer_in_blocks
+    from stratalaw.evaluation.blocks import ITEM, answer_in_blocks
     from stratalaw.sampling.difference import Difference, differences_of
     from stratalaw.study.variants import BASELINE_NAME
 
@@ -355,17 +355,15 @@ def answer_in_part(
         except SealError as error:
             LOG.warning("%s; items are asked anew", error)
 
-    def differences(answers: pd.DataFrame) -> list[Difference]:
-        return list(differences_of(of_original, scorer.scores(answers)).values())
+    def differences(answers: pd.DataFrame) -> dict[str, Difference]:
+        return differences_of(of_original, scorer.scores(answers))
 
     def keep(answers: pd.DataFrame) -> None:
         blocks.parent.mkdir(parents=True, exist_ok=True)
         write_table(answers, blocks, kept)
 
-    benchmarks = len(evaluation["strata"][seal.about["stratum"]])
-    table = answer_in_blocks(answer, requests, benchmarks, earlier, differences, goal, keep)
-    items = len(requests[["task", "document"]].drop_duplicates())
-    some = len(requests.loc[table.index, ["task", "document"]].drop_duplicates())
+    table = answer_in_blocks(answer, requests, scorer.benchmark_of(), earlier, differences, goal, keep)
+    some, items = (len(rows[ITEM].drop_duplicates()) for rows in (requests.loc[table.index], requests))
     LOG.info("%s: %d of %d items asked", seal.about["stratum"], some, items)
     return table, seal_of_original.digest
 

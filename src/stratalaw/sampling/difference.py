@@ -1,14 +1,14 @@
-"""The paired difference of a benchmark from the items that were asked so far, and how many more a precision takes.
+"""The paired difference of a benchmark, from the items that were asked so far.
 
 All items are known of the original: whether it answers them right, and by what margin. A regression of the differences
 on what is known says how the items that were asked differ from the others (the regression estimator of a finite
-population: Cochran, Sampling Techniques, 3rd edition, 1977, chapter 7). What it leaves is sampled; nothing is made up
-for items that were not asked, and the error of leaving them out is part of the standard error.
+population: Cochran, Sampling Techniques, 3rd edition, 1977, chapter 7; of a ridge, since of what an original hardly
+ever gets wrong, few are asked). What it leaves is sampled; nothing is made up for items that were not asked, and the
+error of leaving them out is part of the standard error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ITEMS_PER_REGRESSOR = 10  # with fewer, a regression would follow its noise
+RIDGE = 10.0  # items: two or three wrong answers of an original must not say by themselves what becomes of all others
 # As if two more items had been asked, one lost and one gained (``damage.paired`` says whose rule it is):
 # without them, items that happen to be all the same would end the asking at once.
 ADDED = 2
 LEAST_GAP = 1e-9  # nats
+LEAST_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,15 @@ def estimated_difference(differences: Floats, known: Floats) -> Difference:
     if asked < 2:
         return Difference(float("nan"), asked, items, float("inf"), float("inf"))
     lasting = _variance(found - found.mean(), asked - 1) / items
-    regressors = _standardized(known, is_asked)
-    if asked < ITEMS_PER_REGRESSOR * regressors.shape[1]:
-        regressors = regressors[:, :1]
-    of_asked = regressors[is_asked]
-    inverse = np.linalg.pinv(of_asked.T @ of_asked)
+    centre = known[is_asked].mean(0)
+    centred = (known - centre) / np.maximum(known[is_asked].std(0), LEAST_SCALE)
+    of_asked = centred[is_asked]
+    inverse = np.linalg.inv(of_asked.T @ of_asked + RIDGE * np.eye(known.shape[1]))
     weights = inverse @ of_asked.T @ found
-    leverage = np.einsum("ir,rs,is->i", of_asked, inverse, of_asked)
-    missed = (found - of_asked @ weights) / np.maximum(1 - leverage, 1e-6)  # each item left out in turn
-    return Difference(float((regressors @ weights).mean()), asked, items, _variance(missed, asked), lasting)
+    leverage = 1 / asked + np.einsum("ir,rs,is->i", of_asked, inverse, of_asked)
+    left_out = (found - found.mean() - of_asked @ weights) / (1 - leverage)  # each item left out in turn
+    mean = float(found.mean() + (centred @ weights).mean())
+    return Difference(mean, asked, items, _variance(left_out, asked), lasting)
 
 
 def differences_of(original: pd.DataFrame, variant: pd.DataFrame) -> dict[str, Difference]:
@@ -116,27 +117,6 @@ def known_of(original: pd.DataFrame) -> Floats:
     unit = max(float(np.median(gap[is_told])), LEAST_GAP) if is_told.any() else 1.0
     margin = np.log1p(np.where(is_told, gap, 0.0) / unit)
     return np.column_stack([score, margin, score * margin])
-
-
-def share_needed(differences: Sequence[Difference], goal: float) -> float:
-    """The share of every benchmark's items at which the mean over the benchmarks has a standard error of ``goal``.
-
-    1 where all of them are not enough.
-    """
-    weight = 1 / len(differences) ** 2
-    lasting = sum(weight * one.lasting for one in differences)
-    unexplained = sum(weight * one.unexplained / one.items for one in differences)
-    room = goal**2 - lasting
-    if not np.isfinite(unexplained) or not room > 0:
-        return 1.0
-    return float(unexplained / (unexplained + room))  # (1 - share) / share of ``unexplained`` fills the room
-
-
-def _standardized(known: Floats, is_asked: NDArray[np.bool_]) -> Floats:
-    """A constant, and the regressors that differ between the asked items, centred and scaled by them."""
-    centre, scale = known[is_asked].mean(0), known[is_asked].std(0)
-    varies = scale > 1e-9
-    return np.column_stack([np.ones(len(known)), (known[:, varies] - centre[varies]) / scale[varies]])
 
 
 def _variance(deviations: Floats, degrees: int) -> float:
