@@ -345,9 +345,14 @@ def test_the_items_of_a_group_are_told_apart(tokenizer, tmp_path):
     assert len(requests) == 2 * 5
     # The first choice is the likelier one: every even document is right.
     answers = pd.DataFrame({"log_likelihood": -1.0 - requests.choice, "is_greedy": False})
-    items = Scorer(requests, evaluation, "memorization").scores(answers)
+    scorer = Scorer(requests, evaluation, "memorization")
+    items = scorer.scores(answers)
     assert items.document.tolist() == [0, 1, 2, 3, 4] and set(items.task) == {"knowledge"}
     assert items.score.tolist() == [1, 0, 1, 0, 1]  # anatomy, then geography
+    assert scorer.benchmark_of() == {"anatomy": "knowledge", "geography": "knowledge"}
+    geography = answers[requests.task == "geography"]
+    geography.attrs[SHARES] = {"anatomy": 0.0, "geography": 1.0}
+    assert scorer.scores(geography)[["document", "score"]].values.tolist() == [[2, 1], [3, 0], [4, 1]]
 
 
 @pytest.fixture
