@@ -6,7 +6,7 @@ import yaml
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
-from stratalaw.study import Study, StudyError, read_study
+from stratalaw.study import Evaluation, Study, StudyError, read_study
 from stratalaw.study.variants import BASELINE_NAME
 
 STUDY = {
@@ -210,3 +210,13 @@ def test_the_schema_in_the_repository_is_up_to_date():
 def test_every_study_in_the_repository_is_valid_and_names_the_schema(path):
     read_study(path)
     assert path.read_text().startswith("# yaml-language-server: $schema=study.schema.json\n")
+
+
+def test_a_study_without_a_precision_is_what_it_was_before_there_was_one(write):
+    """Jobs of finished studies depend on these values."""
+    study, precise = (read_study(write({"evaluation.paired_stderr": goal} if goal else {})) for goal in (None, 0.01))
+    assert "paired_stderr" not in study.as_plain()["evaluation"]
+    assert Study(**precise.as_plain()) == precise != study
+    for values in (Evaluation.for_requests, Evaluation.for_scores):
+        assert "paired_stderr" not in values(study.evaluation)
+        assert values(study.evaluation) == values(precise.evaluation)

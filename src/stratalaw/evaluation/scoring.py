@@ -16,6 +16,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import Task as LoadedTask
 
 from stratalaw.evaluation.admission import check_scores, tasks_of
+from stratalaw.evaluation.blocks import ITEM, filled, is_asked, shares_of
 from stratalaw.evaluation.harness import (
     GENERATION,
     LOGLIKELIHOOD,
@@ -27,9 +28,10 @@ from stratalaw.evaluation.harness import (
     run_task,
 )
 from stratalaw.evaluation.tasks import check_metrics, task_manager
+from stratalaw.planning.forecasts import gaps
 from stratalaw.study import StudyError, Tasks
 
-PLACE = ["kind", "task", "document", "choice"]
+PLACE = ["kind", *ITEM, "choice"]
 
 
 class Scorer:
@@ -53,15 +55,20 @@ class Scorer:
         ]
         self._are_built = False
 
-    def scores(self, answers: pd.DataFrame) -> pd.DataFrame:
-        """What the metrics say of the answers: columns task, document and score, one row for each item.
+    def benchmark_of(self) -> dict[str, str]:
+        """The benchmark of each task: the task itself, or a group that it belongs to."""
+        return {task.task_name: benchmark.task for benchmark, loaded in self._benchmarks for task in tasks_of(loaded)}
+
+    def scores(self, answers: pd.DataFrame, with_gaps: bool = False) -> pd.DataFrame:
+        """What the metrics say of the answers: columns task, document and score, one row for each item that was asked.
 
         ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
         ``tokens`` and ``is_cut_off``: how long the generated answer is, and whether the limit ended it; missing for
         items that are not answered by generating.
 
         Args:
-            answers: one row for each request, by its index; see ``evaluation.answers.answer``.
+            answers: one row for each request that was asked, by its index; see ``evaluation.answers.answer``.
+            with_gaps: a column ``gap`` says by how much the likeliest choice is likelier than the second (nats).
 
         Raises:
             ValueError: an answer is missing or not a number, or an item's score is.
@@ -69,7 +76,10 @@ class Scorer:
         """
         requests, items = self._requests, self._evaluation.items
         check_answers(requests, answers, self._stratum)
+        answered = set(requests.loc[answers.index, ITEM].itertuples(index=False, name=None))
+        answers = filled(answers, requests)
         generated = lengths_of(requests, answers)
+        margins = gaps(requests, answers.log_likelihood).set_index(ITEM).gap if with_gaps else None
         tables = []
         for benchmark, loaded in self._benchmarks:
             names = sorted(task.task_name for task in tasks_of(loaded))
@@ -87,12 +97,17 @@ class Scorer:
                     for sample in found[task]
                     if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
                 ]
+                items_of_task = 1 + max((sample["doc_id"] for sample in samples), default=-1)
+                samples = [sample for sample in samples if (task, sample["doc_id"]) in answered]
                 document = np.array([sample["doc_id"] for sample in samples], dtype=int)
                 scores = [float(sample[benchmark.metric]) for sample in samples]
-                of_task = generated.reindex(pd.MultiIndex.from_product([[task], document])).reset_index(drop=True)
+                place = pd.MultiIndex.from_product([[task], document])
+                of_task = generated.reindex(place).reset_index(drop=True)
+                if margins is not None:
+                    of_task["gap"] = margins.reindex(place).to_numpy()
                 about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
                 tables.append(about.join(of_task))
-                before += document.max(initial=-1) + 1
+                before += items_of_task
         self._are_built = True
         table = pd.concat(tables, ignore_index=True)
         if not np.isfinite(table.score).all():
@@ -102,9 +117,13 @@ class Scorer:
 
 
 def check_answers(requests: pd.DataFrame, answers: pd.DataFrame, stratum: str) -> None:
-    """Raise ValueError unless each request has an answer, and each log-likelihood is a number."""
+    """Raise ValueError unless each request that was asked has an answer, and each log-likelihood is a number."""
+    if shares := shares_of(answers):
+        requests = requests[is_asked(requests, shares)]
     if len(answers) != len(requests):
         raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
+    if not answers.index.equals(requests.index):
+        raise ValueError(f"{stratum}: the answers are to other requests than those that were asked")
     computed = requests.kind != GENERATION
     if not np.isfinite(answers.log_likelihood[computed]).all():
         bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]
