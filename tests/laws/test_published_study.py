@@ -44,11 +44,10 @@ def test_exponents_of_each_model_are_the_published_ones(accuracies):
 
 
 @pytest.mark.parametrize("stratum", STRATA)
-def test_the_anchored_law_misses_a_size_by_less_than_four_points(accuracies, stratum):
+def test_the_anchored_law_misses_a_model_by_much_less_than_the_papers_law(accuracies, stratum):
     forms = [form_named("paper"), form_named("anchored")]
     errors = {r.form: r.error(EACH_SIZE) for r in compare(comparison_rows(accuracies, stratum), forms)}
-    assert errors["anchored"] < 0.04
-    assert errors["anchored"] < 0.8 * errors["paper"]
+    assert errors["anchored"] < 0.7 * errors["paper"]
     assert min(errors["share-nearest"], errors["anchored"]) == min(errors.values())
 
 
