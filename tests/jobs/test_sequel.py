@@ -36,11 +36,11 @@ def lines_of(result) -> list[str]:
 def study_file(tmp_path_factory) -> Path:
     content = {
         "name": "two",
-        "models": [{"name": n, "source": str(Path("ladder/models", n).resolve()), "family": "x"} for n in ("r2", "r4")],
+        "models": [{"name": n, "source": str(Path("ladder/models", n).resolve()), "family": "x"} for n in ("q3", "q5")],
         "grids": [{"bits": [2, 3, 4], "group_size": [16, 128], "calibration_size": [8, 32]}],
         "calibration": {"corpus": "c.jsonl", "tokens": 256},
         "evaluation": {
-            "strata": {name: [{"task": task, "chance": 0.25}] for name, task in TASKS.items()},
+            "strata": {name: [{"task": task, "chance": 0.2}] for name, task in TASKS.items()},
             "tasks_folder": "ladder/benchmarks",
         },
     }
@@ -109,7 +109,7 @@ def test_targets_alone_are_printed_and_a_restart_goes_on_where_it_was(study_file
         assert targets == [str(results.scores(*pair, "memorization")) for pair in pairs]
         assert not {*pairs} & {*asked}
         if number == 0:
-            assert {*pairs} >= {("r2", BASELINE_NAME), ("r4", BASELINE_NAME)}
+            assert {*pairs} >= {("q3", BASELINE_NAME), ("q5", BASELINE_NAME)}
         measure(study, results, pairs)
         asked += pairs
     assert "The goal is reached." in result.stderr
@@ -118,9 +118,9 @@ def test_targets_alone_are_printed_and_a_restart_goes_on_where_it_was(study_file
 
 def test_a_variant_that_cannot_be_quantized_is_passed_over(study_file, results):
     study = read_study(study_file)
-    names = [name for name in study.variant_names() if name[0] == "r2"]
-    measure(study, results, [*names, ("r4", BASELINE_NAME)])
-    targets = lines_of(run("next", study_file, "--until", "±0.01", "--for", "r2", "--results", results.root))
+    names = [name for name in study.variant_names() if name[0] == "q3"]
+    measure(study, results, [*names, ("q5", BASELINE_NAME)])
+    targets = lines_of(run("next", study_file, "--until", "±0.01", "--for", "q3", "--results", results.root))
     assert targets == []
 
 
@@ -172,9 +172,9 @@ def some_measured(study_file, tmp_path_factory) -> Results:
 @pytest.mark.parametrize("variant", ["w3-g16-c32-s0", "w3-g64-c32-s0"])  # of the study, and of none
 def test_items_of_a_variant_that_was_not_run_are_forecast(study_file, some_measured, tmp_path, variant):
     out = tmp_path / "items.csv"
-    arguments = ["forecast", study_file, f"r4/{variant}", "--out", out, "--results", some_measured.root]
+    arguments = ["forecast", study_file, f"q5/{variant}", "--out", out, "--results", some_measured.root]
     shown = "\n".join(lines_of(run(*arguments)))
-    assert f"r4/{variant}, predicted" in shown and "fact " in shown
+    assert f"q5/{variant}, predicted" in shown and "fact " in shown
     items = pd.read_csv(out)
     assert len(items) == 2 * ITEMS and items.probability.between(0, 1).all()
     right = items[items.original == 1]
@@ -185,9 +185,9 @@ def test_items_of_a_variant_that_was_not_run_are_forecast(study_file, some_measu
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("r9/w3-g16-c32-s0", "r9 is not one of the study's models (r2, r4)"),
-        ("r4/w3", "'w3' is not the name of a quantized variant such as w3-g128-c32-s0; write MODEL/VARIANT"),
-        ("r4/w3-g16-c8-s0", "r4/w3-g16-c8-s0 was measured: its items are in "),
+        ("q9/w3-g16-c32-s0", "q9 is not one of the study's models (q3, q5)"),
+        ("q5/w3", "'w3' is not the name of a quantized variant such as w3-g128-c32-s0; write MODEL/VARIANT"),
+        ("q5/w3-g16-c8-s0", "q5/w3-g16-c8-s0 was measured: its items are in "),
     ],
 )
 def test_what_cannot_be_forecast_is_named(study_file, some_measured, name, message):
@@ -196,5 +196,5 @@ def test_what_cannot_be_forecast_is_named(study_file, some_measured, name, messa
 
 
 def test_before_the_original_is_measured_nothing_is_forecast(study_file, results):
-    result = run("forecast", study_file, "r4/w3-g16-c8-s0", "--results", results.root)
+    result = run("forecast", study_file, "q5/w3-g16-c8-s0", "--results", results.root)
     assert result.exit_code == 1 and "measure the original first" in result.stderr

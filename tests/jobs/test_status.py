@@ -159,7 +159,7 @@ def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(st
 
 def test_the_newest_log_of_slurm_counts(study, tmp_path):
     job = checkpoint_jobs(study, tmp_path)[0]
-    logs = tmp_path / "logs" / "slurm" / "rule_checkpoints" / "r2_w2-g16-c8-s0"
+    logs = tmp_path / "logs" / "slurm" / "rule_checkpoints" / "q3_w2-g16-c8-s0"
     logs.mkdir(parents=True)
     (logs / "9.log").write_text("slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n")
     os.utime(logs / "9.log", (1, 1))
