@@ -98,30 +98,41 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     )
     shutil.rmtree(cache, ignore_errors=True)
     cache.write_text("no folder: nothing can be cached")
-    for items in Path("ladder/benchmarks").glob("*.jsonl"):
-        items.unlink()
+    for file in Path("ladder/benchmarks").glob("*.jsonl"):
+        file.unlink()
+    folder = Path(__file__).parents[2] / "ladder" / "benchmarks"
+    items = {
+        f"ladder_{name}": [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()[:5]]
+        for name in ("arithmetic", "paths", "chains", "sorting")
+    }
     asked = pd.read_parquet(requests)
     likelihoods = np.random.default_rng(0).normal(size=len(asked))
+    # Of what is written, the first two of five are right.
+    texts = [
+        items[task][document].get("answer") if document < 2 else "nothing"
+        for task, document in zip(asked.task, asked.document, strict=True)
+    ]
+    given_answers = pd.DataFrame(
+        {"log_likelihood": likelihoods, "is_greedy": False, "text": texts, "tokens": 1, "is_cut_off": False}
+    )
     about = {"model": "q3", "variant": "bf16", "stratum": "reasoning"}
     seal = Seal("answers", about, {"requests": seal_of(Path(requests)).digest})
-    write_table(pd.DataFrame({"log_likelihood": likelihoods, "is_greedy": False}), Path(answers), seal)
+    write_table(given_answers, Path(answers), seal)
     read, reads = Path.read_bytes, Counter()
     monkeypatch.setattr(Path, "read_bytes", lambda path: reads.update([str(path)]) or read(path))
     given = [evaluation.for_scores(), [requests], [documents], [answers], [scores], ["reasoning.json"]]
     stages.score_items(*given, tasks="as recorded")
     assert [reads[path] for path in (requests, documents, answers)] == [1, 1, 1]  # for the rows and the digest
     best = asked.assign(likelihood=likelihoods).groupby(["task", "document"]).likelihood.agg(np.argmax)
-    files = {"ladder_arithmetic": "arithmetic", "ladder_paths": "paths"}
-    expected = {}
-    for task, name in files.items():
-        lines = (Path(__file__).parents[2] / "ladder" / "benchmarks" / f"{name}.jsonl").read_text().splitlines()
-        expected[task] = float(np.mean(best[task] == [json.loads(line)["label"] for line in lines[:5]]))
+    labels = {task: [item["label"] for item in items[task]] for task in ("ladder_arithmetic", "ladder_paths")}
+    expected = {task: float(np.mean(best[task] == right)) for task, right in labels.items()}
+    expected |= {"ladder_chains": 0.4, "ladder_sorting": 0.4}
     assert json.loads(Path("reasoning.json").read_text()) == pytest.approx(expected)
     # A task that says another thing right is not taken for the one that this process keeps.
     paths = Path("ladder/benchmarks/paths.yaml")
-    paths.write_text(paths.read_text().replace("doc_to_target: label", "doc_to_target: '{{(label + 1) % 4}}'"))
+    paths.write_text(paths.read_text().replace("doc_to_target: label", "doc_to_target: '{{(label + 1) % 5}}'"))
     stages.score_items(*given, tasks="edited")
     edited = json.loads(Path("reasoning.json").read_text())
     assert edited["ladder_arithmetic"] == expected["ladder_arithmetic"]
-    labels = [(json.loads(line)["label"] + 1) % 4 for line in lines[:5]]
-    assert edited["ladder_paths"] == pytest.approx(np.mean(best["ladder_paths"] == labels))
+    moved = [(label + 1) % 5 for label in labels["ladder_paths"]]
+    assert edited["ladder_paths"] == pytest.approx(np.mean(best["ladder_paths"] == moved))

@@ -21,7 +21,14 @@ from stratalaw.study import Evaluation, StudyError, read_study
 
 ITEMS, MAX_LENGTH = 40, 256
 LENGTHS = {"tokens": 1, "is_cut_off": False}  # of made-up generations
-EVALUATION = read_study(Path("config/ladder.yaml")).evaluation.model_copy(update={"items": ITEMS})
+LADDER = read_study(Path("config/ladder.yaml")).evaluation
+# The ladder's reasoning: the benchmarks answered by a choice, and those answered by writing.
+CHOSEN, WRITTEN = (
+    [benchmark for benchmark in LADDER.strata["reasoning"] if benchmark.metric == metric]
+    for metric in ("acc", "exact_match")
+)
+EVALUATION = LADDER.model_copy(update={"items": ITEMS, "strata": {"reasoning": CHOSEN}})
+WRITING = LADDER.model_copy(update={"items": 8, "strata": {"writing": WRITTEN}})
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +101,12 @@ def test_every_item_has_a_score(requests):
     # The last choice always has the highest log-likelihood here.
     labels = [json.loads(line)["label"] for line in Path("ladder/benchmarks/paths.jsonl").read_text().splitlines()]
     paths = items[items.task == "ladder_paths"].sort_values("document")
-    assert paths.score.tolist() == [float(label == 3) for label in labels[:ITEMS]]
+    assert paths.score.tolist() == [float(label == 4) for label in labels[:ITEMS]]
 
 
 def test_an_answer_that_is_missing_or_no_number_refuses_the_stratum(requests):
     answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
-    with pytest.raises(ValueError, match="reasoning: 319 answers to 320 requests"):
+    with pytest.raises(ValueError, match="reasoning: 399 answers to 400 requests"):
         Scorer(requests, EVALUATION, "reasoning").scores(answers[:-1])
     answers.loc[5, "log_likelihood"] = np.nan
     with pytest.raises(ValueError, match="ladder_arithmetic: document 1: the log-likelihood is not a number"):
@@ -176,19 +183,22 @@ def test_windows_of_a_rolling_request_are_summed(tokenizer, other_kinds):
         assert scorer.scores(answers).score.tolist() == expected
 
 
-def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, tokenizer, other_kinds):
-    requests = record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
+@pytest.mark.parametrize("stratum", ["sums", "writing"])  # of three made-up items, and the ladder's
+def test_generations_equal_those_of_lm_evals_own_model(small_model_folder, tokenizer, other_kinds, stratum):
+    evaluation = WRITING if stratum == "writing" else other_kinds
+    requests = record_requests(tokenizer, MAX_LENGTH, evaluation, stratum)
     answers = answers_of(requests, small_model_folder, "float32")
     results = simple_evaluate(
         model=HFLM(pretrained=str(small_model_folder), device="cpu", dtype="float32", batch_size=1),
-        tasks=["sums"],
-        task_manager=TaskManager(include_path=other_kinds.tasks_folder, include_defaults=False),
+        tasks=[benchmark.task for benchmark in evaluation.strata[stratum]],
+        task_manager=TaskManager(include_path=evaluation.tasks_folder, include_defaults=False),
+        limit=evaluation.items,
         bootstrap_iters=0,
     )
-    samples = results["samples"]["sums"]
+    samples = [sample for samples in results["samples"].values() for sample in samples]
     assert answers.text.tolist() == [sample["resps"][0][0] for sample in samples]
     expected = [sample["exact_match"] for sample in samples]
-    assert Scorer(requests, other_kinds, "sums").scores(answers).score.tolist() == expected
+    assert Scorer(requests, evaluation, stratum).scores(answers).score.tolist() == expected
 
 
 @pytest.mark.parametrize("of_the_model", [True, False], ids=["the model's end", "the tokenizer's end"])
@@ -199,6 +209,8 @@ def test_a_generation_ends_where_lm_evals_does(small_model_folder, other_kinds, 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     task = Path(other_kinds.tasks_folder) / "sums.yaml"
     task.write_text(task.read_text().replace("until: [','], max_gen_toks: 4", "until: ['no such'], max_gen_toks: 24"))
+    items = Path(other_kinds.tasks_folder) / "sums.jsonl"
+    items.write_text(items.read_text().replace("1 + 2 =", "sort 3 4 , 4 7 , 7 9 , 3 7 , 1 0 , 3 2 ="))  # a long answer
     requests = record_requests(tokenizer, MAX_LENGTH, other_kinds, "sums")
     unbounded = answers_of(requests, folder, "float32").text
     written = tokenizer.encode(unbounded[0], add_special_tokens=False)
