@@ -34,15 +34,16 @@ def text() -> str:
 
 def test_captions_know_the_study():
     about = describe_study(STUDY)
-    assert about["variants"] == "293"
-    assert about["models"] == "q1, q3, q4, q5, q6, q8 (held out)"
+    q = "q1, q2, q3, q4, q5, q6, q7"
+    assert about["variants"] == "782"
+    assert about["models"] == f"{q}, q8 (held out), {q.replace('q', 'l')}, l8 (held out)"
     assert (about["bits"], about["group_sizes"]) == ("2, 3, 4, 8", "16, 32, 64, 128")
     assert "8 bits: G = 128, C = 128" in about["largest"]
     assert "reasoning: ladder_arithmetic, ladder_paths" in about["benchmarks"]
 
 
 def test_every_question_has_its_line(text):
-    for line in ("**What was run.** 240 of 293 GPTQ variants", "**Accuracy**", "**The paper's law**", "**Held out**"):
+    for line in ("**What was run.** 240 of 782 GPTQ variants", "**Accuracy**", "**The paper's law**", "**Held out**"):
         assert line in text
     for stratum in ("memorization", "application", "reasoning", "general"):
         assert f"- {stratum}: α = -0." in text

@@ -66,13 +66,13 @@ def test_each_seed_replicates_the_grid(write):
     assert (grid.groupby("calibration_seed").size() == 8).all()
 
 
-def test_the_ladder_has_293_variants_and_its_baselines():
+def test_the_ladder_has_782_variants_and_its_baselines():
     variants = read_study(Path("config/ladder.yaml")).variants()
     quantized = variants[variants.variant != BASELINE_NAME]
-    assert len(quantized) == 293
-    assert len(variants) - len(quantized) == 6
-    assert quantized.bits.value_counts().to_dict() == {2: 96, 3: 96, 4: 96, 8: 5}
-    assert set(quantized[quantized.held_out].model) == {"q8"}
+    assert len(quantized) == 782
+    assert len(variants) - len(quantized) == 16
+    assert quantized.bits.value_counts().to_dict() == {2: 256, 3: 256, 4: 256, 8: 14}
+    assert set(quantized[quantized.held_out].model) == {"q8", "l8"}
 
 
 @pytest.mark.parametrize(
