@@ -104,12 +104,12 @@ class Shapes:
         rest = self.n_other * BYTES_OF_16_BITS
         if quantization is None:
             return rest + self.n_quantized * BASELINE_BITS // 8
-        bits = quantization.bits
         packed = 0
         for matrix in self.matrices:
-            groups = matrix.groups(quantization.group_size)
-            codes = matrix.in_features * matrix.out_features * bits
-            packed += (codes + groups * matrix.out_features * (BITS_PER_SCALE + bits)) // 8
+            precision = quantization.of(matrix.name)
+            groups = matrix.groups(precision.group_size)
+            codes = matrix.in_features * matrix.out_features * precision.bits
+            packed += (codes + groups * matrix.out_features * (BITS_PER_SCALE + precision.bits)) // 8
             packed += matrix.in_features * BYTES_PER_GROUP_INDEX
         return rest + packed
 
