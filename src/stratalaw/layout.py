@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratalaw.study import Calibration
-from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN
+from stratalaw.study.variants import BASELINE_NAME, is_quantized_here
 
 # Chapters of the report; its menu sorts them by their names. ``LAWS``: the one whose figures need laws.
 LOST, ACCURACY, LAWS = "1. What was lost", "2. Accuracy", "3. Laws"
@@ -139,7 +139,7 @@ class Results:
         """The folder with the weights of a variant: the model itself, a checkpoint, or what one was converted to."""
         if variant == BASELINE_NAME:
             return self.model(model)
-        return (self.checkpoint if NAME_PATTERN.fullmatch(variant) else self.conversion)(model, variant)
+        return (self.checkpoint if is_quantized_here(variant) else self.conversion)(model, variant)
 
     def answers(self, model: str, variant: str, stratum: str) -> Path:
         return self.root / "answers" / model / variant / f"{stratum}.parquet"

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from stratalaw.models.allocation import problems_of_allocation, read_quantization, rules_for_gptqmodel, write_allocation
+from stratalaw.models.folder import ModelError
 from stratalaw.models.shapes import Matrix, shapes_of_weights
 from stratalaw.study.variants import Precision, Quantization
 
@@ -13,8 +14,8 @@ ATTENTION = [f"{LAYER}self_attn.{letter}_proj" for letter in "qkv"]
 MATRICES = [Matrix(name, 64, 64) for name in (*ATTENTION, f"{LAYER}self_attn.o_proj", f"{LAYER}mlp.gate_proj")]
 
 
-def mixed(names, precision=Precision(4, 64)):
-    return Quantization(3, 128, 8, 0, tuple((name, precision) for name in sorted(names)))
+def mixed(names):
+    return Quantization(3, 128, 8, 0, tuple((name, Precision(4, 64)) for name in sorted(names)))
 
 
 def precision_of(rules, name):
@@ -59,6 +60,14 @@ def test_the_bits_stand_beside_the_weights(tmp_path):
     write_allocation(quantization, folder)
     assert read_quantization(folder) == quantization
     assert read_quantization(tmp_path / uniform.name) == uniform
+
+
+def test_other_bits_than_the_name_stands_for_are_refused(tmp_path):
+    folder = tmp_path / mixed(ATTENTION).name
+    folder.mkdir()
+    write_allocation(mixed(ATTENTION[:2]), folder)
+    with pytest.raises(ModelError, match="not the bits that the name of its folder stands for"):
+        read_quantization(folder)
 
 
 def test_the_size_of_a_mixed_variant_lies_between_those_of_its_widths(small_model_folder):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stratalaw.files import write_json
-from stratalaw.models.folder import read_object
+from stratalaw.models.folder import ModelError, read_object
 from stratalaw.models.shapes import Matrix
 from stratalaw.study.variants import Precision, Quantization, calibration_of
 
@@ -44,11 +44,21 @@ def write_allocation(quantization: Quantization, checkpoint_folder: Path) -> Non
 
 
 def read_quantization(checkpoint_folder: Path) -> Quantization:
-    """What a checkpoint was made by, from its name, and from the allocation beside the weights of a mixed variant."""
+    """What a checkpoint was made by, from its name, and from the allocation beside the weights of a mixed variant.
+
+    Raises:
+        ModelError: the allocation is not the one that the name stands for.
+    """
     path = checkpoint_folder / ALLOCATION
     if not path.exists():
         return Quantization.from_name(checkpoint_folder.name)
-    return Quantization.from_allocation(read_object(path), *calibration_of(checkpoint_folder.name))
+    try:
+        quantization = Quantization.from_allocation(read_object(path), *calibration_of(checkpoint_folder.name))
+    except (KeyError, TypeError, AttributeError):
+        quantization = None
+    if quantization is None or quantization.name != checkpoint_folder.name:
+        raise ModelError(f"{path}: not the bits that the name of its folder stands for")
+    return quantization
 
 
 def problems_of_allocation(quantization: Quantization, matrices: Iterable[Matrix]) -> list[str]:
