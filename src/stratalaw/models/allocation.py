@@ -52,12 +52,13 @@ def read_quantization(checkpoint_folder: Path) -> Quantization:
     path = checkpoint_folder / ALLOCATION
     if not path.exists():
         return Quantization.from_name(checkpoint_folder.name)
+    mismatch = ModelError(f"{path}: not the bits that the name of its folder stands for")
     try:
         quantization = Quantization.from_allocation(read_object(path), *calibration_of(checkpoint_folder.name))
     except (KeyError, TypeError, AttributeError):
-        quantization = None
-    if quantization is None or quantization.name != checkpoint_folder.name:
-        raise ModelError(f"{path}: not the bits that the name of its folder stands for")
+        raise mismatch from None
+    if quantization.name != checkpoint_folder.name:
+        raise mismatch
     return quantization
 
 

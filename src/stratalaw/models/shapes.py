@@ -21,6 +21,7 @@ from stratalaw.study.variants import BASELINE_BITS, Quantization
 BYTES_OF_16_BITS = 2
 BYTES_OF_32_BITS = 4
 BITS_PER_SCALE = 16
+BITS_PER_WORD = 32  # in which codes are packed
 BYTES_PER_GROUP_INDEX = 4
 CODES_PER_BLOCK = 32  # of 3 bits, without one that lies across two blocks
 LAYER_MATRIX = re.compile(r"(?P<path>(?:.*?\.)?(?:layers|h|blocks)\.\d+\.)(?P<module>.*)\.weight")
@@ -61,6 +62,11 @@ class Matrix:
     def can_be_packed(self, bits: int) -> bool:
         """Whether gptqmodel can pack it: 32 codes of 3 bits share three words, and none is left over."""
         return bits != 3 or self.in_features % CODES_PER_BLOCK == self.out_features % CODES_PER_BLOCK == 0
+
+
+def bits_of_codes(words: int, in_features: int) -> int:
+    """Bits of the codes of a packed matrix; ``words``: those that the codes of one output feature take."""
+    return BITS_PER_WORD * words // in_features
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ GPTQ: Frantar et al., arXiv 2210.17323. Every default of gptqmodel that changes 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import resource
@@ -30,14 +29,13 @@ from stratalaw.models.folder import (
     stored_tensors,
     verify_files,
 )
-from stratalaw.models.shapes import Shapes, matrices_of, shapes_of_weights
+from stratalaw.models.shapes import Shapes, bits_of_codes, matrices_of, shapes_of_weights
 from stratalaw.seals import Seal, put_record, read_record, read_sealed
 from stratalaw.study import Gptq
 from stratalaw.study.variants import BASELINE_BITS, MIXED, Precision, Quantization
 
 LOG = logging.getLogger(__name__)
 QWEIGHT = ".qweight"
-BITS_PER_WORD = 32
 COUNTED = (QWEIGHT, ".scales", ".qzeros")
 SHARD_SIZE = "1GB"  # files that are hashed side by side
 UNQUANTIZABLE_LOSS = 999999999  # what gptqmodel logs for a matrix that it could not quantize
@@ -208,17 +206,17 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization, shapes:
 
     Effective bits are all bits of packed weights, scales and zero points, and 16 for each weight of a matrix that was
     not quantized, over the number of weights that were to be quantized; the group index is left out, since it follows
-    from the shape. GPTQ leaves a matrix as it is when no calibration token reaches it, as some experts.
+    from the shape. GPTQ leaves a matrix as it is when no calibration token reaches it, as some experts. Of a mixed
+    variant there are also its method, and the bits and the group size that most weights have.
 
     Args:
         checkpoint_folder: the packed checkpoint.
         quantization: the variant.
         shapes: those of the original model.
 
-    Of a mixed variant, also its method, and the bits and the group size that most weights have.
-
     Raises:
-        RuntimeError: the checkpoint has other matrices than the original, or one has other bits than it was to have.
+        RuntimeError: the checkpoint has other matrices than the original, or one of a mixed variant other bits than it
+            was to have.
     """
     config, stored = read_config(checkpoint_folder), dict(stored_tensors(checkpoint_folder))
     packed = {name.removesuffix(QWEIGHT): tensor.shape[1] for name, tensor in stored.items() if name.endswith(QWEIGHT)}
@@ -231,13 +229,16 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization, shapes:
         raise RuntimeError(
             f"{shapes.n_quantized} weights were to be quantized; gptqmodel quantized {quantized} and left {left}"
         )
-    for module, n_inputs in in_features.items():
-        asked, words = quantization.of(module).bits, stored[f"{module}{QWEIGHT}"].shape[0]
-        if words != math.ceil(n_inputs * asked / BITS_PER_WORD):
-            raise RuntimeError(f"{module} was to have {asked} bits; it has {words} words for {n_inputs} weights")
-    weights = {module: out_features * in_features[module] for module, out_features in packed.items()}
+    about_mixed: dict[str, Any] = {}
+    if quantization.exceptions:
+        for module, count in in_features.items():
+            found = bits_of_codes(stored[f"{module}{QWEIGHT}"].shape[0], count)
+            if found != quantization.of(module).bits:
+                raise RuntimeError(f"{module} was to have {quantization.of(module).bits} bits, and has {found}")
+        weights = {module: out_features * in_features[module] for module, out_features in packed.items()}
+        about_mixed = most_frequent(quantization, weights)
     return {
-        **(most_frequent(quantization, weights) if quantization.exceptions else {}),
+        **about_mixed,
         "effective_bits": (bits + BASELINE_BITS * left) / shapes.n_quantized,
         "quantized_weights": quantized,
         "unquantized": sorted((matrix.name for matrices in kept.values() for matrix in matrices), key=natural_order),

@@ -15,10 +15,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from stratalaw.models.folder import SETTINGS, weight_files
-from stratalaw.models.shapes import FUSED, HALVES
+from stratalaw.models.shapes import BITS_PER_WORD, FUSED, HALVES, bits_of_codes
 from stratalaw.study.variants import BASELINE_BITS
 
-BITS_PER_WORD = 32
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
 
 
@@ -76,7 +75,7 @@ class Weight:
         tensors = {kind: file.get_tensor(name) for kind, (file, name) in self.parts.items()}
         if tensors.keys() != set(PACKED):
             return tensors["weight"][index]
-        bits = self.bits or BITS_PER_WORD * len(tensors["qweight"]) // len(tensors["g_idx"])
+        bits = self.bits or bits_of_codes(len(tensors["qweight"]), len(tensors["g_idx"]))
         return dequantize(**tensors, bits=bits)[index]
 
 
