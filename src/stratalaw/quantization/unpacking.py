@@ -73,10 +73,12 @@ class Weight:
 
     def __getitem__(self, index: Any) -> torch.Tensor:
         tensors = {kind: file.get_tensor(name) for kind, (file, name) in self.parts.items()}
-        if tensors.keys() != set(PACKED):
-            return tensors["weight"][index]
-        bits = self.bits or bits_of_codes(len(tensors["qweight"]), len(tensors["g_idx"]))
-        return dequantize(**tensors, bits=bits)[index]
+        if tensors.keys() == set(PACKED):
+            bits = self.bits or bits_of_codes(len(tensors["qweight"]), len(tensors["g_idx"]))
+            dense = dequantize(**tensors, bits=bits)
+        else:
+            dense = tensors["weight"]
+        return dense[index]
 
 
 class Fused:

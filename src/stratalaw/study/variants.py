@@ -74,7 +74,8 @@ class Quantization:
         match = NAME_PATTERN.fullmatch(name)
         if match is None:
             raise ValueError(f"{name!r} is not the name of a quantized variant such as w3-g128-c32-s0")
-        return cls(*map(int, match.groups()))
+        bits, group_size, calibration_size, calibration_seed = map(int, match.groups())
+        return cls(bits, group_size, calibration_size, calibration_seed)
 
     @classmethod
     def from_allocation(
