@@ -157,32 +157,17 @@ def make_model(name: str, folder: Path) -> None:
     import torch
     import transformers
 
+    from stratalaw.preparation.rehearsal import byte_tokenizer, scatter_weights
+
     options = ARCHITECTURES[name]
     settings = options if "text_config" in options else SMALL | options
     config = transformers.AutoConfig.for_model(name.partition(",")[0], **settings)
     kind = transformers.AutoModelForSeq2SeqLM if name == "t5" else transformers.AutoModelForCausalLM
     torch.manual_seed(0)
     model = kind.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        for weight in model.parameters():
-            noise = torch.randn(weight.shape)
-            weight.copy_(weight + 0.1 * noise if weight.ndim < 2 else 0.5 * noise * weight.shape[-1] ** -0.5)
+    scatter_weights(model)
     model.bfloat16().save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
-
-
-def byte_tokenizer() -> Any:
-    """A tokenizer with one token for each byte, and one for the end of a text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|end|>"])
-    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<|end|>")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def quantize_all(checkpoints: list[Path]) -> None:
@@ -197,14 +182,6 @@ def quantize_all(checkpoints: list[Path]) -> None:
         quantize(model, checkpoint, quantization, samples, Gptq())
 
 
-def requests() -> tuple[list[list[int]], list[list[int]]]:
-    """Contexts of mixed lengths, two with the same beginning each, and continuations."""
-    rng = np.random.default_rng(0)
-    beginnings = [rng.integers(250, size=length) for length in (20, 90)]
-    contexts = [np.append(beginning, rng.integers(250, size=2)).tolist() for beginning in beginnings for _ in range(2)]
-    return contexts, [rng.integers(250, size=length).tolist() for length in (1, 4, 2, 6)]
-
-
 def answer_as_lm_eval(folder: Path, variants: list[str]) -> dict[str, Any]:
     """How far answers are from lm-eval's (nats), and weights from the original's (relative); why beginnings run twice.
 
@@ -212,6 +189,7 @@ def answer_as_lm_eval(folder: Path, variants: list[str]) -> dict[str, Any]:
     """
     from stratalaw.engine.shared import OBSTACLES
     from stratalaw.evaluation.answers import load_dense
+    from stratalaw.preparation.rehearsal import byte_tokenizer, largest_error
 
     original = load_dense(folder / "model", "cpu").float()
     differences, errors = [], {}
@@ -229,20 +207,12 @@ def answer_as_lm_eval(folder: Path, variants: list[str]) -> dict[str, Any]:
     return {"float32": max(differences), "bfloat16": rounded, "errors": errors, "obstacle": obstacle}
 
 
-def largest_error(model: Any, original: Any) -> float:
-    """The largest relative difference (Frobenius norm) of a weight from that of another model."""
-    exact = original.state_dict()
-    return max(
-        float((weight - exact[name]).norm() / exact[name].norm().clamp_min(1e-9))
-        for name, weight in model.state_dict().items()
-    )
-
-
 def difference(model: Any, dense: Path, dtype: str) -> float:
     """The largest difference in nats between the engine's log-likelihoods and those of lm-eval's ``hf`` model."""
     from lm_eval.models.huggingface import HFLM
 
     from stratalaw.engine import log_likelihoods
+    from stratalaw.preparation.rehearsal import requests
 
     contexts, continuations = requests()
     ours = log_likelihoods(model, contexts, continuations, tokens_per_batch=1024, max_length=MAX_LENGTH).total

@@ -86,6 +86,7 @@ class Results:
     scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
     studies/STUDY/                             tables, laws, figures, pages
     logs/STAGE/…, timings/STAGE/…              what each job printed, and how long it took
+    rehearsals/KEY.json                        that the chain runs for a kind of model that no test covers
     hashes.json                                those of local models and of the corpus, as they were last seen
     ```
     """
@@ -104,6 +105,10 @@ class Results:
     def hashes(self) -> Path:
         """Hashes of files outside of this folder (see ``contents``)."""
         return self.root / "hashes.json"
+
+    def rehearsal(self, key: str) -> Path:
+        """What a rehearsal found (see ``preparation.rehearsals``)."""
+        return self.root / "rehearsals" / f"{key}.json"
 
     def corpus(self, calibration: Calibration) -> Path:
         """Where the calibration text is, or will be once it is fetched; on this machine it stays where it is."""

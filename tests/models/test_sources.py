@@ -2,6 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+from stratalaw.models.shipped import shipped_models
+from stratalaw.models.sources import TESTED
 
 
 def test_a_model_is_checked_without_importing_what_would_run_it(small_model_folder):
@@ -13,3 +17,14 @@ def test_a_model_is_checked_without_importing_what_would_run_it(small_model_fold
         [sys.executable, "-c", code, str(small_model_folder)], capture_output=True, text=True, check=True
     )
     assert checked.stdout.strip() == "set()"
+
+
+def test_the_tested_architectures_are_those_of_the_documented_table():
+    lines = (Path("docs") / "reference" / "architectures.md").read_text().splitlines()
+    rows = [line.split("|")[1:3] for line in lines if line.startswith("| ")][2:]
+    accepted = {name.partition(",")[0].strip() for name, found in rows if not found.startswith(" no: ")}
+    assert accepted == TESTED
+
+
+def test_shipped_models_are_of_tested_architectures():
+    assert {shipped.config["model_type"] for shipped in shipped_models().values()} <= TESTED

@@ -116,7 +116,8 @@ onstart:
         planned = [(job.rule.name, dict(job.wildcards.items())) for job in workflow.dag.needrun_jobs()]
         wanted = {wildcards.get("model") for _, wildcards in planned}
         try:
-            refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec)
+            for line in refuse_what_cannot_run(STUDY, STUDY_FILE, wanted, jobs_run_here=workflow.local_exec):
+                logger.info(line)
         except StratalawError as error:  # of the study, or of a download
             sys.exit(str(error))
         write_basis(BASIS, RESULTS)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stratalaw.laws.claims import STRATA, overall
+from stratalaw.laws.claims import CLAIMS, STRATA, overall
 from stratalaw.laws.exponents import (
     DAMAGE,
     Estimate,
@@ -29,8 +29,9 @@ from stratalaw.laws.exponents import (
 from stratalaw.laws.verdicts import LEVEL, MIN_MODELS, UNDECIDED, holm
 
 AGREE, DIFFER = "agree", "differ"
+CLAIM_OF = {"alpha": "size", "c": "bits", "gamma": "calibration", "delta": "group"}
 # The differences that would not matter are those of the claims.
-NEGLIGIBLE = {"alpha": 0.1, "c": 0.25, "gamma": 0.05, "delta": 0.1}
+NEGLIGIBLE = {name: next(c.negligible for c in CLAIMS if c.name == claim) for name, claim in CLAIM_OF.items()}
 HOW_AGREEMENT_IS_TESTED = (
     "Exponents of the damage D = -ln(a / a16) of each two families: ``difference``, first less second, with Welch's "
     "95 % interval over models (``alpha``: of slopes over ln N). ``p_agree``: of two one-sided tests that the "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from stratalaw.layout import Results
 from stratalaw.models.empty import check_weights, empty_model, tensors_to_store
@@ -17,8 +18,12 @@ from stratalaw.models.sources import check_architecture, check_is_pinned, weight
 from stratalaw.study import Model, Study, StudyError
 
 
-def shapes_of_study(study: Study, study_file: str, results: Results) -> dict[str, Shapes]:
+def shapes_of_study(
+    study: Study, study_file: str, results: Results, configurations: dict[str, dict[str, Any]] | None = None
+) -> dict[str, Shapes]:
     """The shapes of every model of a study, by its name.
+
+    ``configurations``: takes those of the models whose shapes are not shipped, by their names.
 
     Raises:
         StudyError: a model whose shapes are not shipped is not pinned; or one is not there, or cannot be quantized.
@@ -29,7 +34,7 @@ def shapes_of_study(study: Study, study_file: str, results: Results) -> dict[str
         try:
             if not has_shipped_shapes(model, results):
                 check_is_pinned(model, f"models.{i}", study_file)
-            shapes[model.name] = shapes_of_model(model, results)
+            shapes[model.name] = shapes_of_model(model, results, configurations)
         except (StudyError, ModelError) as error:
             raise StudyError(f"{study_file}: {error}") from None
     return shapes
@@ -58,20 +63,21 @@ def has_shipped_shapes(model: Model, results: Results) -> bool:
     return weights_folder(model, results) is None and model.source in shipped_models()
 
 
-def shapes_of_model(model: Model, results: Results) -> Shapes:
+def shapes_of_model(model: Model, results: Results, configurations: dict[str, dict[str, Any]] | None = None) -> Shapes:
     """The shapes of a model: from its weights if they are there, else from its configuration, which may be on the Hub.
 
-    Of a repository whose shapes are shipped, the Hub is not asked.
+    Of a repository whose shapes are shipped, the Hub is not asked. ``configurations``: see ``shapes_of_study``.
 
     Raises:
         ModelError: there is no configuration, or transformers or gptqmodel does not know the architecture.
         DownloadError: the configuration cannot be fetched.
     """
-    folder = weights_folder(model, results)
+    folder, configurations = weights_folder(model, results), {} if configurations is None else configurations
     if folder is not None:
         if has_weights(folder):
             check_model(folder)
         check_architecture(folder)
+        configurations[model.name] = read_config(folder)
         shapes = shapes_of_folder(folder)
         if has_weights(folder):
             check_matrices(distinct_shapes(folder), read_config(folder), folder)
@@ -90,6 +96,7 @@ def shapes_of_model(model: Model, results: Results) -> Shapes:
             raise DownloadError(f"{error} (the shapes of {model.source} are not shipped)") from error
         try:
             check_architecture(Path(scratch))
+            configurations[model.name] = read_config(Path(scratch))
             return shapes_of(Path(scratch))
         except ModelError as error:
             raise ModelError(str(error).replace(scratch, repository.page)) from None

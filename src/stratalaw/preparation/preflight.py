@@ -6,10 +6,10 @@ import math
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stratalaw.calibration.samples import CorpusError, texts_long_enough
 from stratalaw.contents import Contents
@@ -26,6 +26,7 @@ from stratalaw.models.sources import check_models_are_pinned, weights_folder
 from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
 from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbours_of
+from stratalaw.preparation.rehearsals import rehearsals
 from stratalaw.study import Study, StudyError
 from stratalaw.study.variants import Quantization
 from stratalaw.text import one_line
@@ -72,6 +73,7 @@ class Preflight:
         disk_bytes: bytes that the models and checkpoints still to be made will take.
         free_bytes: bytes that are free on the disk.
         problems: why it cannot run, one line each.
+        rehearsed: models of architectures that no test covers, which a rehearsal found to run, one line each.
     """
 
     checkpoints: list[ExpectedCheckpoint]
@@ -79,6 +81,7 @@ class Preflight:
     disk_bytes: int
     free_bytes: int
     problems: list[str]
+    rehearsed: list[str] = field(default_factory=list)
 
 
 def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results = Results()) -> Preflight:
@@ -94,7 +97,8 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
         StudyError: a model whose shapes are not shipped is not pinned; or one is not there, or cannot be quantized.
         DownloadError: the configuration of a model cannot be fetched.
     """
-    shapes = shapes_of_study(study, study_file, results)
+    configurations: dict[str, dict[str, Any]] = {}
+    shapes = shapes_of_study(study, study_file, results, configurations)
     shipped = [model.name for model in study.models if has_shipped_shapes(model, results)]
     checkpoints = list(checkpoints_of(study, shapes))
     disk = disk_bytes(shapes, checkpoints, results) + sum(
@@ -120,7 +124,10 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
     problems += problems_of_sources(study, study_file, results)
     problems += problems_of_calibration(study, results)
     problems += problems_of_neighbours(study, study_file, results)
-    return Preflight(checkpoints, shipped, disk, free, problems)
+    rehearsed = rehearsals(study, configurations, results)
+    problems += [rehearsal.problem for rehearsal in rehearsed if rehearsal.problem]
+    lines = [rehearsal.line for rehearsal in rehearsed if not rehearsal.problem]
+    return Preflight(checkpoints, shipped, disk, free, problems, lines)
 
 
 def problems_of_packing(checkpoints: list[ExpectedCheckpoint], shapes: dict[str, Shapes]) -> list[str]:
@@ -266,8 +273,8 @@ def texts_on_the_hub(study: Study, results: Results) -> Iterator[tuple[Repositor
                 yield Repository(data_set, "dataset", benchmark.revision), None
 
 
-def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs_run_here: bool) -> None:
-    """Look at every variant of some models of a study before any of their jobs runs.
+def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs_run_here: bool) -> list[str]:
+    """Look at every variant of some models of a study before any of their jobs runs; which of them were rehearsed.
 
     GPU memory is checked only where jobs run on this machine: what a cluster's nodes have is not known here.
 
@@ -277,11 +284,12 @@ def refuse_what_cannot_run(study: Study, study_file: str, models: Set[str], jobs
     """
     wanted = [model for model in study.models if model.name in models]
     if not wanted:
-        return
+        return []
     gpu_bytes = smallest_gpu_bytes() if jobs_run_here else math.inf
-    problems = preflight(study.model_copy(update={"models": wanted}), study_file, gpu_bytes).problems
-    if problems:
-        raise StudyError(f"{study_file}: {'; '.join(problems)}")
+    found = preflight(study.model_copy(update={"models": wanted}), study_file, gpu_bytes)
+    if found.problems:
+        raise StudyError(f"{study_file}: {'; '.join(found.problems)}")
+    return found.rehearsed
 
 
 def smallest_gpu_bytes() -> float:

@@ -50,6 +50,8 @@ def show_preflight(checked: Preflight) -> None:
             f"Ragged groups: {model}, {which}: the last group of rows of {rows} is short. "
             "It runs, and each checkpoint's audit records it."
         )
+    for line in checked.rehearsed:
+        console.print(f"Note: {line}.", highlight=False)
     for problem in checked.problems:
         console.print(styled("Problem:", "red"), f"{problem}.", highlight=False)
 
