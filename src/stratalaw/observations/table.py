@@ -102,21 +102,16 @@ def observe(
     return table.astype(dict.fromkeys(integers, "Int64"))
 
 
-def is_of_grids(observations: pd.DataFrame) -> pd.Series:
-    """Which rows are of originals and of variants of the grids: not of mixed bits, nor of checkpoints that existed."""
-    methods = observations.method.fillna("")
-    found: pd.Series = (methods != MIXED) & ~methods.str.endswith(EXISTING)
-    return found
-
-
 def of_grids(observations: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the originals and of the variants of the grids, of which laws, figures and pages speak."""
-    return observations[is_of_grids(observations)]
+    """The rows of the originals and of the variants of the grids, of which laws, figures and pages speak: not of mixed
+    bits, nor of checkpoints that existed."""
+    methods = observations.method.fillna("")
+    return observations[(methods != MIXED) & ~methods.str.endswith(EXISTING)]
 
 
 def left_out_note(observations: pd.DataFrame) -> list[str]:
     """Which variants are left out of the laws, as one sentence; none where there are none."""
-    others = observations[~is_of_grids(observations)]
+    others = observations.drop(of_grids(observations).index)
     names = dict.fromkeys(f"{row.model}/{row.variant} ({row.method})" for row in others.itertuples())
     return [f"compared with their originals, and left out of the laws: {', '.join(names)}"] if names else []
 

@@ -59,6 +59,11 @@ class Quantization:
         """How a matrix is quantized; ``matrix``: its name."""
         return self._exceptions.get(matrix, self._rest)
 
+    @property
+    def precisions(self) -> list[Precision]:
+        """The ways in which matrices are quantized, each once: first that of the rest."""
+        return list(dict.fromkeys([self._rest, *self._exceptions.values()]))
+
     @cached_property
     def _rest(self) -> Precision:
         return Precision(self.bits, self.group_size)
