@@ -6,7 +6,8 @@ The tasks are made once for many variants. lm-eval itself scores the first; what
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from lm_eval.api.group import Group
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task as LoadedTask
+from numpy.typing import NDArray
 
 from stratalaw.evaluation.admission import check_scores, tasks_of
 from stratalaw.evaluation.harness import (
@@ -29,6 +31,7 @@ from stratalaw.evaluation.harness import (
 from stratalaw.evaluation.tasks import check_metrics, task_manager
 from stratalaw.study import StudyError, Tasks
 
+LIKELIEST, UNLIKELY = -1.0, -1e9  # nats, of continuations that are no text's
 PLACE = ["kind", "task", "document", "choice"]
 
 
@@ -67,10 +70,42 @@ class Scorer:
             ValueError: an answer is missing or not a number, or an item's score is.
             StudyError: the tasks ask what was not recorded, or their scores are no accuracy.
         """
+        check_answers(self._requests, answers, self._stratum)
+        generated = lengths_of(self._requests, answers)
+        tables, before = [], Counter[str]()  # items of a group's earlier tasks; each task counts from 0
+        for benchmark, task, documents, scores in self._scored(answers):
+            of_task = generated.reindex(pd.MultiIndex.from_product([[task], documents])).reset_index(drop=True)
+            about = pd.DataFrame({"task": benchmark, "document": before[benchmark] + documents, "score": scores})
+            tables.append(about.join(of_task))
+            before[benchmark] += documents.max(initial=-1) + 1
+        table = pd.concat(tables, ignore_index=True)
+        if not np.isfinite(table.score).all():
+            bad = table[~np.isfinite(table.score)].iloc[0]
+            raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
+        return table
+
+    def scores_of_choices(self) -> pd.Series:
+        """The score that an item gets where one of its continuations is by far the likeliest: of each request for a
+        log-likelihood, by its index.
+
+        Raises:
+            StudyError: as ``scores``.
+        """
+        requests = self._requests[self._requests.kind == LOGLIKELIHOOD]
+        found = pd.Series(np.nan, requests.index)
+        for _, rows in requests.groupby("choice"):
+            chosen = self._requests.index.isin(rows.index)
+            answers = pd.DataFrame({"is_greedy": chosen, "text": ""}, self._requests.index)
+            answers["log_likelihood"] = np.where(chosen, LIKELIEST, UNLIKELY)
+            for _, task, documents, scores in self._scored(answers):
+                by_document = pd.Series(scores, documents)
+                own = rows[rows.task == task]
+                found[own.index] = own.document.map(by_document)
+        return found
+
+    def _scored(self, answers: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.int_], list[float]]]:
+        """Of each task: the benchmark that it belongs to, its name, its items' numbers and their scores."""
         requests, items = self._requests, self._evaluation.items
-        check_answers(requests, answers, self._stratum)
-        generated = lengths_of(requests, answers)
-        tables = []
         for benchmark, loaded in self._benchmarks:
             names = sorted(task.task_name for task in tasks_of(loaded))
             asked = requests[requests.task.isin(names)]
@@ -80,25 +115,15 @@ class Scorer:
             else:
                 found = run_task(model, loaded, self._manager, benchmark, items)
             check_scores(benchmark, loaded, found)  # the metric may be another one than when requests were recorded
-            before = 0  # items of the group's earlier tasks; each task counts from 0
             for task in names:
                 samples = [
                     sample
                     for sample in found[task]
                     if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
                 ]
-                document = np.array([sample["doc_id"] for sample in samples], dtype=int)
-                scores = [float(sample[benchmark.metric]) for sample in samples]
-                of_task = generated.reindex(pd.MultiIndex.from_product([[task], document])).reset_index(drop=True)
-                about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
-                tables.append(about.join(of_task))
-                before += document.max(initial=-1) + 1
+                documents = np.array([sample["doc_id"] for sample in samples], dtype=int)
+                yield benchmark.task, task, documents, [float(sample[benchmark.metric]) for sample in samples]
         self._are_built = True
-        table = pd.concat(tables, ignore_index=True)
-        if not np.isfinite(table.score).all():
-            bad = table[~np.isfinite(table.score)].iloc[0]
-            raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
-        return table
 
 
 def check_answers(requests: pd.DataFrame, answers: pd.DataFrame, stratum: str) -> None:

@@ -27,6 +27,15 @@ def loaded_as(name: str) -> str:
     return PARTS.sub(lambda part: "qkv_proj" if part["attention"] else "gate_up_proj", name)
 
 
+def bytes_more(matrices: Iterable[Matrix], low: Quantization, high: Quantization) -> dict[str, int]:
+    """What the matrices of each group that engines load as one take more in the second of two variants."""
+    more: dict[str, int] = {}
+    for matrix in matrices:
+        bytes_of = [matrix.packed_bytes(one.of(matrix.name)) for one in (low, high)]
+        more[loaded_as(matrix.name)] = more.get(loaded_as(matrix.name), 0) + bytes_of[1] - bytes_of[0]
+    return more
+
+
 def rules_for_gptqmodel(quantization: Quantization) -> dict[str, dict[str, int]]:
     """gptqmodel's ``dynamic`` of a mixed variant: bits and group size by a pattern of names, whole names only."""
     members: dict[tuple[str, Precision], list[str]] = {}

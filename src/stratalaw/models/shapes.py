@@ -16,7 +16,7 @@ from typing import Any
 from stratalaw.models.configuration import is_tied, setting
 from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, distinct_shapes, read_config
 from stratalaw.models.module_tree import quantized_modules
-from stratalaw.study.variants import BASELINE_BITS, Quantization
+from stratalaw.study.variants import BASELINE_BITS, Precision, Quantization
 
 BYTES_OF_16_BITS = 2
 BYTES_OF_32_BITS = 4
@@ -62,6 +62,12 @@ class Matrix:
     def can_be_packed(self, bits: int) -> bool:
         """Whether gptqmodel can pack it: 32 codes of 3 bits share three words, and none is left over."""
         return bits != 3 or self.in_features % CODES_PER_BLOCK == self.out_features % CODES_PER_BLOCK == 0
+
+    def packed_bytes(self, precision: Precision) -> int:
+        """Of its codes, scales, zero points and group index."""
+        codes = self.in_features * self.out_features * precision.bits
+        scales = self.groups(precision.group_size) * self.out_features * (BITS_PER_SCALE + precision.bits)
+        return (codes + scales) // 8 + self.in_features * BYTES_PER_GROUP_INDEX
 
 
 def bits_of_codes(words: int, in_features: int) -> int:
@@ -110,14 +116,7 @@ class Shapes:
         rest = self.n_other * BYTES_OF_16_BITS
         if quantization is None:
             return rest + self.n_quantized * BASELINE_BITS // 8
-        packed = 0
-        for matrix in self.matrices:
-            precision = quantization.of(matrix.name)
-            groups = matrix.groups(precision.group_size)
-            codes = matrix.in_features * matrix.out_features * precision.bits
-            packed += (codes + groups * matrix.out_features * (BITS_PER_SCALE + precision.bits)) // 8
-            packed += matrix.in_features * BYTES_PER_GROUP_INDEX
-        return rest + packed
+        return rest + sum(matrix.packed_bytes(quantization.of(matrix.name)) for matrix in self.matrices)
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of the keys and values of ``context`` tokens in 16 bits."""

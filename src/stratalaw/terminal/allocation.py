@@ -1,0 +1,61 @@
+"""Sensitivities and an allocation on the terminal: one line for each group of matrices, and what speaks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from stratalaw.jobs.allocation import CHOSEN, Allocated
+from stratalaw.terminal.base import PlainConsole, new_table, styled
+from stratalaw.units import readable_bytes
+
+
+def show_sensitivities(table: pd.DataFrame, title: str) -> None:
+    """Print what each group adds to each stratum, with its standard error, and how the kinds agree."""
+    strata = list(table.stratum.unique())
+    console = PlainConsole()
+    measured, estimated = (own for _, own in table.groupby("kind", sort=False))
+    shown = new_table(title, "group", "takes more", *(f"{stratum}, nats" for stratum in strata))
+    for group, rows in measured.groupby("group", sort=False):
+        cells = {row["stratum"]: f"{row['gain']:+.3f} ± {row['stderr']:.3f}" for row in rows.to_dict("records")}
+        shown.add_row(str(group), readable_bytes(rows.bytes.iloc[0]), *(cells[stratum] for stratum in strata))
+    console.print(shown)
+    both = measured.merge(estimated, on=["group", "stratum"])
+    for stratum, rows in both.groupby("stratum", sort=False):
+        agreement = rows.gain_x.corr(rows.gain_y, method="spearman")
+        console.print(f"{stratum}: rank correlation with first-order estimates {agreement:.2f}.", highlight=False)
+
+
+def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: str) -> None:
+    """Print the bits of each group with the reason, what was measured of the whole, and the trade-off."""
+    console, low, high = PlainConsole(), allocated.low, allocated.high
+    kept = ", ".join(weights)
+    table = new_table(title, "group", "bits", "takes more", f"gain in {kept}, nats", "rank by byte")
+    groups = allocated.groups
+    ranks = (groups.gain / groups.bytes).rank(ascending=False).astype(int)
+    for rank, row in zip(ranks, groups.to_dict("records"), strict=True):
+        bits = styled(str(row["bits"]), "bold" if row["bits"] == high.bits else "")
+        gain = f"{row['gain']:+.3f} ± {row['stderr']:.3f}"
+        table.add_row(row["group"], bits, readable_bytes(row["bytes"]), gain, f"{rank} of {len(groups)}")
+    console.print(table)
+    console.print(f"Weights {readable_bytes(allocated.bytes)}, between {low.name} and {high.name}.", highlight=False)
+    columns = list(allocated.judged.stratum.unique())
+    table = new_table("On items that had no part in the choice", "candidate", *columns)
+    for candidate, rows in allocated.judged.groupby("candidate", sort=False):
+        cells = []
+        for row in rows.to_dict("records"):
+            more = f" ({100 * row['more']:+.1f} ± {100 * row['stderr']:.1f})" if candidate == CHOSEN else ""
+            cells.append(f"{row['accuracy']:.3f}{more}")
+        table.add_row(str(candidate), *cells)
+    console.print(table)
+    console.print("In brackets: points more than by GPTQ's loss, paired by item, with the standard error.")
+    if not allocated.is_better:
+        console.print(
+            f"It is not shown to keep more of {kept} than bits by GPTQ's loss, which know of no stratum: the simple "
+            "rule does as well here."
+        )
+    table = new_table("Expected shares of what the larger variant adds", f"weight of {kept}", *columns)
+    for point in allocated.trade_off.to_dict("records"):
+        table.add_row(f"{point['weight']:.2f}", *(f"{point[stratum]:.0%}" for stratum in columns))
+    console.print(table)
