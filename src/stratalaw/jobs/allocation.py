@@ -27,7 +27,7 @@ from stratalaw.study import Study
 from stratalaw.study.variants import Quantization
 
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
-MOST_NEIGHBOURS = 12
+MOST_NEIGHBOURS = 6  # that are measured
 SMALLER, CHOSEN, BY_LOSS, LARGER = "smaller", "allocation", "by GPTQ's loss", "larger"
 LEVEL = 1.96  # standard errors of a 95 % interval
 
@@ -97,7 +97,7 @@ def allocate(
     )
     gains = shrunk(noisy, errors, bytes_more)
     subjects = subject_of(study, model, low_name, high_name, {CHOOSING: _most_items(table), HELD_OUT: None}, results)
-    chosen = _best_measured(
+    chosen = best_measured(
         subjects[CHOOSING], chosen_groups(gains, bytes_more, spare, weights, floors), bytes_more, spare, weights
     )
     losses = losses_of_gptq(model, low_name, high_name, results).loc[bytes_more.index].to_frame("loss")
@@ -173,24 +173,25 @@ def _most_items(table: pd.DataFrame) -> int:
     return int(table.n_items.max())
 
 
-def _best_measured(
+def best_measured(
     subject: Subject, chosen: list[str], bytes_more: pd.Series, spare: int, weights: Mapping[str, float]
 ) -> list[str]:
-    """Of an allocation and its neighbours the one that does best as a whole on the items by which it was chosen."""
+    """An allocation, or the neighbour of it that is best as a whole: gains need not add up.
+
+    A neighbour must be better beyond doubt on the items by which bits are chosen, paired by item: of many that are as
+    good, one always looks better.
+    """
+    before = subject.answered(chosen)
+    best, lead_of_best = chosen, 0.0
     near = neighbours(chosen, bytes_more, spare)
-    near = near[:: -(-len(near) // MOST_NEIGHBOURS) or 1]
-
-    def value(groups: list[str]) -> float:
-        answered = subject.answered(groups)
-        return sum(weight * mean_change(_likelihood(answered[name]))[0] for name, weight in weights.items())
-
-    return max([chosen, *near], key=value)
-
-
-def _likelihood(answered: pd.DataFrame) -> pd.Series:
-    """What the right continuations of each item have of the likelihood."""
-    likelihood: pd.Series = 1 / (1 + np.exp(-answered.margin))
-    return likelihood
+    for groups in near[:: max(1, len(near) // MOST_NEIGHBOURS)]:
+        after = subject.answered(groups)
+        changes = {name: mean_change(after[name].margin - before[name].margin) for name in weights}
+        lead = sum(weight * changes[name][0] for name, weight in weights.items())
+        doubt = sum((weight * changes[name][1]) ** 2 for name, weight in weights.items()) ** 0.5
+        if lead > max(lead_of_best, LEVEL * doubt):
+            best, lead_of_best = groups, lead
+    return best
 
 
 def _groups(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 import pandas as pd
 
 from stratalaw.jobs.allocation import CHOSEN, Allocated
+from stratalaw.sensitivities.measuring import MEASURED
 from stratalaw.terminal.base import PlainConsole, new_table, styled
 from stratalaw.units import readable_bytes
 
@@ -15,11 +17,13 @@ def show_sensitivities(table: pd.DataFrame, title: str) -> None:
     """Print what each group adds to each stratum, with its standard error, and how the kinds agree."""
     strata = list(table.stratum.unique())
     console = PlainConsole()
-    measured, estimated = (own for _, own in table.groupby("kind", sort=False))
-    shown = new_table(title, "group", "takes more", *(f"{stratum}, nats" for stratum in strata))
+    measured, estimated = table[table.kind == MEASURED], table[table.kind != MEASURED]
+    start = shared_start(measured.group)
+    shown = new_table(title, f"{start}…", "takes more", *(f"{stratum}, nats" for stratum in strata))
     for group, rows in measured.groupby("group", sort=False):
         cells = {row["stratum"]: f"{row['gain']:+.3f} ± {row['stderr']:.3f}" for row in rows.to_dict("records")}
-        shown.add_row(str(group), readable_bytes(rows.bytes.iloc[0]), *(cells[stratum] for stratum in strata))
+        name, more = str(group).removeprefix(start), readable_bytes(rows.bytes.iloc[0])
+        shown.add_row(name, more, *(cells[stratum] for stratum in strata))
     console.print(shown)
     both = measured.merge(estimated, on=["group", "stratum"])
     for stratum, rows in both.groupby("stratum", sort=False):
@@ -27,17 +31,26 @@ def show_sensitivities(table: pd.DataFrame, title: str) -> None:
         console.print(f"{stratum}: rank correlation with first-order estimates {agreement:.2f}.", highlight=False)
 
 
+def shared_start(names: Iterable[str]) -> str:
+    """The parts with which all of some dotted names start, and the dot after them."""
+    parts = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    return "".join(f"{found[0]}." for found in takewhile(lambda found: len(set(found)) == 1, parts))
+
+
 def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: str) -> None:
     """Print the bits of each group with the reason, what was measured of the whole, and the trade-off."""
     console, low, high = PlainConsole(), allocated.low, allocated.high
     kept = ", ".join(weights)
-    table = new_table(title, "group", "bits", "takes more", f"gain in {kept}, nats", "rank by byte")
+    start = shared_start(allocated.groups.group)
+    table = new_table(title, f"{start}…", "bits", "takes more", f"gain in {kept}, nats", "rank by byte")
     groups = allocated.groups
-    ranks = (groups.gain / groups.bytes).rank(ascending=False).astype(int)
+    ranks = (groups.gain / groups.bytes).rank(method="first", ascending=False).astype(int)
     for rank, row in zip(ranks, groups.to_dict("records"), strict=True):
         bits = styled(str(row["bits"]), "bold" if row["bits"] == high.bits else "")
         gain = f"{row['gain']:+.3f} ± {row['stderr']:.3f}"
-        table.add_row(row["group"], bits, readable_bytes(row["bytes"]), gain, f"{rank} of {len(groups)}")
+        table.add_row(
+            row["group"].removeprefix(start), bits, readable_bytes(row["bytes"]), gain, f"{rank} of {len(groups)}"
+        )
     console.print(table)
     console.print(f"Weights {readable_bytes(allocated.bytes)}, between {low.name} and {high.name}.", highlight=False)
     columns = list(allocated.judged.stratum.unique())
