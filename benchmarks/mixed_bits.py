@@ -1,6 +1,6 @@
 """What bits placed by measured knowledge keep, at equal memory, on items that had no part in placing them.
 
-    python benchmarks/mixed_bits.py STUDY.yaml RESULTS OUT.json MODEL ...
+    python benchmarks/mixed_bits.py STUDY.yaml RESULTS OUT.json MODEL ... [--average 3.5]
 
 The study must have been run as far as requests and checkpoints of 2, 3 and 4 bits of each model. For 2.5, 3.0 and 3.5
 average bits and each stratum in turn, bits are allocated as ``stratalaw allocate`` does, and compared with: the nearest
@@ -142,11 +142,12 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("models", nargs="+")
+    parser.add_argument("--average", type=float, action="append", choices=PAIRS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for model in arguments.models:
-        for average in PAIRS:
+        for average in arguments.average or PAIRS:
             rows += replay(read_study(arguments.study), model, average, Results(arguments.results))
             write_json(rows, arguments.out)
             print(json.dumps([row for row in rows[-9:] if row["kept"] == row["stratum"]], indent=1), flush=True)
