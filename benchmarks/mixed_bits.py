@@ -27,7 +27,7 @@ from stratalaw.files import write_json
 from stratalaw.jobs.allocation import best_measured
 from stratalaw.jobs.sensitivities import losses_of_gptq, more_bytes, subject_of
 from stratalaw.layout import Results
-from stratalaw.planning.allocation import chosen_groups, shrunk
+from stratalaw.planning.allocation import chosen_groups, neighbours, shrunk
 from stratalaw.sensitivities.first_order import first_order_gains
 from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT
 from stratalaw.sensitivities.measuring import Subject, measured_gains
@@ -110,7 +110,7 @@ def replay(study: Study, model: str, average: float, results: Results) -> list[d
     rows = []
     for kept in choosing.asked:
         first = chosen_groups(shrunk(gains, errors, bytes_more), bytes_more, spare, {kept: 1.0}, {})
-        chosen = best_measured(choosing, first, bytes_more, spare, {kept: 1.0})
+        chosen = best_measured(choosing, first, neighbours(first, bytes_more, spare), {kept: 1.0})
         found = judging.answered(chosen)
         ranks = both[both.stratum == kept]
         for stratum in choosing.asked:

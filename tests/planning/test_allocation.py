@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from stratalaw.planning.allocation import AllocationError, chosen_groups, neighbours, shrunk
+from stratalaw.planning.allocation import AllocationError, chosen_groups, meets, neighbours, shrunk
 
 GROUPS = ["a", "b", "c", "d"]
 GAINS = pd.DataFrame({"reasoning": [4.0, 3.0, 2.0, 1.0], "memorization": [0.0, 1.0, 0.0, 9.0]}, index=GROUPS)
@@ -27,6 +27,7 @@ def test_strata_of_other_units_weigh_alike():
 
 def test_a_floor_takes_what_a_stratum_needs():
     assert chosen(10, {"reasoning": 1.0}, {"memorization": 0.9}) == ["b", "d"]
+    assert meets({"memorization": 0.9}, GAINS, ["d"]) and not meets({"memorization": 0.9}, GAINS, ["a", "b"])
     with pytest.raises(AllocationError, match=r"meets the floors \(memorization 0.95\)"):
         chosen(5, {"reasoning": 1.0}, {"memorization": 0.95})
 

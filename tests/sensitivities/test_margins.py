@@ -42,6 +42,10 @@ def test_items_are_shared_by_tasks_and_those_without_a_right_answer_left_out():
     assert (asked.document % 2 == 0).all()
 
 
+def test_a_stratum_that_is_answered_by_writing_has_no_margins():
+    assert requests_of_half(requests_of(5), pd.Series(dtype=float), CHOOSING, 10).empty
+
+
 def test_tasks_count_alike_in_a_mean():
     index = pd.MultiIndex.from_tuples([("t", 0), ("t", 1), *(("u", i) for i in range(4))], names=["task", "document"])
     mean, stderr = mean_change(pd.Series([1.0, 3.0, 0.0, 0.0, 0.0, 0.0], index))

@@ -13,6 +13,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from stratalaw.jobs.sensitivities import (
     SensitivityError,
+    check_model,
     losses_of_gptq,
     read_sensitivities,
     subject_of,
@@ -20,7 +21,7 @@ from stratalaw.jobs.sensitivities import (
 from stratalaw.layout import Results
 from stratalaw.models.allocation import loaded_as
 from stratalaw.models.shapes import shapes_of_weights
-from stratalaw.planning.allocation import chosen_groups, neighbours, shrunk
+from stratalaw.planning.allocation import chosen_groups, meets, neighbours, shrunk
 from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, mean_change
 from stratalaw.sensitivities.measuring import MEASURED, Subject
 from stratalaw.study import Study
@@ -86,6 +87,7 @@ def allocate(
     strata = list(study.evaluation.strata)
     if unknown := sorted({*weights, *floors} - set(strata)):
         raise SensitivityError(f"{unknown[0]} is not one of the study's strata ({', '.join(strata)})")
+    check_model(study, model, results)
     low_name, high_name, spare = _between(model, memory, results)
     low, high = Quantization.from_name(low_name), Quantization.from_name(high_name)
     table = read_sensitivities(study, model, low_name, high_name, results)
@@ -96,10 +98,14 @@ def allocate(
         for column in ("gain", "stderr")
     )
     gains = shrunk(noisy, errors, bytes_more)
-    subjects = subject_of(study, model, low_name, high_name, {CHOOSING: _most_items(table), HELD_OUT: None}, results)
-    chosen = best_measured(
-        subjects[CHOOSING], chosen_groups(gains, bytes_more, spare, weights, floors), bytes_more, spare, weights
+    first = chosen_groups(gains, bytes_more, spare, weights, floors)
+    if not first:
+        raise SensitivityError(f"--memory {memory} leaves no room for more bits than those of {low_name} anywhere")
+    subjects = subject_of(
+        study, model, low_name, high_name, {CHOOSING: int(table.n_items.max()), HELD_OUT: None}, results
     )
+    near = [groups for groups in neighbours(first, bytes_more, spare) if meets(floors, gains, groups)]
+    chosen = best_measured(subjects[CHOOSING], first, near, weights)
     losses = losses_of_gptq(model, low_name, high_name, results).loc[bytes_more.index].to_frame("loss")
     by_loss = chosen_groups(losses, bytes_more, spare, {"loss": 1.0}, {})
     candidates = {SMALLER: [], BY_LOSS: by_loss, CHOSEN: chosen, LARGER: list(bytes_more.index)}
@@ -169,21 +175,16 @@ def _between(model: str, memory: str, results: Results) -> tuple[str, str, int]:
     return low_name, high_name, spare
 
 
-def _most_items(table: pd.DataFrame) -> int:
-    return int(table.n_items.max())
-
-
 def best_measured(
-    subject: Subject, chosen: list[str], bytes_more: pd.Series, spare: int, weights: Mapping[str, float]
+    subject: Subject, chosen: list[str], near: Sequence[list[str]], weights: Mapping[str, float]
 ) -> list[str]:
-    """An allocation, or the neighbour of it that is best as a whole: gains need not add up.
+    """An allocation, or that one of some others near it which is best as a whole: gains need not add up.
 
-    A neighbour must be better beyond doubt on the items by which bits are chosen, paired by item: of many that are as
+    Another must be better beyond doubt on the items by which bits are chosen, paired by item: of many that are as
     good, one always looks better.
     """
     before = subject.answered(chosen)
     best, lead_of_best = chosen, 0.0
-    near = neighbours(chosen, bytes_more, spare)
     for groups in near[:: max(1, len(near) // MOST_NEIGHBOURS)]:
         after = subject.answered(groups)
         changes = {name: mean_change(after[name].margin - before[name].margin) for name in weights}

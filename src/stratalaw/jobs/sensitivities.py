@@ -105,8 +105,7 @@ def subject_of(
 
 def check_variants(study: Study, model: str, low: str, high: str, results: Results) -> None:
     """Raise SensitivityError unless both variants are checkpoints of a model of the study, of which one has more."""
-    if model not in [entry.name for entry in study.models]:
-        raise SensitivityError(f"{model} is not one of the study's models ({', '.join(m.name for m in study.models)})")
+    check_model(study, model, results)
     for variant in (low, high):
         if not NAME_PATTERN.fullmatch(variant):
             raise SensitivityError(f"{variant!r} is not the name of a uniform variant such as w3-g128-c32-s0")
@@ -121,6 +120,15 @@ def check_variants(study: Study, model: str, low: str, high: str, results: Resul
         raise SensitivityError(f"{high} must have more bits than {low}")
 
 
+def check_model(study: Study, model: str, results: Results) -> None:
+    """Raise SensitivityError unless a model is one of the study's and was copied or fetched."""
+    names = [entry.name for entry in study.models]
+    if model not in names:
+        raise SensitivityError(f"{model} is not one of the study's models ({', '.join(names)})")
+    if not results.model(model).exists():
+        raise SensitivityError(f"{results.model(model)} is not there: run the study first")
+
+
 def more_bytes(model: str, low: str, high: str, results: Results) -> dict[str, int]:
     """What each group of matrices takes more in the larger variant, by its name."""
     shapes = shapes_of_weights(results.model(model))
@@ -130,14 +138,20 @@ def more_bytes(model: str, low: str, high: str, results: Results) -> dict[str, i
 def losses_of_gptq(model: str, low: str, high: str, results: Results) -> pd.Series:
     """By how much the layer-wise error that GPTQ reports is smaller in the larger variant, by group: the simple rule
     that knows of no stratum."""
-    names = {matrix.name for matrix in shapes_of_weights(results.model(model)).matrices}
-    losses: dict[str, float] = {}
+    matrices = shapes_of_weights(results.model(model)).matrices
+    groups = {_without_path(group): group for group in (loaded_as(matrix.name) for matrix in matrices)}
+    losses = dict.fromkeys(groups.values(), 0.0)
     for variant, sign in ((low, 1), (high, -1)):
         audit = json.loads((results.checkpoint(model, variant) / AUDIT).read_text())
         for module in audit["modules"]:
-            (name,) = (name for name in names if name.endswith(f".{module['name']}"))
-            losses[loaded_as(name)] = losses.get(loaded_as(name), 0.0) + sign * module["loss"] * module["tokens"]
+            losses[groups[loaded_as(module["name"])]] += sign * module["loss"] * module["tokens"]
     return pd.Series(losses)
+
+
+def _without_path(group: str) -> str:
+    """A group as audits name matrices: from the number of its layer on."""
+    parts = group.split(".")
+    return ".".join(parts[next(place for place, part in enumerate(parts) if part.isdecimal()) :])
 
 
 def made_from(model: str, low: str, high: str, strata: list[str], results: Results) -> dict[str, str]:

@@ -53,6 +53,11 @@ def chosen_groups(
     return [group for group in gains.index if taken[group].value() > 0.5]
 
 
+def meets(floors: Mapping[str, float], gains: pd.DataFrame, chosen: Sequence[str]) -> bool:
+    """Whether the groups that get more bits bring what the floors ask; see ``chosen_groups``."""
+    return all(gains[name][list(chosen)].sum() >= floor * gains[name].sum() for name, floor in floors.items())
+
+
 def neighbours(chosen: Sequence[str], bytes_more: pd.Series, spare: int) -> list[list[str]]:
     """The allocations within the memory that give the bits of one chosen group to another, or add one."""
     found = []

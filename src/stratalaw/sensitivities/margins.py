@@ -34,7 +34,7 @@ def requests_of_half(requests: pd.DataFrame, scores: pd.Series, half: int, items
     asked = requests.loc[scores.index].assign(is_right=scores >= IS_RIGHT)
     asked = asked[asked.groupby(ITEM).is_right.transform("any")]
     names = asked[ITEM].drop_duplicates()
-    names = names[[half_of(task, document) == half for task, document in names.itertuples(index=False)]]
+    names = names[np.array([half_of(*name) == half for name in names.itertuples(index=False)], bool)]
     if items is not None:
         names = names.groupby("task", sort=False).head(-(-items // max(names.task.nunique(), 1)))
     kept: pd.DataFrame = asked.reset_index().merge(names, on=ITEM).set_index("index")
