@@ -20,12 +20,12 @@ from stratalaw.jobs.sensitivities import (
 )
 from stratalaw.layout import Results
 from stratalaw.models.allocation import loaded_as
-from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.models.shapes import Shapes, shapes_of_weights
 from stratalaw.planning.allocation import chosen_groups, meets, neighbours, shrunk
 from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, mean_change
 from stratalaw.sensitivities.measuring import MEASURED, Subject
 from stratalaw.study import Study
-from stratalaw.study.variants import Quantization
+from stratalaw.study.variants import Quantization, calibration_of
 
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
 MOST_NEIGHBOURS = 6  # that are measured
@@ -47,6 +47,7 @@ class Allocated:
         trade_off: one row for each weight of the strata that matter against the others: ``weight``, and of each
             stratum the share of the gain that is expected.
         bytes: of the weights of the whole model.
+        uniform: the uniform variant of the study that lies between the two, and takes no more than this one may.
         is_better: whether it is beyond doubt better than bits by GPTQ's loss, in the strata that matter.
     """
 
@@ -57,6 +58,7 @@ class Allocated:
     judged: pd.DataFrame
     trade_off: pd.DataFrame
     bytes: int
+    uniform: str | None
     is_better: bool
 
     def as_plain(self) -> dict[str, object]:
@@ -123,8 +125,22 @@ def allocate(
         judged=judged,
         trade_off=_trade_off(gains, bytes_more, spare, weights),
         bytes=shapes.weight_bytes(low) + int(bytes_more[chosen].sum()),
+        uniform=uniform_between(study, model, shapes, (low, high), shapes.weight_bytes(low) + spare),
         is_better=lead > LEVEL * doubt,
     )
+
+
+def uniform_between(
+    study: Study, model: str, shapes: Shapes, between: tuple[Quantization, Quantization], memory: int
+) -> str | None:
+    """The largest uniform variant of a study with more bits than the one and fewer than the other of two, calibrated as
+    the first, whose weights take at most ``memory`` bytes; None if there is none."""
+    low, high = between
+    (entry,) = (entry for entry in study.models if entry.name == model)
+    uniform = [one for one in study.quantizations_of(entry) if not one.exceptions and low.bits < one.bits < high.bits]
+    alike = [one for one in uniform if calibration_of(one.name) == calibration_of(low.name)]
+    fitting = [one for one in alike if shapes.weight_bytes(one) <= memory]
+    return max(fitting, key=shapes.weight_bytes).name if fitting else None
 
 
 def judge(subject: Subject, candidates: Mapping[str, Sequence[str]], against: str) -> pd.DataFrame:

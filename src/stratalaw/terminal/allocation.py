@@ -63,6 +63,12 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
         table.add_row(str(candidate), *cells)
     console.print(table)
     console.print("In brackets: points more than by GPTQ's loss, paired by item, with the standard error.")
+    if allocated.uniform is not None:
+        console.print(
+            f"{allocated.uniform} takes no more, and no weight of it has as few bits as {low.bits}: measure between it "
+            "and a larger or a smaller variant instead, or compare this allocation with it.",
+            highlight=False,
+        )
     if not allocated.is_better:
         console.print(
             f"It is not shown to keep more of {kept} than bits by GPTQ's loss, which know of no stratum: the simple "
