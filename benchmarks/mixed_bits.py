@@ -24,7 +24,7 @@ import torch
 
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.files import write_json
-from stratalaw.jobs.allocation import best_measured
+from stratalaw.jobs.allocation import best_measured, few
 from stratalaw.jobs.sensitivities import losses_of_gptq, more_bytes, subject_of
 from stratalaw.layout import Results
 from stratalaw.planning.allocation import chosen_groups, neighbours, shrunk
@@ -34,7 +34,7 @@ from stratalaw.sensitivities.measuring import Subject, measured_gains
 from stratalaw.study import Study, read_study
 
 PAIRS = {2.5: (2, 3), 3.0: (2, 4), 3.5: (3, 4)}
-RANDOM, SIMPLE = 5, ("nearest uniform", "random half", "GPTQ's loss", "output error")
+RANDOM, SIMPLE = 5, ("nearest uniform", "random half", "GPTQ's loss", "output error", "knapsack alone")
 ITEMS, HELD_OUT_ITEMS = 300, 600
 
 
@@ -96,12 +96,11 @@ def replay(study: Study, model: str, average: float, results: Results) -> list[d
         "GPTQ's loss": losses_of_gptq(model, low, high, results),
         "output error": output_errors(choosing, load_dense(results.model(model), "cpu")),
     }
-    answered = {
-        name: [
-            judging.answered(chosen_groups(rule.loc[bytes_more.index].to_frame("x"), bytes_more, spare, {"x": 1}, {}))
-        ]
+    by_rule = {
+        name: chosen_groups(rule.loc[bytes_more.index].to_frame("x"), bytes_more, spare, {"x": 1.0}, {})
         for name, rule in rules.items()
     }
+    answered = {name: [judging.answered(groups)] for name, groups in by_rule.items()}
     answered["random half"] = [judging.answered(groups) for groups in random_groups(bytes_more, spare)]
     answered["nearest uniform"] = [judging.answered([])]
     if average == 3.0:
@@ -110,7 +109,9 @@ def replay(study: Study, model: str, average: float, results: Results) -> list[d
     rows = []
     for kept in choosing.asked:
         first = chosen_groups(shrunk(gains, errors, bytes_more), bytes_more, spare, {kept: 1.0}, {})
-        chosen = best_measured(choosing, first, neighbours(first, bytes_more, spare), {kept: 1.0})
+        near = few(neighbours(first, bytes_more, spare))
+        chosen = best_measured(choosing, by_rule["GPTQ's loss"], [first, *near], {kept: 1.0})
+        answered["knapsack alone"] = [judging.answered(first)]
         found = judging.answered(chosen)
         ranks = both[both.stratum == kept]
         for stratum in choosing.asked:

@@ -48,6 +48,7 @@ class Allocated:
             stratum the share of the gain that is expected.
         bytes: of the weights of the whole model.
         uniform: the uniform variant of the study that lies between the two, and takes no more than this one may.
+        is_simple: whether bits are those by GPTQ's loss, since nothing that was measured is better beyond doubt.
         is_better: whether it is beyond doubt better than bits by GPTQ's loss, in the strata that matter.
     """
 
@@ -59,6 +60,7 @@ class Allocated:
     trade_off: pd.DataFrame
     bytes: int
     uniform: str | None
+    is_simple: bool
     is_better: bool
 
     def as_plain(self) -> dict[str, object]:
@@ -106,10 +108,11 @@ def allocate(
     subjects = subject_of(
         study, model, low_name, high_name, {CHOOSING: int(table.n_items.max()), HELD_OUT: None}, results
     )
-    near = [groups for groups in neighbours(first, bytes_more, spare) if meets(floors, gains, groups)]
-    chosen = best_measured(subjects[CHOOSING], first, near, weights)
     losses = losses_of_gptq(model, low_name, high_name, results).loc[bytes_more.index].to_frame("loss")
     by_loss = chosen_groups(losses, bytes_more, spare, {"loss": 1.0}, {})
+    near = [groups for groups in neighbours(first, bytes_more, spare) if meets(floors, gains, groups)]
+    rule, *others = [by_loss, first, *few(near)] if meets(floors, gains, by_loss) else [first, *few(near)]
+    chosen = best_measured(subjects[CHOOSING], rule, others, weights)
     candidates = {SMALLER: [], BY_LOSS: by_loss, CHOSEN: chosen, LARGER: list(bytes_more.index)}
     judged = judge(subjects[HELD_OUT], candidates, BY_LOSS)
     own = judged[(judged.candidate == CHOSEN) & judged.stratum.isin(weights)].set_index("stratum")
@@ -126,6 +129,7 @@ def allocate(
         trade_off=_trade_off(gains, bytes_more, spare, weights),
         bytes=shapes.weight_bytes(low) + int(bytes_more[chosen].sum()),
         uniform=uniform_between(study, model, shapes, (low, high), shapes.weight_bytes(low) + spare),
+        is_simple=set(chosen) == set(by_loss),
         is_better=lead > LEVEL * doubt,
     )
 
@@ -192,16 +196,16 @@ def _between(model: str, memory: str, results: Results) -> tuple[str, str, int]:
 
 
 def best_measured(
-    subject: Subject, chosen: list[str], near: Sequence[list[str]], weights: Mapping[str, float]
+    subject: Subject, rule: list[str], others: Sequence[list[str]], weights: Mapping[str, float]
 ) -> list[str]:
-    """An allocation, or that one of some others near it which is best as a whole: gains need not add up.
+    """The allocation of a rule, or that one of others which is best as a whole: gains need not add up.
 
     Another must be better beyond doubt on the items by which bits are chosen, paired by item: of many that are as
     good, one always looks better.
     """
-    before = subject.answered(chosen)
-    best, lead_of_best = chosen, 0.0
-    for groups in near[:: max(1, len(near) // MOST_NEIGHBOURS)]:
+    before = subject.answered(rule)
+    best, lead_of_best = rule, 0.0
+    for groups in others:
         after = subject.answered(groups)
         changes = {name: mean_change(after[name].margin - before[name].margin) for name in weights}
         lead = sum(weight * changes[name][0] for name, weight in weights.items())
@@ -209,6 +213,11 @@ def best_measured(
         if lead > max(lead_of_best, LEVEL * doubt):
             best, lead_of_best = groups, lead
     return best
+
+
+def few(near: list[list[str]]) -> list[list[str]]:
+    """As many of the neighbours of an allocation as are measured, spread over them."""
+    return near[:: max(1, len(near) // MOST_NEIGHBOURS)]
 
 
 def _groups(

@@ -69,7 +69,12 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
             "and a larger or a smaller variant instead, or compare this allocation with it.",
             highlight=False,
         )
-    if not allocated.is_better:
+    if allocated.is_simple:
+        console.print(
+            "Bits are placed by GPTQ's loss, which knows of no stratum: nothing that was measured keeps more of "
+            f"{kept} beyond doubt."
+        )
+    elif not allocated.is_better:
         console.print(
             f"It is not shown to keep more of {kept} than bits by GPTQ's loss, which know of no stratum: the simple "
             "rule does as well here."
