@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ QUESTIONS = 100
 ASKED = 30  # of which the study is measured for the question alone
 CONTEXT = 256
 SURE = 0.95
+AGAIN = 10  # times that the study is drawn on other items
+TIE = 0.5  # points
 ITEMS = 2000  # of a stratum, in what is drawn
 
 
@@ -189,36 +192,52 @@ def regret(question: Decision, everything: Belief, chosen: str) -> float:
     return value[question.choice(everything)] - value[chosen]
 
 
+def on_other_items(replay: Replay, everything: Belief) -> list[Belief]:
+    """The whole study as it could come out on as many other items, of each variant by itself."""
+    cells = everything.cells
+    of_cells = replay.rows.set_index(["model", "variant", "stratum"]).variance
+    variance = of_cells.reindex(pd.MultiIndex.from_frame(cells[["model", "variant", "stratum"]])).fillna(0).to_numpy()
+    spread = np.sqrt(variance) * (1 - cells.chance.to_numpy(float))
+    noise = np.random.default_rng(0).normal(size=(AGAIN, len(cells))) * spread
+    return [replace(everything, mean=np.clip(everything.mean + own, 0, 1)) for own in noise]
+
+
 def decisions(folder: Path) -> str:
-    """The same choice as from the whole table: after what ``next`` asks for every variant, and after what it asks for
-    the decision itself, until it is sure or a tenth of the cost is spent."""
+    """The same choice as from the whole table: after what ``next`` asks for every variant, after what it asks for the
+    decision itself, until it is sure or a tenth of the cost is spent, and from the whole study on other items."""
     replay = Replay(folder)
     shapes = {model.name: shapes_of_folder(ROOT / model.source) for model in replay.study.models}
     everything = replay.belief(set(replay.seconds))
     *_, general = replay.measured(Goal(wish_of(None, replay.study, {}), seconds=0.1 * replay.cost))
     of_general = replay.belief(general)
+    again = on_other_items(replay, everything)
     rows: list[dict[str, object]] = []
     for number, question in enumerate(questions(replay, shapes)):
         found = [("every variant", general, of_general)]
         if number < ASKED:
             *_, asked = replay.measured(Goal(question, SURE, seconds=0.1 * replay.cost))
             found.append(("the decision", asked, replay.belief(asked)))
+        found += [("everything, on other items", set(replay.seconds), belief) for belief in again]
         best = question.choice(everything)
         for by, have, belief in found:
             chosen = question.choice(belief)
+            lost = 100 * regret(question, everything, chosen)
+            sureness = question.sureness(belief) if len(have) < len(replay.seconds) else np.nan
             rows.append(
                 {
                     "asked for": by,
                     "question": "memory" if question.memory else "floor",
-                    "questions": 1,
+                    "number": number,
                     "same choice, %": 100 * float(chosen == best),
-                    "probability given, %": 100 * question.sureness(belief),
-                    "regret, points": 100 * regret(question, everything, chosen),
+                    "same or within 0.5 points, %": 100 * float(chosen == best or lost <= TIE),
+                    "probability given, %": 100 * sureness,
+                    "regret, points": lost,
                     "share of the cost, %": 100 * sum(replay.seconds[name] for name in have) / replay.cost,
                 }
             )
     table = pd.DataFrame(rows).groupby(["asked for", "question"], sort=False)
-    means = table.mean(numeric_only=True).assign(questions=table.questions.sum())
+    means = table.mean(numeric_only=True).drop(columns="number")
+    means.insert(0, "questions", table.number.nunique())
     return str(means.round(2).reset_index().to_markdown(index=False))
 
 

@@ -25,6 +25,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -51,8 +52,8 @@ WARM_UP_SAMPLES = 2 * OPTIONS.batch_size  # a batch for each of two GPUs
 # What the pipeline's side has beyond Hessians on tensor cores.
 FASTER = (
     *("fused_layers", "passes_without_last_product", "passes_side_by_side", "passes_from_kept_activations"),
-    *("factor_once", "solve_with_kernels", "quantized_layers_through_page_locked_memory", "write_without_copy"),
-    "flushed_when_written",
+    *("packing_beside_next_layer", "factor_once", "solve_with_kernels", "quantized_layers_through_page_locked_memory"),
+    *("write_without_copy", "flushed_when_written"),
 )
 Losses = dict[str, float]
 Measure = Callable[[Path, Path, list[list[int]], "Stopwatch"], Losses]
@@ -81,10 +82,12 @@ class Stopwatch:
     def __init__(self, report: Callable[[dict[str, Any]], object]) -> None:
         self.seconds: dict[str, Any] = {}
         self.report = report
+        self.lock = threading.Lock()  # files are flushed on threads
 
     def note(self, stage: str, value: Any) -> None:
-        self.seconds[stage] = value
-        self.report(self.seconds)
+        with self.lock:
+            self.seconds[stage] = value
+            self.report(self.seconds)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

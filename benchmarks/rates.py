@@ -30,7 +30,7 @@ from stratalaw.study import read_study
 
 COLUMNS = [
     *("device", "toolchain", "part", "shape", "n_params", "n_quantized", "n_layers", "hidden_size"),
-    *("calibration_tokens", "tokens", "steps", "requests", "seconds", "gpu_bytes", "note"),
+    *("calibration_tokens", "anew_tokens", "tokens", "steps", "requests", "seconds", "gpu_bytes", "note"),
 ]
 
 
@@ -97,7 +97,8 @@ def measure_ladder(table: Table, names: list[str]) -> None:
             with table.measure("requests", name, requests=asked):
                 model.record_requests()
             for samples in (8, 32, 128):
-                with table.measure("quantize", name, shapes, calibration_tokens=samples * study.calibration.tokens):
+                tokens = samples * study.calibration.tokens
+                with table.measure("quantize", name, shapes, calibration_tokens=tokens, anew_tokens=tokens):
                     checkpoint = model.quantize(4, 64, drawn[:samples])
             with table.measure("load", name, shapes):
                 load_dense(checkpoint, "cpu")

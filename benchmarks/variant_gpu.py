@@ -32,6 +32,7 @@ from rates import Table
 from scoring_gpu import MAX_LENGTH, PROBED, TOKENS_PER_BATCH, timed
 from true_shapes import VOCABULARY, random_model, word_tokenizer, write_tasks
 
+from stratalaw.cost.memory import fit_beside_a_layer
 from stratalaw.engine import generate, make_batching
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.evaluation.harness import without_environment
@@ -113,7 +114,9 @@ def measure_ours(bench: Bench, size: str, model: Path, calibration: list[list[in
     checkpoint = bench.folder / f"{size}-ours" / Quantization(4, 128, len(calibration), 0).name
     with bench.table.measure("verify", size, shapes):
         verify_model(model)
-    with bench.table.measure("quantize", size, shapes, calibration_tokens=len(calibration) * TOKENS):
+    tokens = len(calibration) * TOKENS
+    anew = 0 if fit_beside_a_layer(shapes, tokens) else tokens
+    with bench.table.measure("quantize", size, shapes, calibration_tokens=tokens, anew_tokens=anew):
         quantize(model, checkpoint, Quantization.from_name(checkpoint.name), calibration, OPTIONS, "cuda")
     with bench.table.measure("load", size, shapes):
         dense = load_dense(checkpoint, "cuda")
@@ -138,7 +141,8 @@ def measure_plain(bench: Bench, size: str, model: Path, calibration: list[list[i
         **{"bits": 4, "group_size": 128, "sym": True, "desc_act": False, "act_group_aware": False},
         **{"damp_percent": OPTIONS.damping, "damp_auto_increment": 0.0, "fallback": None, "offload_to_disk": False},
     )
-    with bench.table.measure("quantize", size, shapes, "reference", calibration_tokens=len(calibration) * TOKENS):
+    tokens = len(calibration) * TOKENS
+    with bench.table.measure("quantize", size, shapes, "reference", calibration_tokens=tokens, anew_tokens=tokens):
         quantized = GPTQModel.load(str(model), config, device="cuda")
         rows = [{"input_ids": tokens, "attention_mask": [1] * len(tokens)} for tokens in calibration]
         quantized.quantize(rows, batch_size=OPTIONS.batch_size, calibration_sort=None, calibration_data_min_length=1)

@@ -82,6 +82,7 @@ class Results:
     checkpoints/MODEL/VARIANT/                 packed weights, audit.json
     conversions/MODEL/VARIANT/                 dense weights of an existing checkpoint, audit.json
     answers/MODEL/VARIANT/STRATUM.parquet      log-likelihoods and generated texts
+    blocks/MODEL/VARIANT/STRATUM.parquet       the same while only some items are asked: a wish for more goes on from it
     scores/MODEL/VARIANT/STRATUM.parquet       the score of each item
     scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
     sensitivities/MODEL/LOW/HIGH.parquet       what each part of a model adds to a stratum with more bits
@@ -149,6 +150,9 @@ class Results:
 
     def answers(self, model: str, variant: str, stratum: str) -> Path:
         return self.root / "answers" / model / variant / f"{stratum}.parquet"
+
+    def blocks(self, model: str, variant: str, stratum: str) -> Path:
+        return self.root / "blocks" / model / variant / f"{stratum}.parquet"
 
     def scores(self, model: str, variant: str, stratum: str) -> Path:
         return self.root / "scores" / model / variant / f"{stratum}.parquet"

@@ -122,14 +122,26 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
         add("checkpoints", [results.checkpoint(model, variant)], [("models", model), drawn], model, variant)
     for model, variant in existing:
         add("conversions", [results.conversion(model, variant)], [("models", model)], model, variant)
-    for model, variant in variants:
+
+    def add_answers(model: str, variant: str) -> None:
         stage = "conversions" if (model, variant) in existing else "checkpoints"
         weights = [] if variant == BASELINE_NAME else [(stage, f"{model}/{variant}")]
+        original = [("scores", f"{model}/{BASELINE_NAME}")] if in_part and variant != BASELINE_NAME else []
         answered = [results.answers(model, variant, stratum) for stratum in strata]
-        add("answers", answered, [("models", model), *weights, ("requests", model)], model, variant)
-    for model, variant in variants:
+        add("answers", answered, [("models", model), *weights, ("requests", model), *original], model, variant)
+
+    def add_scores(model: str, variant: str) -> None:
         scored = [file(model, variant, stratum) for stratum in strata for file in (results.scores, results.accuracies)]
         add("scores", scored, [("requests", model), ("answers", f"{model}/{variant}")], model, variant)
+
+    # Variants that are asked some items only are compared with their original while they answer.
+    in_part = study.evaluation.paired_stderr is not None
+    first = [pair for pair in variants if in_part and pair[1] == BASELINE_NAME]
+    for pairs in (first, [pair for pair in variants if pair not in first]):
+        for pair in pairs:
+            add_answers(*pair)
+        for pair in pairs:
+            add_scores(*pair)
     measured = [("models", model) for model in models]
     measured += [("checkpoints", f"{model}/{variant}") for model, variant in quantized]
     measured += [("conversions", f"{model}/{variant}") for model, variant in existing]

@@ -3,7 +3,13 @@
 import pytest
 from transformers import Qwen3Config
 
-from stratalaw.cost.memory import answers_memory, checkpoint_memory, measured_peaks, smallest_gpu
+from stratalaw.cost.memory import (
+    answers_memory,
+    checkpoint_memory,
+    fit_beside_a_layer,
+    measured_peaks,
+    smallest_gpu,
+)
 from stratalaw.models.known_shapes import shapes_of
 from stratalaw.models.shapes import Shapes
 from stratalaw.study import Benchmark, Evaluation
@@ -49,3 +55,11 @@ def test_what_was_measured_is_held_and_not_much_more(shapes, peak):
 
 def test_a_gpu_is_one_that_can_be_bought():
     assert [smallest_gpu(gigabytes * 1e9) / 1e9 for gigabytes in (0.5, 7, 25, 70, 81, 300)] == [1, 8, 32, 80, 96, 576]
+
+
+def test_activations_are_kept_where_they_fit(shapes):
+    """512 samples of the 8B shape were seen to be kept on 80 GB, with a peak of 47 GB."""
+    assert fit_beside_a_layer(shapes["8B"], 512 * 2048)
+    assert not fit_beside_a_layer(shapes["8B"], 1024 * 2048)
+    assert fit_beside_a_layer(shapes["8B"], 1024 * 2048, gpu_bytes=141e9)
+    assert fit_beside_a_layer(shapes["1.7B"], 1024 * 2048)

@@ -13,9 +13,13 @@ from stratalaw.cost.rates import CPU, OURS, REFERENCE, TERMS, RatesError, design
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_study
+from stratalaw.models.shapes import Shapes
 from stratalaw.study import read_study
 
-AMOUNTS = ("n_params", "n_quantized", "n_layers", "hidden_size", "calibration_tokens", "tokens", "steps", "requests")
+AMOUNTS = (
+    *("n_params", "n_quantized", "n_layers", "hidden_size"),
+    *("calibration_tokens", "anew_tokens", "tokens", "steps", "requests"),
+)
 
 
 def points(n: int, seed: int = 0) -> pd.DataFrame:
@@ -80,14 +84,14 @@ def test_every_part_of_a_gpu_and_of_the_cpu_was_measured():
 
 
 def test_repeated_points_of_the_plain_way_are_no_more_points():
-    """It quantized two models with one number of samples: with others, it takes ours times the ratio at those."""
+    """It was measured at fewer points than there are terms: at others, it takes ours times the ratio at those."""
     rates = rates_of()
 
     def times_ours(**amounts: float) -> float:
         return rates.seconds("quantize", REFERENCE, **amounts) / rates.seconds("quantize", **amounts)
 
-    small = {"n_layers": 30, "n_quantized": 1e8, "calibration_tokens": 1e4}
-    large = {"n_layers": 60, "n_quantized": 3e10, "calibration_tokens": 2e6}
+    small = {"n_layers": 30, "n_quantized": 1e8, "calibration_tokens": 1e4, "anew_tokens": 1e4}
+    large = {"n_layers": 60, "n_quantized": 3e10, "calibration_tokens": 2e6, "anew_tokens": 2e6}
     assert times_ours(**small) == pytest.approx(times_ours(**large))
 
 
@@ -97,3 +101,16 @@ def test_only_the_plain_way_writes_requests_where_the_device_waits():
     more = replace(asked, text_tokens=2 * asked.text_tokens)
     ours, plain = ([rates_of().answers(shapes, work, way) for work in (asked, more)] for way in (OURS, REFERENCE))
     assert ours[0] == ours[1] and plain[0] < plain[1]
+
+
+def test_passes_are_faster_where_a_gpu_keeps_activations():
+    """Seconds of more calibration tokens, for each of them: more where they do not fit; the plain way keeps none."""
+    small, *_, large = shapes_of_study(read_study(Path("config/config.yaml")), "", Results(Path("none"))).values()
+    few, many = 128 * 2048, 1024 * 2048
+
+    def per_token(way: str, shapes: Shapes) -> float:
+        seconds = [rates_of().quantization(shapes, tokens, way) for tokens in (few, many)]
+        return (seconds[1] - seconds[0]) / (many - few) / shapes.n_quantized
+
+    assert per_token(OURS, large) > 1.3 * per_token(OURS, small)
+    assert per_token(REFERENCE, large) == pytest.approx(per_token(REFERENCE, small))

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from stratalaw.damage.table import ALL, COLUMNS, GENERAL, DamageError, Pair, compare, damage_of_study, damage_table
+from stratalaw.damage.table import (
+    ALL,
+    ASKED_IN_PART,
+    COLUMNS,
+    GENERAL,
+    DamageError,
+    Pair,
+    compare,
+    damage_of_study,
+    damage_table,
+)
 
 STRATA = {"memorization": {"facts": 40, "dates": 25}, "reasoning": {"chains": 30}}
 PAIR = Pair("m", "w4-g128-c8-s0", "bf16")
@@ -169,3 +179,14 @@ def test_lengths_of_generated_answers_stand_beside_their_benchmark():
     sums, lengths = table.loc["sums"], ["tokens_original", "tokens", "cut_off_original", "cut_off"]
     assert sums[lengths].tolist() == [4, 36, 0, 0.5]
     assert table.loc[["paths", "all"], lengths].isna().all(axis=None)
+
+
+def test_a_variant_that_was_asked_some_items_is_compared_on_these():
+    original = pd.DataFrame({"stratum": "s", "task": "t", "document": range(40), "score": [1.0] * 30 + [0.0] * 10})
+    some = original[original.document % 2 == 0].assign(score=0.0)
+    items = pd.concat([original.assign(variant="bf16"), some.assign(variant="w3")]).assign(model="m")
+    with pytest.raises(DamageError, match="not the same items"):
+        damage_of_study(items, {})
+    items.attrs[ASKED_IN_PART] = True
+    row = damage_of_study(items, {}).set_index("benchmark").loc["t"]
+    assert (row.n_items, row.lost, row.accuracy_original, row.accuracy) == (20, 15, 0.75, 0)

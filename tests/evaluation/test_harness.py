@@ -14,6 +14,7 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratalaw.evaluation.answers import answer, batch_requests
+from stratalaw.evaluation.blocks import SHARES, is_asked
 from stratalaw.evaluation.harness import GENERATION, ROLLING, record_requests
 from stratalaw.evaluation.scoring import Scorer
 from stratalaw.study import Evaluation, StudyError, read_study
@@ -354,9 +355,14 @@ def test_the_items_of_a_group_are_told_apart(tokenizer, tmp_path):
     assert len(requests) == 2 * 5
     # The first choice is the likelier one: every even document is right.
     answers = pd.DataFrame({"log_likelihood": -1.0 - requests.choice, "is_greedy": False})
-    items = Scorer(requests, evaluation, "memorization").scores(answers)
+    scorer = Scorer(requests, evaluation, "memorization")
+    items = scorer.scores(answers)
     assert items.document.tolist() == [0, 1, 2, 3, 4] and set(items.task) == {"knowledge"}
     assert items.score.tolist() == [1, 0, 1, 0, 1]  # anatomy, then geography
+    assert scorer.benchmark_of() == {"anatomy": "knowledge", "geography": "knowledge"}
+    geography = answers[requests.task == "geography"]
+    geography.attrs[SHARES] = {"anatomy": 0.0, "geography": 1.0}
+    assert scorer.scores(geography)[["document", "score"]].values.tolist() == [[2, 1], [3, 0], [4, 1]]
 
 
 @pytest.fixture
@@ -476,3 +482,21 @@ def test_a_chat_template_that_the_tokenizer_lacks_is_named(tokenizer, conversati
     evaluation = Evaluation(tasks_folder=str(conversation[1]), strata={"application": [benchmark]})
     with pytest.raises(StudyError, match="application: choose: chat_template: the tokenizer has none"):
         record_requests(tokenizer, MAX_LENGTH, evaluation, "application")
+
+
+def test_items_that_were_not_asked_have_no_score_and_the_others_have_their_own(requests):
+    random = np.random.default_rng(0)
+    answers = pd.DataFrame({"log_likelihood": random.normal(size=len(requests)), "is_greedy": False})
+    scorer = Scorer(requests, EVALUATION, "reasoning")
+    whole = scorer.scores(answers, with_gaps=True)
+    assert whole.gap.gt(0).all()
+    shares = dict.fromkeys(scorer.benchmark_of(), 0.4)
+    some = answers[is_asked(requests, shares)]
+    some.attrs[SHARES] = shares
+    scored = scorer.scores(some, with_gaps=True)
+    assert 0 < len(scored) < len(whole)
+    pd.testing.assert_frame_equal(scored, whole.merge(scored[["task", "document"]]))
+    with pytest.raises(ValueError, match=f"{len(some) - 1} answers to {len(some)} requests"):
+        scorer.scores(some.iloc[1:])
+    with pytest.raises(ValueError, match="to other requests than those that were asked"):
+        scorer.scores(some.set_axis(some.index + 1))

@@ -159,3 +159,15 @@ def test_a_table_of_many_draws_has_the_laws_of_their_means(observations):
     once = analyse(few, FEW_FORMS[:1], resamples=100)
     np.testing.assert_allclose(found.laws[0].params, once.laws[0].params, rtol=1e-12)
     np.testing.assert_allclose(found.laws[0].covariance, once.laws[0].covariance, rtol=1e-9)
+
+
+def test_items_are_not_resampled_together_where_variants_were_asked_different_ones(one_stratum):
+    random = np.random.default_rng(0)
+    task = one_stratum.benchmark.iloc[0]
+    names = one_stratum[["model", "variant", "stratum"]].assign(task=task)
+    items = names.merge(pd.DataFrame({"document": range(50)}), how="cross")
+    items["score"] = random.integers(0, 2, len(items)).astype(float)
+    found = analyse(one_stratum, [form_named("paper")], items[:-20], resamples=20)
+    note = "variants were asked different numbers of items: item noise is taken as independent between them"
+    assert note in found.notes
+    assert np.isfinite(found.intervals[found.intervals.method.str.contains("items")][["low", "high"]]).all(None)

@@ -52,3 +52,36 @@ def test_the_baseline_has_sixteen_bits_and_no_calibration():
 def test_other_items_than_the_baselines_are_refused():
     with pytest.raises(ValueError, match="m/w3-g64-c8-s0: chains: not the same items as the baseline's"):
         observe(STUDY, SIZES, AUDITS, items([1, 0, 1], [1, 0]))
+
+
+def asked_in_part() -> tuple[Study, pd.DataFrame, np.ndarray]:
+    """A study that asks for a precision, the items of an original and of a variant that was asked a third, and the
+    variant's scores on all of them."""
+    values = STUDY.model_dump()
+    values["evaluation"]["paired_stderr"] = 0.05
+    random = np.random.default_rng(0)
+    gap = random.exponential(1, 900)
+    baseline = (random.random(900) < 0.8).astype(float)
+    quantized = np.where((gap < 0.3) & (baseline == 1), 0.0, baseline)
+    table = items(list(baseline), list(quantized)).assign(gap=np.tile(gap, 2))
+    is_left_out = (table.variant != "bf16") & (table.document % 3 > 0)
+    return Study.model_validate(values), table[~is_left_out], quantized
+
+
+def test_the_difference_is_estimated_where_some_items_were_not_asked():
+    study, some, quantized = asked_in_part()
+    table = observe(study, SIZES, AUDITS, some).set_index("variant")
+    row, baseline = table.loc["w3-g64-c8-s0"], table.loc["bf16"]
+    assert (row.n_items, baseline.n_items) == (300, 900)
+    assert row.accuracy == pytest.approx(baseline.accuracy + row.paired_difference)
+    assert row.accuracy == pytest.approx(quantized.mean(), abs=3 * row.paired_stderr)
+    asked = some.pivot(index="document", columns="variant", values="score").dropna()
+    plain = (asked["w3-g64-c8-s0"] - asked["bf16"]).std() / np.sqrt(300)
+    assert 0.4 * plain < row.paired_stderr < plain
+    assert row.stderr > baseline.stderr
+
+
+def test_items_that_a_study_does_not_leave_out_may_not_be_missing():
+    _, some, _ = asked_in_part()
+    with pytest.raises(ValueError, match="not the same items as the baseline's"):
+        observe(STUDY, SIZES, AUDITS, some)

@@ -104,3 +104,9 @@ def test_the_gap_is_between_the_two_likeliest_choices():
     requests = pd.DataFrame({"task": "t", "document": [0, 0, 0, 1, 2, 2], "choice": [0, 1, 2, 0, 0, 1]})
     found = gaps(requests, pd.Series([-3.0, -1.0, -1.5, -2.0, np.nan, np.nan]))
     assert found.to_dict("records") == [{"task": "t", "document": 0, "gap": 0.5}]
+
+
+def test_items_that_were_not_asked_have_no_gap():
+    requests = pd.DataFrame({"task": "t", "document": [0, 0, 1, 1], "choice": [0, 1, 0, 1]})
+    found = gaps(requests, pd.Series([-3.0, -1.0], index=[2, 3]))
+    assert found.to_dict("records") == [{"task": "t", "document": 1, "gap": 2.0}]

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,11 @@ from stratalaw.files import sha256
 from stratalaw.models.allocation import read_quantization
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.quantization.gptq import AUDIT, quantize
-from stratalaw.quantization.gptqmodel_patches import flushed_when_written, passes_from_kept_activations
+from stratalaw.quantization.gptqmodel_patches import (
+    faster_on_gpus,
+    flushed_when_written,
+    passes_from_kept_activations,
+)
 from stratalaw.quantization.unpacking import dense_weights
 from stratalaw.study import Gptq
 from stratalaw.study.variants import Precision, Quantization
@@ -98,6 +103,22 @@ def test_shares_of_the_samples_on_several_devices_give_the_same(
     assert [shared[name] for name in first] == pytest.approx([alone[name] for name in first], rel=0.01)
     modules = json.loads((tmp_path / "shared" / AUDIT).read_text())["modules"]
     assert {module["tokens"] for module in modules} == {8 * 256}
+
+
+def test_several_gpus_go_on_while_a_layer_is_packed():
+    from gptqmodel import QuantizeConfig
+    from gptqmodel.looper import stage_layer
+
+    def waits(**options) -> bool:
+        config = QuantizeConfig(bits=4, group_size=128, **options)
+        gpus = [torch.device("cuda", 0), torch.device("cuda", 1)]
+        looper = SimpleNamespace(gptq_model=SimpleNamespace(quantize_config=config), _quant_devices=gpus)
+        return stage_layer._should_drain_finalize_futures_synchronously(looper, finalize_tasks=[])
+
+    assert waits()
+    with faster_on_gpus():
+        assert not waits()
+        assert waits(wait_for_submodule_finalizers=True)
 
 
 def test_more_gpus_than_there_are_are_refused(small_model_folder, calibration, tmp_path):

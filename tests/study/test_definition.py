@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
-from stratalaw.study import Study, StudyError, read_study
+from stratalaw.study import Evaluation, Study, StudyError, read_study
 from stratalaw.study.variants import BASELINE_NAME, Precision, Quantization
 
 STUDY = {
@@ -269,3 +269,13 @@ def test_an_allocation_that_is_not_there_is_named(write):
     path = write({"models.0.mixed": [{"allocation": "gone.yaml", "calibration_size": [8]}]})
     with pytest.raises(StudyError, match=r"study.yaml: models.0.mixed.0.allocation: there is no file gone.yaml"):
         read_study(path)
+
+
+def test_a_study_without_a_precision_is_what_it_was_before_there_was_one(write):
+    """Jobs of finished studies depend on these values."""
+    study, precise = (read_study(write({"evaluation.paired_stderr": goal} if goal else {})) for goal in (None, 0.01))
+    assert "paired_stderr" not in study.as_plain()["evaluation"]
+    assert Study(**precise.as_plain()) == precise != study
+    for values in (Evaluation.for_requests, Evaluation.for_scores):
+        assert "paired_stderr" not in values(study.evaluation)
+        assert values(study.evaluation) == values(precise.evaluation)

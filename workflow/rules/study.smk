@@ -181,6 +181,27 @@ def gptq_of(wildcards):
     return STUDY.gptq.model_dump() | allocation
 
 
+def is_asked_in_part(wildcards):
+    """Whether a variant is asked items only until its difference from the original is known well enough."""
+    return STUDY.evaluation.paired_stderr is not None and wildcards.variant != BASELINE_NAME
+
+
+def for_part(file):
+    """A file of each stratum that a variant needs if it is asked some items only."""
+    return lambda wildcards: [file(wildcards.model, stratum) for stratum in STRATA if is_asked_in_part(wildcards)]
+
+
+def in_part(wildcards):
+    """When a variant is asked no further items; none if it is asked all of them."""
+    if not is_asked_in_part(wildcards):
+        return None
+    return {
+        "goal": STUDY.evaluation.paired_stderr,
+        "evaluation": STUDY.evaluation.for_scores(),
+        "tasks": CONTENT_OF_TASKS,
+    }
+
+
 def made_by(*packages):
     """The versions of the software that determines a cached output, which the cache then tells apart."""
     # Of params that come from a function of the input snakemake keeps no record, so finished jobs are not rerun after an

@@ -10,4 +10,7 @@ run(
     tokens_per_batch=snakemake.params.tokens_per_batch,
     threads=snakemake.threads,
     answers=snakemake.output,
+    in_part=snakemake.params.get("in_part"),
+    originals=snakemake.input.originals,
+    documents=snakemake.input.documents,
 )

@@ -10,4 +10,5 @@ run(
     scores=snakemake.output.scores,
     accuracies=snakemake.output.accuracies,
     tasks=snakemake.params.tasks,
+    with_gaps=snakemake.params.get("with_gaps", False),
 )

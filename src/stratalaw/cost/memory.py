@@ -46,6 +46,14 @@ def checkpoint_memory(shapes: Shapes, quantization: Quantization, tokens: int, b
     }
 
 
+def fit_beside_a_layer(shapes: Shapes, calibration_tokens: float, gpu_bytes: float = 80e9) -> bool:
+    """Whether a quantization keeps the activations of all calibration tokens from pass to pass, on a GPU of so many
+    bytes: in half of what the inputs of a layer leave free, as ``quantization.kept_activations`` decides."""
+    widest_input = max(matrix.in_features for matrix in shapes.matrices)
+    kept, inputs = (calibration_tokens * width * BYTES_OF_16_BITS for width in (widest_input, shapes.hidden_size))
+    return 2 * kept <= gpu_bytes - inputs
+
+
 def answers_memory(shapes: Shapes, evaluation: Evaluation) -> dict[str, float]:
     """Bytes of GPU memory that the answers of one variant take, by component."""
     activations = ANSWERING_ACTIVATIONS * evaluation.tokens_per_batch * shapes.widest * BYTES_OF_16_BITS

@@ -1,9 +1,9 @@
 """Seconds of the parts of a job, from measured rates: ``rates.csv``.
 
-It is made by ``rates.py`` (CPU), ``many_variants.py``, ``variant_gpu.py`` and ``scoring_gpu.py`` (GPU) in
-``benchmarks/``. A job of this pipeline finds a process that stays from one job to the next, as in
-``profiles/workstation`` and in packs of ``profiles/slurm``; the plain way starts one to quantize and one to evaluate
-each variant.
+It is made by ``rates.py`` (CPU), ``many_variants.py``, ``variant_gpu.py``, ``quantizing_gpu.py`` and
+``scoring_gpu.py`` (GPU) in ``benchmarks/``. A job of this pipeline finds a process that stays from one job to the next,
+as in ``profiles/workstation`` and in packs of ``profiles/slurm``; the plain way starts one to quantize and one to
+evaluate each variant.
 
 Each part is a sum of interpretable terms (a fixed start, a cost per layer, parameter and token); their
 coefficients are nonnegative and fitted to the measured points by least squares on relative errors, which interpolates
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stratalaw.cost.memory import fit_beside_a_layer
 from stratalaw.cost.workload import Workload
 from stratalaw.errors import StratalawError
 from stratalaw.models.shapes import Shapes
@@ -32,8 +33,12 @@ CPU = "cpu"
 TERMS: Mapping[str, Callable[[Mapping[str, Any] | pd.DataFrame], list[Any]]] = {
     # A job beside its other parts; of the plain way, a process until its libraries are loaded and the device is ready.
     "start": lambda m: [1],
-    # Kernels and Python for each layer; solving and packing; forward passes and Hessians.
-    "quantize": lambda m: [1, m["n_layers"], m["n_quantized"], m["n_quantized"] * m["calibration_tokens"]],
+    # Kernels and Python for each layer; solving and packing; forward passes and Hessians; what forward passes compute
+    # anew for each group of matrices.
+    "quantize": lambda m: [
+        *(1, m["n_layers"], m["n_quantized"]),
+        *(m["n_quantized"] * m["calibration_tokens"], m["n_quantized"] * m["anew_tokens"]),
+    ],
     # Dense weights on the device, from a checkpoint.
     "load": lambda m: [1, m["n_params"]],
     # Element-wise kernels; matrix products.
@@ -74,8 +79,13 @@ class Rates:
         return self.seconds("start", toolchain) + self.quantization(shapes, calibration_tokens, toolchain)
 
     def quantization(self, shapes: Shapes, calibration_tokens: float, toolchain: str = OURS) -> float:
-        """Seconds to load, quantize and save a model: what a checkpoint's audit calls ``seconds``."""
-        return self.seconds("quantize", toolchain, **amounts_of(shapes), calibration_tokens=calibration_tokens)
+        """Seconds to load, quantize and save a model: what a checkpoint's audit calls ``seconds``.
+
+        Where activations would not fit a GPU of 80 GB, all tokens are taken to pass anew.
+        """
+        keeps = toolchain == OURS and self.device != CPU and fit_beside_a_layer(shapes, calibration_tokens)
+        tokens = {"calibration_tokens": calibration_tokens, "anew_tokens": 0 if keeps else calibration_tokens}
+        return self.seconds("quantize", toolchain, **amounts_of(shapes), **tokens)
 
     def answers(self, shapes: Shapes, work: Workload, toolchain: str = OURS) -> float:
         """Seconds of the job that answers what a variant is asked."""

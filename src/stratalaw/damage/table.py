@@ -29,6 +29,7 @@ from stratalaw.study.variants import BASELINE_NAME
 ALL = "all"  # in the place of a benchmark: the mean over those of a stratum
 GENERAL = "general"  # in the place of a stratum: the mean over strata
 ITEM = ["stratum", "task", "document"]
+ASKED_IN_PART = "asked_in_part"  # in the attrs of a table of items
 DIGITS = "%.6g"  # of a table's file
 COLUMNS = {
     "model": "name of the model",
@@ -83,7 +84,8 @@ def damage_of_study(items: pd.DataFrame, weight_bytes: Mapping[tuple[str, str], 
     """The damage table of a study: every quantized variant beside its model's baseline.
 
     Args:
-        items: scores of items: model, variant, stratum, task, document, score.
+        items: scores of items: model, variant, stratum, task, document, score. Where ``attrs`` has ``ASKED_IN_PART``,
+            a variant may have been asked some of them only, and is compared on these.
         weight_bytes: of each (model, variant); missing or None where unknown.
 
     Raises:
@@ -98,7 +100,8 @@ def damage_of_study(items: pd.DataFrame, weight_bytes: Mapping[tuple[str, str], 
         known = {name: weight_bytes.get((str(model), name)) for name in (*variants, BASELINE_NAME)}
         for name, part in variants.items():
             pair = Pair(str(model), name, BASELINE_NAME, known[name], known[BASELINE_NAME])
-            rows += compare(pair, baseline, part)
+            in_part = items.attrs.get(ASKED_IN_PART, False)
+            rows += compare(pair, baseline.merge(part[ITEM], on=ITEM) if in_part else baseline, part)
     return damage_table(rows)
 
 

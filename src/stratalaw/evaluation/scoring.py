@@ -18,6 +18,7 @@ from lm_eval.api.task import Task as LoadedTask
 from numpy.typing import NDArray
 
 from stratalaw.evaluation.admission import check_scores, tasks_of
+from stratalaw.evaluation.blocks import ITEM, filled, is_asked, shares_of
 from stratalaw.evaluation.harness import (
     GENERATION,
     LOGLIKELIHOOD,
@@ -29,10 +30,11 @@ from stratalaw.evaluation.harness import (
     run_task,
 )
 from stratalaw.evaluation.tasks import check_metrics, task_manager
+from stratalaw.planning.forecasts import gaps
 from stratalaw.study import StudyError, Tasks
 
 LIKELIEST, UNLIKELY = -1.0, -1e9  # nats, of continuations that are no text's
-PLACE = ["kind", "task", "document", "choice"]
+PLACE = ["kind", *ITEM, "choice"]
 
 
 class Scorer:
@@ -56,28 +58,43 @@ class Scorer:
         ]
         self._are_built = False
 
-    def scores(self, answers: pd.DataFrame) -> pd.DataFrame:
-        """What the metrics say of the answers: columns task, document and score, one row for each item.
+    def benchmark_of(self) -> dict[str, str]:
+        """The benchmark of each task: the task itself, or a group that it belongs to."""
+        return {task.task_name: benchmark.task for benchmark, loaded in self._benchmarks for task in tasks_of(loaded)}
+
+    def scores(self, answers: pd.DataFrame, with_gaps: bool = False) -> pd.DataFrame:
+        """What the metrics say of the answers: columns task, document and score, one row for each item that was asked.
 
         ``document``: the number of the item within the benchmark; a group of tasks counts from one task to the next.
         ``tokens`` and ``is_cut_off``: how long the generated answer is, and whether the limit ended it; missing for
         items that are not answered by generating.
 
         Args:
-            answers: one row for each request, by its index; see ``evaluation.answers.answer``.
+            answers: one row for each request that was asked, by its index; see ``evaluation.answers.answer``.
+            with_gaps: a column ``gap`` says by how much the likeliest choice is likelier than the second (nats).
 
         Raises:
             ValueError: an answer is missing or not a number, or an item's score is.
             StudyError: the tasks ask what was not recorded, or their scores are no accuracy.
         """
-        check_answers(self._requests, answers, self._stratum)
-        generated = lengths_of(self._requests, answers)
+        requests = self._requests
+        check_answers(requests, answers, self._stratum)
+        answered = set(requests.loc[answers.index, ITEM].itertuples(index=False, name=None))
+        answers = filled(answers, requests)
+        generated = lengths_of(requests, answers)
+        margins = gaps(requests, answers.log_likelihood).set_index(ITEM).gap if with_gaps else None
         tables, before = [], Counter[str]()  # items of a group's earlier tasks; each task counts from 0
         for benchmark, task, documents, scores in self._scored(answers):
-            of_task = generated.reindex(pd.MultiIndex.from_product([[task], documents])).reset_index(drop=True)
-            about = pd.DataFrame({"task": benchmark, "document": before[benchmark] + documents, "score": scores})
-            tables.append(about.join(of_task))
-            before[benchmark] += documents.max(initial=-1) + 1
+            is_answered = np.array([(task, document) in answered for document in documents], bool)
+            items_of_task = 1 + documents.max(initial=-1)
+            document = documents[is_answered]
+            place = pd.MultiIndex.from_product([[task], document])
+            of_task = generated.reindex(place).reset_index(drop=True)
+            if margins is not None:
+                of_task["gap"] = margins.reindex(place).to_numpy()
+            columns = {"task": benchmark, "document": before[benchmark] + document, "score": scores[is_answered]}
+            tables.append(pd.DataFrame(columns).join(of_task))
+            before[benchmark] += items_of_task
         table = pd.concat(tables, ignore_index=True)
         if not np.isfinite(table.score).all():
             bad = table[~np.isfinite(table.score)].iloc[0]
@@ -103,7 +120,7 @@ class Scorer:
                 found[own.index] = own.document.map(by_document)
         return found
 
-    def _scored(self, answers: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.int_], list[float]]]:
+    def _scored(self, answers: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.int_], NDArray[np.float64]]]:
         """Of each task: the benchmark that it belongs to, its name, its items' numbers and their scores."""
         requests, items = self._requests, self._evaluation.items
         for benchmark, loaded in self._benchmarks:
@@ -122,14 +139,18 @@ class Scorer:
                     if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
                 ]
                 documents = np.array([sample["doc_id"] for sample in samples], dtype=int)
-                yield benchmark.task, task, documents, [float(sample[benchmark.metric]) for sample in samples]
+                yield benchmark.task, task, documents, np.array([float(sample[benchmark.metric]) for sample in samples])
         self._are_built = True
 
 
 def check_answers(requests: pd.DataFrame, answers: pd.DataFrame, stratum: str) -> None:
-    """Raise ValueError unless each request has an answer, and each log-likelihood is a number."""
+    """Raise ValueError unless each request that was asked has an answer, and each log-likelihood is a number."""
+    if shares := shares_of(answers):
+        requests = requests[is_asked(requests, shares)]
     if len(answers) != len(requests):
         raise ValueError(f"{stratum}: {len(answers)} answers to {len(requests)} requests")
+    if not answers.index.equals(requests.index):
+        raise ValueError(f"{stratum}: the answers are to other requests than those that were asked")
     computed = requests.kind != GENERATION
     if not np.isfinite(answers.log_likelihood[computed]).all():
         bad = requests.loc[answers.index[computed & ~np.isfinite(answers.log_likelihood)][0]]

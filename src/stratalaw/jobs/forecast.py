@@ -97,7 +97,7 @@ def with_gaps(so_far: SoFar, study: Study, results: Results) -> pd.DataFrame:
             requests[model, stratum] = read_table(results.requests(model, stratum), "requests", about)[0]
         answers = read_table(results.answers(model, variant, stratum), "answers", {"variant": variant})[0]
         of_items = gaps(requests[model, stratum], answers.log_likelihood)
-        tables.append(rows.merge(of_items, on=["task", "document"], how="left"))
+        tables.append(rows.drop(columns="gap", errors="ignore").merge(of_items, on=["task", "document"], how="left"))
     return pd.concat(tables, ignore_index=True)
 
 

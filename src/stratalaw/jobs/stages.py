@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratalaw.files import appears_whole, sha256, write_csv, write_json, write_text
-from stratalaw.seals import KEY, Seal, digest_of, read_table, seal_file, seal_of, write_table
+from stratalaw.seals import KEY, Seal, SealError, digest_of, read_table, seal_file, seal_of, write_table
 
 if TYPE_CHECKING:  # pandas takes half a second to load
     import pandas as pd
@@ -256,13 +257,21 @@ def answer_requests(
     tokens_per_batch: int,
     threads: int,
     answers: Sequence[str],
+    in_part: Mapping[str, Any] | None = None,
+    originals: Sequence[str] = (),
+    documents: Sequence[str] = (),
 ) -> None:
-    """One variant's answers to the requests of every stratum, on dense bf16 weights; none if it was not quantizable."""
+    """One variant's answers to the requests of every stratum, on dense bf16 weights; none if it was not quantizable.
+
+    ``in_part``: where items are asked only until the difference from the original is known well enough, ``goal``,
+    ``evaluation`` and ``tasks`` of ``answer_in_part``, for which ``originals`` and ``documents`` are.
+    """
     import pandas as pd
     import torch
 
     from stratalaw.engine import load_batching
-    from stratalaw.evaluation.answers import answer, load_dense, load_tokenizer
+    from stratalaw.evaluation.answers import answer, batch_requests, context_length, load_dense, load_tokenizer
+    from stratalaw.layout import Results
     from stratalaw.models.folder import manifest_seal
     from stratalaw.quantization.gptq import checkpoint_seal
     from stratalaw.quantization.unquantizable import why_unquantizable
@@ -282,12 +291,111 @@ def answer_requests(
     use_no_network()
     torch.set_num_threads(threads)
     dense, tokenizer = load_dense(Path(weights), device()), load_tokenizer(Path(weights))
-    for requested, batched, answered in zip(requests, batchings, answers, strict=True):
+
+    def answer_some(rows: pd.DataFrame) -> pd.DataFrame:
+        placed = rows.reset_index(drop=True)  # batches count the requests from 0
+        batching = batch_requests(placed, context_length(Path(model)), tokens_per_batch)
+        return answer(dense, tokenizer, placed, batching, tokens_per_batch).set_axis(rows.index)
+
+    for number, (requested, batched, answered) in enumerate(zip(requests, batchings, answers, strict=True)):
         what = {"stratum": Path(answered).stem}
         asked, seal = read_table(Path(requested), "requests", what, of_model)
         seal_of(Path(batched), "batches", what, {"requests": seal.digest})
-        table = answer(dense, tokenizer, asked, load_batching(Path(batched)), tokens_per_batch)
-        write_table(table, Path(answered), seal_made_from(seal, answered))
+        sealed = seal_made_from(seal, answered)
+        if in_part is None:
+            table = answer(dense, tokenizer, asked, load_batching(Path(batched)), tokens_per_batch)
+        else:
+            blocks = Results(Path(answered).parents[3]).blocks(**about(Path(answered)))
+            table, original = answer_in_part(
+                answer_some,
+                asked,
+                sealed,
+                **in_part,
+                original=originals[number],
+                documents=documents[number],
+                blocks=blocks,
+            )
+            sealed = replace(sealed, made_from={**sealed.made_from, "original": original})
+        write_table(table, Path(answered), sealed)
+
+
+def answer_in_part(
+    answer: Callable[[pd.DataFrame], pd.DataFrame],
+    requests: pd.DataFrame,
+    seal: Seal,
+    evaluation: Mapping[str, Any],
+    tasks: str,
+    goal: float,
+    original: str,
+    documents: str,
+    blocks: Path,
+) -> tuple[pd.DataFrame, str]:
+    """Answers to as many items of a stratum as its mean difference from the original takes (see ``evaluation.blocks``).
+
+    Args:
+        answer: gives the answers to some requests.
+        requests: of the stratum.
+        seal: of the answers.
+        evaluation, tasks: as in ``score_items``.
+        goal: the standard error.
+        original: its scores.
+        documents: what metrics need.
+        blocks: where all answers are kept after each block. Those that are there from an earlier run, of the same
+            weights to the same requests, are taken over.
+
+    Returns:
+        The answers, and the digest of the original's scores.
+    """
+    from stratalaw.evaluation.blocks import ITEM, answer_in_blocks
+    from stratalaw.sampling.difference import Difference, differences_of
+    from stratalaw.study.variants import BASELINE_NAME
+
+    asked = seal.made_from["requests"]
+    of_original, seal_of_original = read_table(
+        Path(original), "scores", {**seal.about, "variant": BASELINE_NAME}, {"requests": asked}
+    )
+    scorer = kept_scorer(evaluation, tasks, seal.about["stratum"], requests, asked, documents)
+    kept = replace(seal, kind="blocks")
+    earlier = None
+    if blocks.exists():
+        try:
+            earlier = read_table(blocks, kept.kind, kept.about, kept.made_from)[0]
+        except SealError as error:
+            LOG.warning("%s; items are asked anew", error)
+
+    def differences(answers: pd.DataFrame) -> dict[str, Difference]:
+        return differences_of(of_original, scorer.scores(answers))
+
+    def keep(answers: pd.DataFrame) -> None:
+        blocks.parent.mkdir(parents=True, exist_ok=True)
+        write_table(answers, blocks, kept)
+
+    table = answer_in_blocks(answer, requests, scorer.benchmark_of(), earlier, differences, goal, keep)
+    some, items = (len(rows[ITEM].drop_duplicates()) for rows in (requests.loc[table.index], requests))
+    LOG.info("%s: %d of %d items asked", seal.about["stratum"], some, items)
+    return table, seal_of_original.digest
+
+
+def kept_scorer(
+    evaluation: Mapping[str, Any], tasks: str, stratum: str, requests: pd.DataFrame, digest: str, documents: str
+) -> Scorer:
+    """The scorer of a stratum, kept for other variants as long as ``tasks``, requests and documents are the same.
+
+    ``digest``: that of the requests; ``documents``: the file that was recorded with them.
+    """
+    from stratalaw.evaluation.documents import replayed_documents
+    from stratalaw.evaluation.scoring import Scorer
+    from stratalaw.study import Tasks
+
+    recorded, seal = read_table(Path(documents), "documents", {"stratum": stratum}, {"requests": digest})
+    made_of = (json.dumps(evaluation), tasks, stratum, digest, seal.digest)
+    if made_of not in KEPT_SCORERS:
+        with replayed_documents(recorded):
+            KEPT_SCORERS[made_of] = Scorer(requests, Tasks(**evaluation), stratum)
+    scorer = KEPT_SCORERS[made_of]
+    while len(KEPT_SCORERS) > MOST_SCORERS:
+        del KEPT_SCORERS[next(iter(KEPT_SCORERS))]
+    return scorer
 
 
 def about(path: Path) -> dict[str, str]:
@@ -303,16 +411,14 @@ def score_items(
     scores: Sequence[str],
     accuracies: Sequence[str],
     tasks: str,
+    with_gaps: bool = False,
 ) -> None:
     """What lm-eval's metrics say of the answers: scores of items, and the accuracy of each benchmark.
 
     A variant that could not be quantized has no answers, and no scores. The tasks of a stratum are kept for other
-    variants that this process scores, as long as their files have the same digest: ``tasks``.
+    variants that this process scores, as long as their files have the same digest: ``tasks``. ``with_gaps``: see
+    ``Scorer.scores``.
     """
-    from stratalaw.evaluation.documents import replayed_documents
-    from stratalaw.evaluation.scoring import Scorer
-    from stratalaw.study import Tasks
-
     use_no_network()
     for requested, kept, answered, scored, averaged in zip(
         requests, documents, answers, scores, accuracies, strict=True
@@ -327,16 +433,10 @@ def score_items(
             write_table(given, Path(scored), seal)
             write_json({}, Path(averaged))
             continue
-        documented, seal_of_documents = read_table(Path(kept), "documents", of_stratum, made_from)
-        made_of = (json.dumps(evaluation), tasks, what["stratum"], seal_of_requests.digest, seal_of_documents.digest)
-        if made_of not in KEPT_SCORERS:
-            with replayed_documents(documented):
-                KEPT_SCORERS[made_of] = Scorer(asked, Tasks(**evaluation), what["stratum"])
-        table = KEPT_SCORERS[made_of].scores(given)
+        scorer = kept_scorer(evaluation, tasks, what["stratum"], asked, seal_of_requests.digest, kept)
+        table = scorer.scores(given, with_gaps)
         write_table(table, Path(scored), seal)
         write_json(table.groupby("task", sort=False).score.mean().to_dict(), Path(averaged))
-        while len(KEPT_SCORERS) > MOST_SCORERS:
-            del KEPT_SCORERS[next(iter(KEPT_SCORERS))]
 
 
 def table_of_study(path: str) -> tuple[pd.DataFrame, Seal]:
@@ -357,6 +457,7 @@ def build_observations(
     """The observations table of a study, and the scores of all items in one table; unquantizable variants have none."""
     import pandas as pd
 
+    from stratalaw.damage.table import ASKED_IN_PART
     from stratalaw.models.folder import manifest_seal, model_size
     from stratalaw.observations.table import CAPTION, observe
     from stratalaw.quantization.gptq import read_audit
@@ -377,6 +478,8 @@ def build_observations(
     what = {"study": Study(**study).name}
     made_from = {"scores": digest_of(seal.digest for seal in seals)}
     categories = scored.astype(dict.fromkeys(("model", "variant", "stratum", "task"), "category"))
+    if Study(**study).evaluation.paired_stderr is not None:
+        categories.attrs[ASKED_IN_PART] = True
     write_table(categories, Path(items), Seal("items", what, made_from))
     write_table(table, Path(parquet), Seal("observations", what, made_from))
     write_csv(table, Path(csv))
@@ -436,8 +539,6 @@ def fit_laws(
     The first notes say which variants are missing; those in ``not_run``, by model and name, are predicted. A table that
     supports no law is no failure: what is said is why.
     """
-    from dataclasses import replace
-
     from stratalaw.laws.analysis import Analysis, analyse
     from stratalaw.laws.fit import FitError
     from stratalaw.laws.tables import captions as captions_of

@@ -137,6 +137,9 @@ def _conversions(chain: _Chain, job: Job, path: Path) -> None:
 def _answers(chain: _Chain, job: Job, path: Path) -> None:
     requests = chain.digest(chain.results.requests(job.model, path.stem))
     made_from = {"weights": chain.of_weights(job.model, job.variant), "requests": requests}
+    is_compared = chain.study.evaluation.paired_stderr is not None and job.variant != BASELINE_NAME
+    if is_compared and not why_unquantizable(chain.results.weights(job.model, job.variant)):
+        made_from["original"] = chain.digest(chain.results.scores(job.model, BASELINE_NAME, path.stem))
     read_sealed(path, "answers", _about(job, path), made_from)
 
 

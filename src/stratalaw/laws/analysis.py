@@ -198,7 +198,7 @@ def analyse(
             their intercepts; of several methods GPTQ is fitted.
         forms: those to compare; the paper's law is always fitted.
         items: scores of items (model, variant, stratum, task, document, score), if there are any: then items are
-            resampled jointly over variants, and otherwise row by row with a binomial error.
+            resampled jointly over variants if all were asked the same, and otherwise row by row with its own error.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -217,7 +217,8 @@ def analyse(
     accuracies, unfitted = fittable_strata(every)
     strata = [name for name in accuracies.stratum.unique() if name != UTILIZATION]
     laws = [fit_law(accuracies, PAPER_LAW, stratum) for stratum in strata]
-    noise = NoiseDraws(accuracies, {} if items is None else _chance_of(observations), items, resamples, seed)
+    joint = items if items is None or _are_the_same(items) else None
+    noise = NoiseDraws(accuracies, {} if joint is None else _chance_of(observations), joint, resamples, seed)
     with ThreadPoolExecutor(WORKERS) as workers:
         fits = [
             fit
@@ -252,6 +253,12 @@ def analyse(
         notes=[*averaged, *unfitted, *_notes(accuracies, items, laws)],
         variants=whole_study(observations),
     )
+
+
+def _are_the_same(items: pd.DataFrame) -> bool:
+    """Whether all variants of a model were asked as many items of each task."""
+    counts = items.groupby(["model", "task", "variant"], observed=True).size()
+    return bool((counts.groupby(level=[0, 1], observed=True).nunique() == 1).all())
 
 
 def _items_over_draws(items: pd.DataFrame, names: Mapping[tuple[str, str], str]) -> pd.DataFrame:
@@ -396,6 +403,8 @@ def _notes(accuracies: pd.DataFrame, items: pd.DataFrame | None, laws: Sequence[
         notes.append("rows without n_items or stderr: intervals do not contain their item noise")
     elif items is None:
         notes.append("no scores of items: item noise is taken as binomial and independent between variants")
+    elif not _are_the_same(items):
+        notes.append("variants were asked different numbers of items: item noise is taken as independent between them")
     return notes
 
 

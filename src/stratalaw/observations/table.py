@@ -6,6 +6,7 @@ It is the contract between measuring and fitting; see ``COLUMNS`` for what its c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stratalaw.models.folder import ModelSize
+from stratalaw.sampling.difference import estimated_difference, known_of
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, EXISTING, MIXED
 
@@ -37,10 +39,10 @@ COLUMNS = {
     "benchmark": "task of lm-eval",
     "accuracy": "share of correct answers",
     "chance": "accuracy of guessing",
-    "n_items": "items of the benchmark",
-    "stderr": "standard error of the accuracy over items",
+    "n_items": "items behind the accuracy: those of the benchmark, or as many of them as were asked",
+    "stderr": "standard error of the accuracy over items, by those that were not asked too",
     "accuracy_adjusted": "(accuracy - chance) / (1 - chance)",
-    "paired_difference": "accuracy minus that of the baseline on the same items",
+    "paired_difference": "accuracy minus that of the baseline, by the items that both answered",
     "paired_stderr": "standard error of the paired difference",
 }
 
@@ -63,16 +65,22 @@ def observe(
         study: names the models, variants and benchmarks.
         sizes: the size of each model.
         audits: the audit of each quantized (model, variant); ``effective_bits`` and ``calibration_tokens`` are used.
-        items: one row for each item: model, variant, stratum, task, document, score.
+        items: one row for each item that was asked: model, variant, stratum, task, document, score; with gap, where not
+            all were (see ``sampling.difference.differences_of``).
+
+    Where a variant was asked some items only, its difference from the baseline is estimated from them, and its accuracy
+    is that of the baseline on all items plus the difference.
 
     Raises:
-        ValueError: a benchmark was answered on other items than by the baseline, or a score lies outside of 0 to 1.
+        ValueError: a benchmark was answered on other items than by the baseline, which the study does not ask for, or a
+            score lies outside of 0 to 1.
     """
     if not (impossible := items[(items.score < 0) | (items.score > 1)]).empty:
         row = impossible.iloc[0]
         where = f"{row.model}/{row.variant}, {row.task}, item {row.document}"
         raise ValueError(f"{where}: a score of {row.score:g}; a share of right answers lies between 0 and 1")
-    scores = items.pivot(index=["stratum", "task", "document"], columns=["model", "variant"], values="score")
+    table_of = partial(items.pivot, index=["stratum", "task", "document"], columns=["model", "variant"])
+    scores, gaps = table_of(values="score"), table_of(values="gap") if "gap" in items else None
     benchmarks = [(stratum, benchmark) for stratum, members in study.evaluation.strata.items() for benchmark in members]
     rows = []
     for variant in study.variants().to_dict("records"):
@@ -92,10 +100,14 @@ def observe(
         for stratum, benchmark in benchmarks:
             of_task = scores.xs((stratum, benchmark.task))
             of_variant, of_baseline = of_task[model, name], of_task[model, BASELINE_NAME]
+            if study.evaluation.paired_stderr is not None and of_variant.count() < of_baseline.count():
+                gap = None if gaps is None else gaps.xs((stratum, benchmark.task))[model, BASELINE_NAME]
+                measured = estimated_from_some(of_variant, of_baseline, gap, benchmark.chance)
+            else:
+                measured = accuracy_of(of_variant, benchmark.chance)
+                measured |= paired_with(of_variant, of_baseline, f"{model}/{name}: {benchmark.task}")
             rows.append(
-                {**about, "stratum": stratum, "benchmark": benchmark.task, "chance": benchmark.chance}
-                | accuracy_of(of_variant, benchmark.chance)
-                | paired_with(of_variant, of_baseline, f"{model}/{name}: {benchmark.task}")
+                {**about, "stratum": stratum, "benchmark": benchmark.task, "chance": benchmark.chance} | measured
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     integers = ("bits", "group_size", "calibration_size", "calibration_tokens", "calibration_seed")
@@ -130,6 +142,25 @@ def accuracy_of(scores: pd.Series, chance: float) -> dict[str, float]:
         "n_items": len(answered),
         "stderr": standard_error(answered),
         "accuracy_adjusted": (accuracy - chance) / (1 - chance),
+    }
+
+
+def estimated_from_some(
+    scores: pd.Series, baseline: pd.Series, gap: pd.Series | None, chance: float
+) -> dict[str, float]:
+    """What ``accuracy_of`` and ``paired_with`` say, from some of the items; ``gap``: of the baseline, if known."""
+    original = pd.DataFrame({"score": baseline} if gap is None else {"score": baseline, "gap": gap})
+    original = original.dropna(subset="score")
+    answered = scores.dropna().to_numpy(float)
+    found = estimated_difference((scores[original.index] - original.score).to_numpy(float), known_of(original))
+    accuracy = float(np.clip(original.score.mean() + found.mean, 0, 1))
+    return {
+        "accuracy": accuracy,
+        "n_items": found.asked,
+        "stderr": float(np.sqrt(np.var(answered, ddof=1) / found.items + found.left_out)),
+        "accuracy_adjusted": (accuracy - chance) / (1 - chance),
+        "paired_difference": found.mean,
+        "paired_stderr": found.stderr,
     }
 
 

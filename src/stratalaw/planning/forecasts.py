@@ -168,9 +168,9 @@ def gaps(requests: pd.DataFrame, log_likelihoods: pd.Series) -> pd.DataFrame:
 
     Args:
         requests: task, document and choice, as they were recorded.
-        log_likelihoods: of each, missing for generations.
+        log_likelihoods: of each that was asked, by its index; missing for generations.
     """
-    table = requests[ITEMS].assign(value=log_likelihoods.to_numpy(float)).dropna(subset="value")
+    table = requests[ITEMS].assign(value=log_likelihoods.reindex(requests.index).astype(float)).dropna(subset="value")
     table = table.sort_values("value", ascending=False, kind="stable")
     place = table.groupby(ITEMS, sort=False).cumcount()
     first, second = (table[place == number].set_index(ITEMS).value for number in (0, 1))

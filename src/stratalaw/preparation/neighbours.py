@@ -46,7 +46,11 @@ class Basis:
     def evaluation(self) -> dict[str, Any]:
         """What answers and scores depend on, by key of the study."""
         asked = self.study.evaluation
-        values = {**asked.for_scores(), "tokens_per_batch": asked.tokens_per_batch}
+        values = {
+            **asked.for_scores(),
+            "tokens_per_batch": asked.tokens_per_batch,
+            "paired_stderr": asked.paired_stderr,
+        }
         return values | {"tasks_folder": self.contents.get("tasks")}
 
     def calibration(self) -> dict[str, Any]:

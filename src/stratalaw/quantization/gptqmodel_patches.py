@@ -26,6 +26,9 @@ the GPU has room for it.
 here each passes its share of the batches without waiting. Hessians are the sums of those of the shares, and matrices
 of a group are solved on different GPUs, by gptqmodel.
 
+*Packing on the side*: while a layer is packed on the host, gptqmodel goes on to the next one, but not on several GPUs,
+where its comments fear for their memory. Quantized layers have left the GPUs by then, so here it goes on there, too.
+
 *Page-locked memory*: quantized layers are copied to the host to be packed there, through page-locked memory some twenty
 times as fast.
 
@@ -46,7 +49,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def faster_on_gpus() -> Iterator[None]:
         fused_layers(),
         passes_without_last_product(),
         passes_side_by_side(),
+        packing_beside_next_layer(),
         passes_from_kept_activations(),
         factor_once(),
         solve_with_kernels(),
@@ -244,6 +248,19 @@ def passes_side_by_side() -> Iterator[None]:
         return pass_shares(executor, **options | {"devices": devices})
 
     with _replaced(ForwardExecutor, "run_parallel", run_parallel):
+        yield
+
+
+@contextmanager
+def packing_beside_next_layer() -> Iterator[None]:
+    """Within this context layers on several devices are packed while the next one is quantized, as on one device."""
+    from gptqmodel.looper import stage_layer
+
+    def must_wait(by_gptqmodel: Callable[..., bool], looper: Any, **options: Any) -> bool:
+        as_on_one = SimpleNamespace(gptq_model=looper.gptq_model, _quant_devices=looper._quant_devices[:1])
+        return by_gptqmodel(as_on_one, **options)
+
+    with _replaced(stage_layer, "_should_drain_finalize_futures_synchronously", must_wait):
         yield
 
 

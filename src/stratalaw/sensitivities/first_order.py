@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stratalaw.sensitivities.margins import ITEM, mean_change
+from stratalaw.evaluation.blocks import ITEM
+from stratalaw.sensitivities.margins import mean_change
 from stratalaw.sensitivities.measuring import Subject
 
 FIRST_ORDER = "first order"

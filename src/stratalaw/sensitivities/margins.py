@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stratalaw.evaluation.blocks import ITEM
+
 IS_RIGHT = 0.5  # the least score of an item for a continuation that counts as right
 CHOOSING, HELD_OUT = 0, 1  # halves of the items: bits are chosen by one, and judged by the other
-ITEM = ["task", "document"]
 
 
 def half_of(task: str, document: int) -> int:

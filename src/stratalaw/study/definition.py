@@ -351,10 +351,13 @@ class Evaluation(Tasks):
     # Nothing is ever added to it, so that benchmarks may stand where tasks do.
     strata: dict[Name, Annotated[list[Benchmark], Field(min_length=1)]] = Field(min_length=1)  # type: ignore[assignment]
     """Benchmarks of each stratum of knowledge."""
+    paired_stderr: float | None = Field(default=None, gt=0, lt=1)
+    """Standard error, such as 0.01, of a stratum's mean difference from the original at which a variant is asked no
+    further items; all are asked if not given. Originals are asked all."""
 
     def for_requests(self) -> dict[str, Any]:
         """The values of ``Tasks`` that requests depend on: others can be corrected without a forward pass."""
-        return self.model_dump(exclude=of_benchmarks("chance", "metric", "filter"))
+        return self.model_dump(exclude=of_benchmarks("chance", "metric", "filter") | {"paired_stderr": True})
 
     def scored_by(self) -> dict[str, dict[str, str | None]]:
         """The metric and the filter of each task, which requests do not depend on."""
@@ -366,7 +369,7 @@ class Evaluation(Tasks):
 
     def for_scores(self) -> dict[str, Any]:
         """The values of ``Tasks`` that the scores of answers depend on."""
-        return self.model_dump(exclude=of_benchmarks("chance") | {"tokens_per_batch": True})
+        return self.model_dump(exclude=of_benchmarks("chance") | {"tokens_per_batch": True, "paired_stderr": True})
 
 
 def of_benchmarks(*fields: str) -> dict[str, Any]:
@@ -418,10 +421,11 @@ class Study(Section):
     def as_plain(self) -> dict[str, Any]:
         """The study as plain values, from which it can be made again.
 
-        A model without checkpoints or mixed variants has no key for them: jobs that depend on the values are not run
-        again for nothing.
+        What is not given, of later versions, has no key: jobs that depend on the values are not run again for nothing.
         """
         values = self.model_dump(mode="json")
+        if self.evaluation.paired_stderr is None:
+            del values["evaluation"]["paired_stderr"]
         for model in values["models"]:
             for key in ("checkpoints", "mixed"):
                 if not model[key]:
