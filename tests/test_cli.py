@@ -77,6 +77,8 @@ ARGUMENTS = {
     "select": ["FILE", "--laws", "FILE", "--seconds", "FILE", "--gpu-hours", "1"],
     "next": ["FILE", "--until", "±2"],
     "forecast": ["FILE", "r1/w4-g128-c32-s0"],
+    "sensitivities": ["FILE", "--model", "r1", "--low", "w3-g128-c32-s0", "--high", "w4-g128-c32-s0"],
+    "allocate": ["FILE", "--model", "r1", "--memory", "3.5bits", "--keep", "reasoning"],
     "publish": ["FILE", "published"],
     "export": ["FILE", "q1/w4-g128-c32-s0", "exported"],
     "new": ["study.yaml", "--model", "FILE", "--benchmark", "recall=task:0", "--tasks", "."],

@@ -607,6 +607,65 @@ def forecast(
 
 
 @app.command()
+def sensitivities(
+    study: StudyFile,
+    model: Annotated[str, typer.Option(help="A model of the study.")],
+    low: Annotated[str, typer.Option(help="A variant with fewer bits, e.g. w3-g128-c32-s0.")],
+    high: Annotated[str, typer.Option(help="A variant with more bits.")],
+    items: Annotated[int, typer.Option(min=2, help="Items of each stratum, at most.")] = 300,
+    results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
+) -> None:
+    """Measure what each part of a model adds to each stratum when it alone has more bits, from two of its variants."""
+    with _one_line_errors():
+        from stratalaw.jobs.sensitivities import measure_sensitivities
+        from stratalaw.layout import Results
+        from stratalaw.study import read_study
+        from stratalaw.terminal.allocation import show_sensitivities
+
+        table = measure_sensitivities(read_study(study), model, low, high, items, Results(results))
+        show_sensitivities(table, f"{model}, {low} to {high}")
+
+
+@app.command()
+def allocate(
+    study: StudyFile,
+    model: Annotated[str, typer.Option(help="A model of the study, whose sensitivities were measured.")],
+    memory: Annotated[str, typer.Option(help="Average bits of a weight, e.g. 3.5bits, or bytes of all weights.")],
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Stratum that matters (repeatable; default: all that have a --weight).")
+    ] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="Weight of a stratum, e.g. reasoning=2 (repeatable).")
+    ] = None,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option(help="Least share of what more bits add to a stratum, e.g. memorization=0.3 (repeatable)."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File for the allocation, as YAML.", dir_okay=False)] = Path(
+        "allocation.yaml"
+    ),
+    results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
+) -> None:
+    """Choose which parts of a model get more bits so that a stratum keeps most, and judge it by held-out items."""
+    with _one_line_errors():
+        import yaml
+
+        from stratalaw.files import write_text
+        from stratalaw.jobs.allocation import allocate as make_allocation
+        from stratalaw.layout import Results
+        from stratalaw.study import read_study
+        from stratalaw.terminal.allocation import show_allocation
+
+        weights = dict.fromkeys(keep or [], 1.0) | _pairs(weight)
+        if not weights:
+            raise StratalawError("give --keep, such as reasoning, or --weight, such as reasoning=2")
+        found = make_allocation(read_study(study), model, memory, weights, _pairs(floor), Results(results))
+        show_allocation(found, weights, f"{model}, {memory}")
+        write_text(yaml.safe_dump(found.as_plain(), sort_keys=False), out)
+        typer.echo(f"{out} holds the allocation; name it under mixed of the model, and run the study")
+
+
+@app.command()
 def export(
     study: StudyFile,
     name: Annotated[str, typer.Argument(help="Which variant.", metavar="MODEL/VARIANT")],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stratalaw.study import Calibration
-from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN
+from stratalaw.study.variants import BASELINE_NAME, is_quantized_here
 
 # Chapters of the report; its menu sorts them by their names. ``LAWS``: the one whose figures need laws.
 LOST, ACCURACY, LAWS = "1. What was lost", "2. Accuracy", "3. Laws"
@@ -85,6 +85,7 @@ class Results:
     blocks/MODEL/VARIANT/STRATUM.parquet       the same while only some items are asked: a wish for more goes on from it
     scores/MODEL/VARIANT/STRATUM.parquet       the score of each item
     scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
+    sensitivities/MODEL/LOW/HIGH.parquet       what each part of a model adds to a stratum with more bits
     studies/STUDY/                             tables, laws, figures, pages
     logs/STAGE/…, timings/STAGE/…              what each job printed, and how long it took
     rehearsals/KEY.json                        that the chain runs for a kind of model that no test covers
@@ -145,7 +146,7 @@ class Results:
         """The folder with the weights of a variant: the model itself, a checkpoint, or what one was converted to."""
         if variant == BASELINE_NAME:
             return self.model(model)
-        return (self.checkpoint if NAME_PATTERN.fullmatch(variant) else self.conversion)(model, variant)
+        return (self.checkpoint if is_quantized_here(variant) else self.conversion)(model, variant)
 
     def answers(self, model: str, variant: str, stratum: str) -> Path:
         return self.root / "answers" / model / variant / f"{stratum}.parquet"
@@ -158,6 +159,10 @@ class Results:
 
     def accuracies(self, model: str, variant: str, stratum: str) -> Path:
         return self.scores(model, variant, stratum).with_suffix(".json")
+
+    def sensitivities(self, model: str, low: str, high: str) -> Path:
+        """What each part of a model adds when it has the bits of the second of two variants."""
+        return self.root / "sensitivities" / model / low / f"{high}.parquet"
 
     def of_study(self, study: str, file: str = "") -> Path:
         """A file of a study such as ``laws.json``, or its folder."""

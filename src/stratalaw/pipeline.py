@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stratalaw.layout import Results
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.study.variants import BASELINE_NAME, calibration_of
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
         recorded = [file(model, stratum) for stratum in strata for file in kinds]
         add("requests", recorded, [("models", model)], model)
     text = [] if calibration.dataset is None else [("corpus", study.name)]
-    draws = {(model, Quantization.from_name(variant).calibration_seed) for model, variant in quantized}
+    draws = {(model, calibration_of(variant)[1]) for model, variant in quantized}
     for model, seed in sorted(draws, key=lambda draw: (models.index(draw[0]), draw[1])):
         asked = [("requests", model)] if calibration.overlap_words else []
         add("calibration", [results.calibration(model, seed)], [("models", model), *text, *asked], model, f"s{seed}")
     for model, variant in quantized:
-        drawn = ("calibration", f"{model}/s{Quantization.from_name(variant).calibration_seed}")
+        drawn = ("calibration", f"{model}/s{calibration_of(variant)[1]}")
         add("checkpoints", [results.checkpoint(model, variant)], [("models", model), drawn], model, variant)
     for model, variant in existing:
         add("conversions", [results.conversion(model, variant)], [("models", model)], model, variant)

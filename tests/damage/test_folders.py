@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,12 @@ from typer.testing import CliRunner
 from stratalaw.cli import app
 from stratalaw.damage.folders import compare_folders, read_scored
 from stratalaw.damage.table import ALL, DamageError
+from stratalaw.layout import Results
+from stratalaw.models.allocation import write_allocation
 from stratalaw.models.folder import copy_model
+from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.seals import Seal, SealError, write_table
+from stratalaw.study.variants import Precision, Quantization
 
 EARLY, LATE = "2026-01-02T03-04-05.678901", "2026-01-02T03-04-06"
 
@@ -88,6 +93,20 @@ def test_the_bytes_are_those_of_the_model_beside_the_scores(tmp_path, small_mode
     weights = (small_model_folder / "model.safetensors").stat().st_size
     assert table.bytes_original.iloc[0] == pytest.approx(weights, rel=0.01)
     assert (table.bytes < table.bytes_original).all()
+
+
+def test_the_bytes_of_mixed_bits_are_those_of_the_allocation_beside_the_weights(tmp_path, small_model_folder):
+    results = Results(tmp_path / "results")
+    copy_model(small_model_folder, results.model("m"))
+    uniform = Quantization(4, 128, 8, 0)
+    mixed = replace(uniform, exceptions=(("model.layers.0.mlp.down_proj", Precision(8, 128)),))
+    names = (uniform.name, mixed.name)
+    folders = [write_scores(results.root / "scores" / "m" / name, [1, 0]) for name in names]
+    assert compare_folders(folders)[0].bytes.isna().all()  # the checkpoint is not there
+    results.checkpoint("m", mixed.name).mkdir(parents=True)
+    write_allocation(mixed, results.checkpoint("m", mixed.name))
+    shapes = shapes_of_weights(small_model_folder)
+    assert compare_folders(folders)[0].bytes.unique().tolist() == [shapes.weight_bytes(mixed)]
 
 
 def test_variants_of_two_models_are_named_with_their_models(tmp_path):

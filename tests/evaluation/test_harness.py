@@ -104,6 +104,16 @@ def test_every_item_has_a_score(requests):
     assert paths.score.tolist() == [float(label == 4) for label in labels[:ITEMS]]
 
 
+def test_the_likeliest_continuation_has_the_score_of_the_item(requests, small_model_folder):
+    answers, scorer = answers_of(requests, small_model_folder, "float32"), Scorer(requests, EVALUATION, "reasoning")
+    scores = scorer.scores_of_choices()
+    by_item = [requests.task, requests.document]
+    assert (scores.groupby(by_item).sum() == 1).all()  # one of them is right
+    likeliest = answers.log_likelihood.groupby(by_item).idxmax()
+    scored = scorer.scores(answers).set_index(["task", "document"]).score
+    assert scores[likeliest].tolist() == scored.loc[likeliest.index].tolist()
+
+
 def test_an_answer_that_is_missing_or_no_number_refuses_the_stratum(requests):
     answers = pd.DataFrame({"log_likelihood": np.zeros(len(requests)), "is_greedy": False})
     with pytest.raises(ValueError, match="reasoning: 399 answers to 400 requests"):

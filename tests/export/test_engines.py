@@ -7,7 +7,7 @@ import pytest
 from stratalaw.export.engines import ENGINES, why_not
 from stratalaw.models.shapes import Matrix
 from stratalaw.study import Gptq
-from stratalaw.study.variants import Quantization
+from stratalaw.study.variants import Precision, Quantization
 
 BY_NAME = {engine.name.partition(" (")[0]: engine for engine in ENGINES}
 WIDE = [Matrix("model.layers.0.mlp.up_proj", 4096, 11008)]
@@ -50,3 +50,15 @@ def test_the_rules_are_those_that_gptqmodel_states(engine, module, kernel):
 def test_what_an_engine_does_not_take_is_said(engine, variant, options, matrices, reason):
     said = why_not(BY_NAME[engine], Quantization(*variant, 8, 0), Gptq(**options), matrices)
     assert said.startswith(reason) and bool(said) == bool(reason)
+
+
+def test_every_matrix_of_a_mixed_variant_must_be_taken():
+    up, down = Matrix("up", 4096, 11008), Matrix("down", 11008, 4096)
+    marlin = BY_NAME["vLLM, Marlin"]
+
+    def said(precision):
+        return why_not(marlin, Quantization(4, 128, 8, 0, (("down", precision),)), Gptq(), [up, down])
+
+    assert said(Precision(8, 32)) == ""
+    assert said(Precision(3, 128)) == "takes 4 or 8 bits"
+    assert said(Precision(8, 256)).startswith("takes groups of 32, 64 or 128")

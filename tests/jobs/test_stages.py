@@ -37,6 +37,7 @@ def test_a_damage_table_is_made_from_one_read_of_the_items_and_says_which(tmp_pa
     reads.clear()
     measure_damage(
         [str(tmp_path / "m")],
+        [],
         *(str(study / name) for name in ("items.parquet", "damage.csv", "damage.parquet")),
         [str(tmp_path / "damage.rst")],
     )

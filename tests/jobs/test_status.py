@@ -18,7 +18,7 @@ from stratalaw.layout import Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.pipeline import jobs_of
 from stratalaw.quantization.unquantizable import record_unquantizable
-from stratalaw.study import read_study
+from stratalaw.study import Study, read_study
 from stratalaw.terminal.status import sentence_of
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,16 @@ def test_the_jobs_are_those_of_the_workflow(study, tmp_path):
         **{"observations": 1, "coverage": 1, "damage": 1, "laws": 1, "figures": 1, "tables": 1},
         **{"explorer": 1, "summary": 1},
     }
+
+
+def test_a_mixed_variant_is_quantized_here_after_its_own_draw(study, tmp_path):
+    allocation = {"bits": 3, "group_size": 64, "matrices": {"model.layers.0.mlp.down_proj": {"bits": 4}}}
+    content = study.as_plain()
+    content["models"][0]["mixed"] = [{"allocation": allocation, "calibration_size": [8], "calibration_seed": [7]}]
+    results, jobs = Results(tmp_path), jobs_of(Study(**content), Results(tmp_path))
+    (job,) = [job for job in jobs if job.stage.name == "checkpoints" and "mixed" in job.variant]
+    assert {jobs[place].outputs for place in job.after} == {(results.model("r2"),), (results.calibration("r2", 7),)}
+    assert job.outputs == (results.weights("r2", job.variant),)
 
 
 def test_done_failed_and_remaining_are_told_apart(study, tmp_path):

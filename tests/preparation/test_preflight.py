@@ -18,9 +18,10 @@ from stratalaw.models.shapes import Matrix
 from stratalaw.models.sources import known_architectures
 from stratalaw.preparation.checks import check_inputs
 from stratalaw.preparation.inference_kernels import INFERENCE_KERNELS, inference_kernel_of
-from stratalaw.preparation.preflight import GB, preflight, refuse_what_cannot_run, smallest_gpu_bytes
-from stratalaw.study import StudyError, read_study
+from stratalaw.preparation.preflight import GB, grouped, preflight, refuse_what_cannot_run, smallest_gpu_bytes
+from stratalaw.study import Study, StudyError, read_study
 from stratalaw.study.variants import Quantization
+from stratalaw.terminal.preparation import table_of_checkpoints
 from tests.hub_server import HubRepository
 
 # Hidden size, intermediate size, layers, query heads, key-value heads, tied embeddings; parameters in billions.
@@ -299,6 +300,30 @@ def test_matrices_that_cannot_be_packed_are_named(paper, monkeypatch, tmp_path):
         match=r"^s.yaml: odd: with 3 bits gptqmodel packs only .* multiples of 32, and .*gate_proj has 88 x 64$",
     ):
         refuse_what_cannot_run(study.model_copy(update={"models": [odd]}), "s.yaml", {"odd"}, jobs_run_here=False)
+
+
+def test_mixed_variants_are_planned_and_refused_as_engines_would(monkeypatch):
+    """Query, key and value of a layer are one matrix of an engine."""
+    plenty_of_disk(monkeypatch)
+    study = read_study(Path("config/demo.yaml"))
+    names = [f"model.layers.0.self_attn.{letter}_proj" for letter in "kqv"]
+
+    def checked(names):
+        allocation = {"bits": 3, "group_size": 64, "matrices": {name: {"bits": 4} for name in names}}
+        mixed = [{"allocation": allocation, "calibration_size": [8, 16]}]
+        plain = study.as_plain()
+        plain["models"] = [plain["models"][0] | {"mixed": mixed}]
+        return preflight(Study(**plain | {"grids": []}), "study.yaml", H100)
+
+    whole = checked(names)
+    assert whole.problems == [] and len(whole.checkpoints) == 2
+    assert {checkpoint.kernel for checkpoint in whole.checkpoints} == {"Torch"}  # of 3 bits
+    assert len(grouped(whole.checkpoints)) == 1
+    assert table_of_checkpoints(whole.checkpoints).row_count == 1
+    [problem] = checked(names[:1]).problems
+    assert f"engines load {' and '.join(names)} as one matrix" in problem
+    [problem] = checked(["model.layers.99.mlp.up_proj"]).problems
+    assert "the model has no matrix model.layers.99.mlp.up_proj" in problem
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 
 from stratalaw.layout import Results
 from stratalaw.preparation.preflight import preflight
-from stratalaw.preparation.rehearsals import rehearsals
+from stratalaw.preparation.rehearsals import rehearsals, variants_to_rehearse
 from stratalaw.study import Model, Study, read_study
+from stratalaw.study.variants import Precision, Quantization
 from stratalaw.terminal.preparation import show_preflight
 
 DEMO = Path("config/demo.yaml")
@@ -127,3 +128,8 @@ def test_preflight_rehearses(chain, tmp_path, printed, line, capsys):
     chain(f"echo '{printed}'")
     show_preflight(preflight(read_study(path), str(path), math.inf, Results(tmp_path / "results")))
     assert line in " ".join(capsys.readouterr().out.split())
+
+
+def test_bits_that_only_some_matrices_have_are_rehearsed_too():
+    mixed = Quantization(3, 128, 8, 0, (("down", Precision(4, 64)), ("up", Precision(4, 32))))
+    assert variants_to_rehearse([mixed]) == ("w3-g128-c4-s0", "w4-g32-c4-s0")

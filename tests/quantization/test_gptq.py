@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,14 +14,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_se
 
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.files import sha256
+from stratalaw.models.allocation import read_quantization
+from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.quantization.gptq import AUDIT, quantize
 from stratalaw.quantization.gptqmodel_patches import (
     faster_on_gpus,
     flushed_when_written,
     passes_from_kept_activations,
 )
+from stratalaw.quantization.unpacking import dense_weights
 from stratalaw.study import Gptq
-from stratalaw.study.variants import Quantization
+from stratalaw.study.variants import Precision, Quantization
 
 VARIANT = Quantization(bits=3, group_size=64, calibration_size=8, calibration_seed=0)
 OPTIONS = Gptq(batch_size=3)
@@ -199,6 +203,39 @@ def test_what_calibration_does_not_reach_is_recorded_and_counts_16_bits(small_mo
     dead = {module["name"]: module["dead_columns"] for module in audit["modules"]}
     assert dead["0.self_attn.q_proj"] == 3 and dead["0.self_attn.o_proj"] == 0
     load_dense(tmp_path / few.name, "cpu")
+
+
+def test_matrices_have_the_bits_that_a_mixed_variant_gives_them(small_model_folder, calibration, checkpoint, tmp_path):
+    layers = [f"model.layers.{number}." for number in (0, 1)]
+    attention = [f"{layers[1]}self_attn.{letter}_proj" for letter in "kqv"]
+    exceptions = ((f"{layers[0]}mlp.down_proj", Precision(8, 32)), *((name, Precision(4, 64)) for name in attention))
+    mixed = replace(VARIANT, exceptions=exceptions)
+    folder = tmp_path / mixed.name
+    quantize(small_model_folder, folder, mixed, calibration, OPTIONS)
+    audit = json.loads((folder / AUDIT).read_text())
+    assert (audit["method"], audit["bits"], audit["group_size"]) == ("GPTQ, mixed", 3, 64)
+    assert audit["sha256"]["allocation.json"] == sha256(folder / "allocation.json")
+    assert read_quantization(folder) == mixed
+    shapes = shapes_of_weights(small_model_folder)
+    stored = 0.0
+    for matrix in shapes.matrices:
+        precision = mixed.of(matrix.name)
+        of_scales = (16 + precision.bits) / precision.group_size
+        stored += matrix.in_features * matrix.out_features * (precision.bits + of_scales)
+    assert audit["effective_bits"] == pytest.approx(stored / shapes.n_quantized)
+    ours, alike = dense_weights(folder, "cpu"), dense_weights(checkpoint, "cpu")
+    original = dense_weights(small_model_folder, "cpu")
+    for matrix in shapes.matrices:
+        name = f"{matrix.name}.weight"
+        precision = mixed.of(matrix.name)
+        levels = max(len(row.unique()) for row in ours[name][:, : precision.group_size])
+        assert min(2 ** (precision.bits - 1), precision.group_size // 2) < levels <= 2**precision.bits, name
+        # What comes before the first exception does not know of it.
+        if matrix.name.startswith(layers[0]) and matrix.name != f"{layers[0]}mlp.down_proj":
+            assert torch.equal(ours[name], alike[name]), name
+    for name, _ in exceptions:
+        errors = [(weights[f"{name}.weight"].float() - original[f"{name}.weight"]).norm() for weights in (ours, alike)]
+        assert errors[0] < 0.7 * errors[1], name
 
 
 def test_a_calibration_set_of_another_size_is_refused(small_model_folder, calibration, tmp_path):

@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from typer.testing import CliRunner
 
 from stratalaw.cli import app
 from stratalaw.study import Evaluation, Study, StudyError, read_study
-from stratalaw.study.variants import BASELINE_NAME
+from stratalaw.study.variants import BASELINE_NAME, Precision, Quantization
 
 STUDY = {
     "name": "example",
@@ -210,6 +211,64 @@ def test_the_schema_in_the_repository_is_up_to_date():
 def test_every_study_in_the_repository_is_valid_and_names_the_schema(path):
     read_study(path)
     assert path.read_text().startswith("# yaml-language-server: $schema=study.schema.json\n")
+
+
+ALLOCATION = {"bits": 3, "group_size": 128, "matrices": {"model.layers.0.mlp.down_proj": {"bits": 4}}}
+
+
+@pytest.fixture
+def write_mixed(write, tmp_path):
+    """A study whose first model has mixed variants of an allocation, which lies in a file beside it."""
+
+    def written(allocation: object) -> Path:
+        (tmp_path / "keep.yaml").write_text(yaml.safe_dump(allocation))
+        mixed = [{"allocation": "keep.yaml", "calibration_size": [8, 16], "calibration_seed": [1]}]
+        return write({"models.0.mixed": mixed})
+
+    return written
+
+
+def test_an_allocation_names_a_mixed_variant_for_each_draw(write_mixed):
+    study = read_study(write_mixed(ALLOCATION))
+    small = study.variants().query("model == 'small' and calibration_seed == 1")
+    assert small.calibration_size.tolist() == [8, 16] and small.bits.isna().all() and small.group_size.isna().all()
+    first = study.quantization_of("small", small.variant.iloc[0])
+    assert first == Quantization(3, 128, 8, 1, (("model.layers.0.mlp.down_proj", Precision(4, 128)),))
+    assert study.quantization_of("large", first.name) is None
+    assert [name for _, name in study.variant_names()] == study.variants().variant.tolist()
+
+
+def test_a_study_with_mixed_variants_says_all_without_the_files(write_mixed, tmp_path):
+    study = read_study(write_mixed(ALLOCATION))
+    (tmp_path / "keep.yaml").unlink()
+    assert Study(**study.as_plain()) == study
+    assert "mixed" not in study.as_plain()["models"][1]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "message"),
+    [
+        (ALLOCATION | {"bits": 5}, "keep.yaml: bits: 5 is not one of 2, 3, 4, 8"),
+        (
+            ALLOCATION | {"matrices": {"model.layers.0.mlp.down_proj": {"bits": 4, "group": 64}}},
+            "keep.yaml: matrices.model.layers.0.mlp.down_proj.group: unknown key; allowed here: ",
+        ),
+        (
+            ALLOCATION | {"bits": 4},
+            "keep.yaml: every matrix has the same bits and group size; name such a variant in a grid",
+        ),
+        ([3, 4], "keep.yaml: an allocation is a mapping with the keys bits, group_size, matrices"),
+    ],
+)
+def test_an_allocation_that_means_nothing_is_refused_by_its_file(write_mixed, allocation, message):
+    with pytest.raises(StudyError, match=re.escape(message)):
+        read_study(write_mixed(allocation))
+
+
+def test_an_allocation_that_is_not_there_is_named(write):
+    path = write({"models.0.mixed": [{"allocation": "gone.yaml", "calibration_size": [8]}]})
+    with pytest.raises(StudyError, match=r"study.yaml: models.0.mixed.0.allocation: there is no file gone.yaml"):
+        read_study(path)
 
 
 def test_a_study_without_a_precision_is_what_it_was_before_there_was_one(write):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratalaw.study.variants import Quantization
+from stratalaw.study.variants import Precision, Quantization, calibration_of, is_mixed, is_quantized_here
 
 quantizations = st.builds(
     Quantization,
@@ -32,3 +32,29 @@ def test_the_name_reads_as_documented():
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match="is not the name of a quantized variant"):
         Quantization.from_name(name)
+
+
+MIXED = Quantization(3, 128, 32, 1, (("model.layers.0.mlp.down_proj", Precision(4, 64)),))
+
+
+def test_a_mixed_variant_is_named_by_its_bits_and_its_calibration():
+    assert is_mixed(MIXED.name) and is_quantized_here(MIXED.name) and MIXED.name.endswith("-c32-s1")
+    assert calibration_of(MIXED.name) == (32, 1) == calibration_of("w3-g128-c32-s1")
+    assert MIXED.of("model.layers.0.mlp.down_proj") == Precision(4, 64)
+    assert MIXED.of("model.layers.1.mlp.down_proj") == Precision(3, 128)
+    with pytest.raises(ValueError, match="is not the name of a quantized variant"):
+        Quantization.from_name(MIXED.name)
+
+
+def test_the_same_bits_of_each_matrix_have_the_same_name():
+    bits = MIXED.allocation
+    assert Quantization.from_allocation(bits, 32, 1) == MIXED
+    as_the_rest = bits["matrices"] | {"model.layers.1.mlp.down_proj": {"bits": 3, "group_size": 128}}
+    assert Quantization.from_allocation(bits | {"matrices": as_the_rest}, 32, 1).name == MIXED.name
+    assert Quantization.from_allocation(bits | {"bits": 2}, 32, 1).name != MIXED.name
+    assert Quantization.from_allocation(bits | {"matrices": {}}, 32, 1).name == "w3-g128-c32-s1"
+
+
+@pytest.mark.parametrize("name", ["bf16", "awq", "mixed-1-c8-s0", "mixed-0123456789ab-c8"])
+def test_other_variants_are_not_quantized_here(name):
+    assert not is_quantized_here(name) and not is_mixed(name)

@@ -16,10 +16,14 @@ from stratalaw.cli import app
 from stratalaw.damage.table import ALL, COLUMNS, GENERAL
 from stratalaw.laws.analysis import Analysis
 from stratalaw.layout import FIGURES, LAWS, Results
+from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.study.variants import is_mixed
 from tests.workflow.warm_snakemake import run_snakemake
 
 ROOT = Path(__file__).parents[2]
 ITEMS, FEWER = 20, 8
+WITH_MIXED = "one-benchmark"  # a study with a variant of mixed bits besides
+ALLOCATION = {"bits": 4, "group_size": 128, "matrices": {"model.layers.0.mlp.down_proj": {"bits": 8}}}
 SHORT = "ladder_short"  # a benchmark of fewer items
 MEMORIZATION = ["ladder_biographies", "ladder_questions"]
 APPLICATION = ["ladder_inheritance", "ladder_conversion", "ladder_numeracy"]
@@ -90,6 +94,9 @@ def write_study(folder: Path, name: str) -> None:
         "items": ITEMS,
         "strata": {name: [{"task": task, "chance": 0.25} for task in tasks] for name, tasks in strata.items()},
     }
+    if name == WITH_MIXED:
+        (folder / "allocation.yaml").write_text(yaml.safe_dump(ALLOCATION))
+        study["models"][0]["mixed"] = [{"allocation": "allocation.yaml", "calibration_size": [4]}]
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
 
 
@@ -175,3 +182,25 @@ def test_two_folders_of_scores_are_compared_as_in_the_study(run, tmp_path):
     result = CliRunner().invoke(app, ["compare", *map(str, folders), "--out", str(tmp_path / "damage.csv")])
     assert result.exit_code == 0, result.output
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "damage.csv"), made.damage())
+
+
+def test_a_mixed_variant_stands_in_every_table_beside_the_uniform_one(run, monkeypatch):
+    made = run(WITH_MIXED)
+    variants = pd.read_csv(made.path("observations.csv")).set_index("variant")
+    original, uniform, mixed = variants.index
+    assert (original, uniform) == ("bf16", "w4-g128-c4-s0") and is_mixed(mixed)
+    assert variants.method[[uniform, mixed]].tolist() == ["GPTQ", "GPTQ, mixed"]
+    assert variants.bits[mixed] == 4 and variants.calibration_size[mixed] == 4
+    shapes = shapes_of_weights(Results(made.folder / "results").model("r1"))
+    (wide,) = (m.in_features * m.out_features for m in shapes.matrices if m.name in ALLOCATION["matrices"])
+    # Each of its weights has 4 bits more, and each zero point of its groups.
+    more = 4 * (1 + 1 / 128) * wide / shapes.n_quantized
+    assert variants.effective_bits[mixed] - variants.effective_bits[uniform] == pytest.approx(more)
+    damage = made.damage().drop_duplicates("variant").set_index("variant")
+    assert damage.bytes[mixed] - damage.bytes[uniform] == wide * 4 * (1 + 1 / 128) / 8
+    assert f"r1 {mixed}" in made.path("summary.rst").read_text()
+    assert f"left out of the laws: r1/{mixed} (GPTQ, mixed)" in " ".join(Analysis.read(made.path("laws.json")).notes)
+    write_study(made.folder, WITH_MIXED)  # other tests leave other studies in the file
+    monkeypatch.chdir(made.folder)
+    verified = CliRunner().invoke(app, ["verify", "study.yaml"])
+    assert verified.exit_code == 0, verified.output

@@ -2,7 +2,7 @@ rule checkpoints:
     "One GPTQ checkpoint: a variant of a model, with the audit of how it came about."
     input:
         model=RESULTS.model("{model}"),
-        calibration=calibration_of,
+        calibration=samples_for,
     output:
         directory(RESULTS.checkpoint("{model}", "{variant}")),
     log:
@@ -17,7 +17,7 @@ rule checkpoints:
         runtime=for_checkpoint("runtime"),
         expected_seconds=for_checkpoint("expected_seconds"),
     params:
-        options=STUDY.gptq.model_dump(),
+        options=gptq_of,
         made_by=made_by("gptqmodel", "torch", "transformers"),
     script:
         "../scripts/quantize_model.py"

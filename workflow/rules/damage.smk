@@ -3,6 +3,8 @@ rule damage:
     input:
         items_parquet=rules.observations.output.items_parquet,
         models=[RESULTS.model(model) for model in OBSERVED.model.unique()],
+        # What the weights of a mixed variant take does not follow from its name.
+        mixed=[RESULTS.checkpoint(row.model, row.variant) for row in OBSERVED.itertuples() if is_mixed(row.variant)],
     output:
         csv=report(
             of_study("damage.csv"),

@@ -28,7 +28,7 @@ from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbo
 from stratalaw.seals import digest_of
 from stratalaw.study.configuration import read_configuration
 from stratalaw.study.plain_yaml import read_yaml
-from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization
+from stratalaw.study.variants import BASELINE_NAME, MIXED_PATTERN, NAME_PATTERN, calibration_of, is_mixed
 
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 # No study by --configfile, by a profile or by an enclosing workflow.
@@ -144,7 +144,9 @@ onerror:
 
 wildcard_constraints:
     model="|".join(MODELS),
-    variant="|".join([BASELINE_NAME, NAME_PATTERN.pattern, *{re.escape(name) for _, name in EXISTING}]),
+    variant="|".join(
+        [BASELINE_NAME, NAME_PATTERN.pattern, MIXED_PATTERN.pattern, *{re.escape(name) for _, name in EXISTING}]
+    ),
     seed=r"\d+",
 
 
@@ -165,11 +167,18 @@ def captions(stage):
     return RESULTS.captions(STUDY.name, stage)
 
 
-def calibration_of(wildcards):
+def samples_for(wildcards):
     """The calibration samples of a variant; none but those that the study names are made."""
     if (wildcards.model, wildcards.variant) not in NAMED:
         sys.exit(f"{STUDY_FILE}: {wildcards.model}/{wildcards.variant} is no variant of the study; name it in a grid")
-    return RESULTS.calibration(wildcards.model, Quantization.from_name(wildcards.variant).calibration_seed)
+    return RESULTS.calibration(wildcards.model, calibration_of(wildcards.variant)[1])
+
+
+def gptq_of(wildcards):
+    """The options of GPTQ, and of a mixed variant the bits of each matrix, which its name does not say."""
+    quantization = STUDY.quantization_of(wildcards.model, wildcards.variant)
+    allocation = {"allocation": quantization.allocation} if is_mixed(wildcards.variant) else {}
+    return STUDY.gptq.model_dump() | allocation
 
 
 def is_asked_in_part(wildcards):
@@ -215,7 +224,7 @@ def asked_by_checkpoint(model, variant, attempt):
     """What a quantization asks for, by model, calibration and attempt."""
     return resources_of_checkpoint(
         shapes_of_model(model),
-        Quantization.from_name(variant),
+        STUDY.quantization_of(model, variant),
         tokens=STUDY.calibration.tokens,
         batch_size=STUDY.gptq.batch_size,
         attempt=attempt,

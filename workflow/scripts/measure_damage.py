@@ -4,6 +4,7 @@ run(
     snakemake,
     "stratalaw.jobs.stages:measure_damage",
     models=snakemake.input.models,
+    mixed=snakemake.input.mixed,
     items=snakemake.input.items_parquet,
     csv=snakemake.output.csv,
     parquet=snakemake.output.parquet,

@@ -17,7 +17,6 @@ from stratalaw.models.shapes import Shapes
 from stratalaw.models.sources import is_unpinned
 from stratalaw.pipeline import STAGES, Job, jobs_of
 from stratalaw.study import Study
-from stratalaw.study.variants import NAME_PATTERN, Quantization
 
 DOWNLOAD_RATE = 1e8  # bytes per second
 START = 2.0  # seconds until snakemake has started a job; costs leave it out
@@ -170,8 +169,7 @@ def estimated_variants(
 ) -> pd.DataFrame:
     """The table of a cost: measured seconds of jobs that were run, predicted seconds of the others."""
     quantizations = {
-        (model, variant): Quantization.from_name(variant) if NAME_PATTERN.fullmatch(variant) else None
-        for model, variant in study.variant_names()
+        (model, variant): study.quantization_of(model, variant) for model, variant in study.variant_names()
     }
     predicted = {}
     for (model, variant), quantization in quantizations.items():

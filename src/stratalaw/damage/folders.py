@@ -14,6 +14,7 @@ from stratalaw.damage.memory import weight_bytes
 from stratalaw.damage.table import DamageError, Pair, compare, damage_table
 from stratalaw.layout import Results
 from stratalaw.seals import read_parquet
+from stratalaw.study.variants import is_mixed
 
 SAMPLES = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")  # lm-eval: samples_TASK_TIMESTAMP.jsonl
 USUAL_METRIC = "acc"
@@ -134,7 +135,10 @@ def _of_study(folder: Path, tables: Sequence[Path]) -> Scored:
     items = pd.concat(parts, ignore_index=True)
     sizes: dict[str, int | None] = {}
     if is_of_results:
-        sizes = weight_bytes(Results(folder.resolve().parents[2]).model(model), [variant])
+        results = Results(folder.resolve().parents[2])
+        checkpoint = results.checkpoint(model, variant)
+        mixed = {variant: checkpoint} if is_mixed(variant) and checkpoint.exists() else {}
+        sizes = weight_bytes(results.model(model), [variant], mixed)
     return Scored(folder, model, variant, items, sizes.get(variant), metrics={})
 
 

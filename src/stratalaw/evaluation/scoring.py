@@ -6,7 +6,8 @@ The tasks are made once for many variants. lm-eval itself scores the first; what
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from lm_eval.api.group import Group
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task as LoadedTask
+from numpy.typing import NDArray
 
 from stratalaw.evaluation.admission import check_scores, tasks_of
 from stratalaw.evaluation.blocks import ITEM, filled, is_asked, shares_of
@@ -31,6 +33,7 @@ from stratalaw.evaluation.tasks import check_metrics, task_manager
 from stratalaw.planning.forecasts import gaps
 from stratalaw.study import StudyError, Tasks
 
+LIKELIEST, UNLIKELY = -1.0, -1e9  # nats, of continuations that are no text's
 PLACE = ["kind", *ITEM, "choice"]
 
 
@@ -74,13 +77,52 @@ class Scorer:
             ValueError: an answer is missing or not a number, or an item's score is.
             StudyError: the tasks ask what was not recorded, or their scores are no accuracy.
         """
-        requests, items = self._requests, self._evaluation.items
+        requests = self._requests
         check_answers(requests, answers, self._stratum)
         answered = set(requests.loc[answers.index, ITEM].itertuples(index=False, name=None))
         answers = filled(answers, requests)
         generated = lengths_of(requests, answers)
         margins = gaps(requests, answers.log_likelihood).set_index(ITEM).gap if with_gaps else None
-        tables = []
+        tables, before = [], Counter[str]()  # items of a group's earlier tasks; each task counts from 0
+        for benchmark, task, documents, scores in self._scored(answers):
+            is_answered = np.array([(task, document) in answered for document in documents], bool)
+            items_of_task = 1 + documents.max(initial=-1)
+            document = documents[is_answered]
+            place = pd.MultiIndex.from_product([[task], document])
+            of_task = generated.reindex(place).reset_index(drop=True)
+            if margins is not None:
+                of_task["gap"] = margins.reindex(place).to_numpy()
+            columns = {"task": benchmark, "document": before[benchmark] + document, "score": scores[is_answered]}
+            tables.append(pd.DataFrame(columns).join(of_task))
+            before[benchmark] += items_of_task
+        table = pd.concat(tables, ignore_index=True)
+        if not np.isfinite(table.score).all():
+            bad = table[~np.isfinite(table.score)].iloc[0]
+            raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
+        return table
+
+    def scores_of_choices(self) -> pd.Series:
+        """The score that an item gets where one of its continuations is by far the likeliest: of each request for a
+        log-likelihood, by its index.
+
+        Raises:
+            StudyError: as ``scores``.
+        """
+        requests = self._requests[self._requests.kind == LOGLIKELIHOOD]
+        found = pd.Series(np.nan, requests.index)
+        for _, rows in requests.groupby("choice"):
+            chosen = self._requests.index.isin(rows.index)
+            answers = pd.DataFrame({"is_greedy": chosen, "text": ""}, self._requests.index)
+            answers["log_likelihood"] = np.where(chosen, LIKELIEST, UNLIKELY)
+            for _, task, documents, scores in self._scored(answers):
+                by_document = pd.Series(scores, documents)
+                own = rows[rows.task == task]
+                found[own.index] = own.document.map(by_document)
+        return found
+
+    def _scored(self, answers: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.int_], NDArray[np.float64]]]:
+        """Of each task: the benchmark that it belongs to, its name, its items' numbers and their scores."""
+        requests, items = self._requests, self._evaluation.items
         for benchmark, loaded in self._benchmarks:
             names = sorted(task.task_name for task in tasks_of(loaded))
             asked = requests[requests.task.isin(names)]
@@ -90,30 +132,15 @@ class Scorer:
             else:
                 found = run_task(model, loaded, self._manager, benchmark, items)
             check_scores(benchmark, loaded, found)  # the metric may be another one than when requests were recorded
-            before = 0  # items of the group's earlier tasks; each task counts from 0
             for task in names:
                 samples = [
                     sample
                     for sample in found[task]
                     if benchmark.filter in (None, sample["filter"])  # lm-eval lists an item once for each filter
                 ]
-                items_of_task = 1 + max((sample["doc_id"] for sample in samples), default=-1)
-                samples = [sample for sample in samples if (task, sample["doc_id"]) in answered]
-                document = np.array([sample["doc_id"] for sample in samples], dtype=int)
-                scores = [float(sample[benchmark.metric]) for sample in samples]
-                place = pd.MultiIndex.from_product([[task], document])
-                of_task = generated.reindex(place).reset_index(drop=True)
-                if margins is not None:
-                    of_task["gap"] = margins.reindex(place).to_numpy()
-                about = pd.DataFrame({"task": benchmark.task, "document": before + document, "score": scores})
-                tables.append(about.join(of_task))
-                before += items_of_task
+                documents = np.array([sample["doc_id"] for sample in samples], dtype=int)
+                yield benchmark.task, task, documents, np.array([float(sample[benchmark.metric]) for sample in samples])
         self._are_built = True
-        table = pd.concat(tables, ignore_index=True)
-        if not np.isfinite(table.score).all():
-            bad = table[~np.isfinite(table.score)].iloc[0]
-            raise ValueError(f"{bad.task}: document {bad.document}: the score is not a number")
-        return table
 
 
 def check_answers(requests: pd.DataFrame, answers: pd.DataFrame, stratum: str) -> None:

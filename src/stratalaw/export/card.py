@@ -10,6 +10,7 @@ import pandas as pd
 
 from stratalaw.damage.table import ALL, GENERAL
 from stratalaw.export.engines import ENGINES, why_not
+from stratalaw.models.allocation import ALLOCATION
 from stratalaw.models.shapes import Shapes
 from stratalaw.study import Benchmark, Calibration, Gptq
 from stratalaw.study.variants import Quantization
@@ -68,7 +69,7 @@ def front_matter(exported: Exported) -> str:
         **about,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["gptq", "gptqmodel", f"{exported.quantization.bits}-bit", "stratalaw"],
+        tags=["gptq", "gptqmodel", f"{exported.audit.get('bits', exported.quantization.bits)}-bit", "stratalaw"],
         model_name=exported.name.replace("/", "-"),
         eval_results=_results(exported),
     ).to_yaml()
@@ -100,12 +101,15 @@ def _how_it_was_made(exported: Exported) -> list[str]:
     quantization, options, audit = exported.quantization, exported.options, exported.audit
     base = f"{exported.base} at `{exported.base_commit}`" if exported.base_commit else f"`{exported.base}`"
     group = f"groups of {quantization.group_size}" if quantization.group_size > 0 else "whole rows"
+    precision = f"{quantization.bits} bits in {group}"
+    if quantization.exceptions:
+        precision = f"{audit['effective_bits']:.2f} bits on average, those of each matrix in `{ALLOCATION}`"
     corpus = exported.calibration
     text = f"{corpus.corpus} of {corpus.dataset} at `{corpus.revision}`" if corpus.dataset else corpus.corpus
     kept = audit["unquantized"]
     return [
         f"# {exported.name}\n",
-        f"{base}, quantized with GPTQ to {quantization.bits} bits in {group}: "
+        f"{base}, quantized with GPTQ to {precision}: "
         f"{audit['effective_bits']:.3f} bits per quantized weight, scales and zero points included.\n",
         "| | |",
         "|---|---|",

@@ -94,9 +94,11 @@ ENGINES = (
 
 def why_not(engine: Engine, quantization: Quantization, options: Gptq, matrices: Iterable[Matrix]) -> str:
     """The first rule of an engine that a checkpoint does not meet, in words; empty where it runs it."""
-    if quantization.bits not in engine.bits:
+    matrices = list(matrices)
+    precisions = {quantization.of(matrix.name) for matrix in matrices}
+    if not {precision.bits for precision in precisions} <= engine.bits:
         return f"takes {_listed(sorted(engine.bits))} bits"
-    if engine.group_sizes is not None and quantization.group_size not in engine.group_sizes:
+    if engine.group_sizes is not None and not {precision.group_size for precision in precisions} <= engine.group_sizes:
         return f"takes groups of {_listed(sorted(engine.group_sizes - {-1}))}, or whole rows"
     if not options.symmetric and not engine.takes_asymmetric:
         return "takes symmetric quantization alone"
@@ -106,7 +108,7 @@ def why_not(engine: Engine, quantization: Quantization, options: Gptq, matrices:
             return f"takes input features in multiples of {engine.divides_in}; {shape}"
         if matrix.out_features % engine.divides_out:
             return f"takes output features in multiples of {engine.divides_out}; {shape}"
-        if matrix.is_ragged(quantization.group_size) and not engine.takes_ragged_groups:
+        if matrix.is_ragged(quantization.of(matrix.name).group_size) and not engine.takes_ragged_groups:
             return f"takes no short last group; {shape}"
     return ""
 

@@ -173,16 +173,24 @@ def draw_calibration(
 def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str, gpus: int = 1) -> None:
     """One GPTQ checkpoint, with its audit; the folder's name says which variant, ``gpus`` how many GPUs share the work.
 
+    Among the ``options`` of a mixed variant is its ``allocation``, by which its name must be the folder's.
+
     If a variant cannot be quantized, the reason is recorded in its place (see ``quantization.unquantizable``).
     """
     from stratalaw.models.folder import manifest_seal, verify_model
     from stratalaw.quantization.gptq import quantize
     from stratalaw.quantization.unquantizable import is_unquantizable, record_unquantizable
     from stratalaw.study import Gptq
-    from stratalaw.study.variants import Quantization
+    from stratalaw.study.variants import Quantization, calibration_of
 
     use_no_network()
-    quantization = Quantization.from_name(Path(checkpoint).name)
+    variant, options = Path(checkpoint).name, dict(options)
+    if (allocation := options.pop("allocation", None)) is None:
+        quantization = Quantization.from_name(variant)
+    else:
+        quantization = Quantization.from_allocation(allocation, *calibration_of(variant))
+    if quantization.name != variant:
+        raise ValueError(f"{checkpoint}: the allocation is that of {quantization.name}")
     of_model = {"model": manifest_seal(Path(model)).digest}
     seed = str(quantization.calibration_seed)
     drawn, seal = read_table(Path(calibration), "calibration", {"seed": seed}, of_model)
@@ -492,8 +500,11 @@ def report_coverage(
     write_captions({"coverage": observed.CAPTION, "failures": status.CAPTION}, captions)
 
 
-def measure_damage(models: Sequence[str], items: str, csv: str, parquet: str, captions: Sequence[str]) -> None:
-    """Each variant beside its original, paired by item, with what the weights of both take."""
+def measure_damage(
+    models: Sequence[str], mixed: Sequence[str], items: str, csv: str, parquet: str, captions: Sequence[str]
+) -> None:
+    """Each variant beside its original, paired by item, with what the weights of both take; ``mixed``: the checkpoints
+    of variants whose matrices have bits of their own."""
     from stratalaw.damage.memory import weight_bytes
     from stratalaw.damage.table import CAPTION, DIGITS, damage_of_study
 
@@ -501,7 +512,11 @@ def measure_damage(models: Sequence[str], items: str, csv: str, parquet: str, ca
     sizes = {
         (folder.name, variant): size
         for folder in map(Path, models)
-        for variant, size in weight_bytes(folder, scored.variant[scored.model == folder.name].unique()).items()
+        for variant, size in weight_bytes(
+            folder,
+            scored.variant[scored.model == folder.name].unique(),
+            {path.name: path for path in map(Path, mixed) if path.parent.name == folder.name},
+        ).items()
     }
     table = damage_of_study(scored, sizes)
     seal = Seal("damage", {"study": Path(parquet).parent.name}, {"items": seal_of_items.digest})
@@ -530,17 +545,17 @@ def fit_laws(
     from stratalaw.laws.tables import write_tables
     from stratalaw.laws.whole import predicted_note, whole_study
     from stratalaw.observations.coverage import coverage, missing_variants
-    from stratalaw.observations.table import existing_note, made_here
+    from stratalaw.observations.table import left_out_note, of_grids
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
     named, (table, seal) = Study(**study), table_of_study(observations)
     try:
-        analysis = analyse(made_here(table), items=table_of_study(items)[0])
+        analysis = analyse(of_grids(table), items=table_of_study(items)[0])
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
-    variants = whole_study(made_here(table), named, [(model, variant) for model, variant in not_run])
-    notes = [*missing_variants(coverage(named, table)), *predicted_note(variants), *existing_note(table)]
+    variants = whole_study(of_grids(table), named, [(model, variant) for model, variant in not_run])
+    notes = [*missing_variants(coverage(named, table)), *predicted_note(variants), *left_out_note(table)]
     analysis = replace(analysis, notes=[*notes, *analysis.notes], variants=variants)
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})
     analysis.write(Path(laws), {"observations": seal.digest})
@@ -553,12 +568,12 @@ def plot_figures(
     """Every figure of a study, in the files named after them (``accuracy.svg`` and so on)."""
 
     from stratalaw.laws.analysis import Analysis
-    from stratalaw.observations.table import made_here
+    from stratalaw.observations.table import of_grids
     from stratalaw.report.figures import captions_of, plot_laws, plot_observations, save
     from stratalaw.study import Study
     from stratalaw.study.description import describe_study
 
-    table, analysis = made_here(table_of_study(observations)[0]), Analysis.read(Path(laws))
+    table, analysis = of_grids(table_of_study(observations)[0]), Analysis.read(Path(laws))
     plotted = plot_observations(table, table_of_study(damage)[0]) | plot_laws(table, analysis)
     for path in map(Path, figures):
         save(plotted[path.stem], path)
@@ -585,11 +600,11 @@ def write_explorer(
     """The interactive page: what was lost, predictions of the laws, and the observations."""
 
     from stratalaw.laws.analysis import Analysis
-    from stratalaw.observations.table import made_here
+    from stratalaw.observations.table import of_grids
     from stratalaw.report.explorer import CAPTION, explorer_page
     from stratalaw.study import Study
 
-    table, (lost, _) = made_here(table_of_study(observations)[0]), table_of_study(damage)
+    table, (lost, _) = of_grids(table_of_study(observations)[0]), table_of_study(damage)
     page = explorer_page(Study(**study).name, table, lost, Analysis.read(Path(laws)))
     write_text(page, Path(explorer))
     write_captions({"explorer": CAPTION}, captions)
@@ -599,10 +614,10 @@ def write_summary(study: Mapping[str, Any], observations: str, damage: str, laws
     """What was run and what came out, as the report's landing page says it."""
 
     from stratalaw.laws.analysis import Analysis
-    from stratalaw.observations.table import made_here
+    from stratalaw.observations.table import of_grids
     from stratalaw.report.summary import summarize
     from stratalaw.study import Study
 
-    table = made_here(table_of_study(observations)[0])
+    table = of_grids(table_of_study(observations)[0])
     text = summarize(Study(**study), table, table_of_study(damage)[0], Analysis.read(Path(laws)))
     write_text(text, Path(summary))

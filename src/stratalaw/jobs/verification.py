@@ -21,7 +21,7 @@ from stratalaw.quantization.gptq import checkpoint_seal, verify_checkpoint
 from stratalaw.quantization.unquantizable import why_unquantizable
 from stratalaw.seals import Seal, digest_of, read_record, read_sealed, seal_of
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.study.variants import BASELINE_NAME, calibration_of
 
 
 @dataclass
@@ -123,7 +123,7 @@ def _calibration(chain: _Chain, job: Job, path: Path) -> None:
 
 
 def _checkpoints(chain: _Chain, job: Job, path: Path) -> None:
-    drawn = chain.results.calibration(job.model, Quantization.from_name(job.variant).calibration_seed)
+    drawn = chain.results.calibration(job.model, calibration_of(job.variant)[1])
     checkpoint_seal(path, chain.of_model(job.model) | {"calibration": chain.digest(drawn)})
     if not why_unquantizable(path):
         verify_checkpoint(path)

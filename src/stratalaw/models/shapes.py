@@ -16,11 +16,12 @@ from typing import Any
 from stratalaw.models.configuration import is_tied, setting
 from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, distinct_shapes, read_config
 from stratalaw.models.module_tree import quantized_modules
-from stratalaw.study.variants import BASELINE_BITS, Quantization
+from stratalaw.study.variants import BASELINE_BITS, Precision, Quantization
 
 BYTES_OF_16_BITS = 2
 BYTES_OF_32_BITS = 4
 BITS_PER_SCALE = 16
+BITS_PER_WORD = 32  # in which codes are packed
 BYTES_PER_GROUP_INDEX = 4
 CODES_PER_BLOCK = 32  # of 3 bits, without one that lies across two blocks
 LAYER_MATRIX = re.compile(r"(?P<path>(?:.*?\.)?(?:layers|h|blocks)\.\d+\.)(?P<module>.*)\.weight")
@@ -61,6 +62,17 @@ class Matrix:
     def can_be_packed(self, bits: int) -> bool:
         """Whether gptqmodel can pack it: 32 codes of 3 bits share three words, and none is left over."""
         return bits != 3 or self.in_features % CODES_PER_BLOCK == self.out_features % CODES_PER_BLOCK == 0
+
+    def packed_bytes(self, precision: Precision) -> int:
+        """Of its codes, scales, zero points and group index."""
+        codes = self.in_features * self.out_features * precision.bits
+        scales = self.groups(precision.group_size) * self.out_features * (BITS_PER_SCALE + precision.bits)
+        return (codes + scales) // 8 + self.in_features * BYTES_PER_GROUP_INDEX
+
+
+def bits_of_codes(words: int, in_features: int) -> int:
+    """Bits of the codes of a packed matrix; ``words``: those that the codes of one output feature take."""
+    return BITS_PER_WORD * words // in_features
 
 
 @dataclass(frozen=True)
@@ -104,14 +116,7 @@ class Shapes:
         rest = self.n_other * BYTES_OF_16_BITS
         if quantization is None:
             return rest + self.n_quantized * BASELINE_BITS // 8
-        bits = quantization.bits
-        packed = 0
-        for matrix in self.matrices:
-            groups = matrix.groups(quantization.group_size)
-            codes = matrix.in_features * matrix.out_features * bits
-            packed += (codes + groups * matrix.out_features * (BITS_PER_SCALE + bits)) // 8
-            packed += matrix.in_features * BYTES_PER_GROUP_INDEX
-        return rest + packed
+        return rest + sum(matrix.packed_bytes(quantization.of(matrix.name)) for matrix in self.matrices)
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of the keys and values of ``context`` tokens in 16 bits."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stratalaw.models.folder import ModelSize
 from stratalaw.sampling.difference import estimated_difference, known_of
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, EXISTING
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, EXISTING, MIXED
 
 GPTQ = "GPTQ"
 COLUMNS = {
@@ -25,9 +25,11 @@ COLUMNS = {
     "held_out": "left out of the fit",
     "n_params": "parameters of the model",
     "n_params_nonembedding": "parameters without the input embedding and an untied output embedding",
-    "variant": "bf16, w{bits}-g{group}-c{samples}-s{seed}, or the name of a checkpoint that existed",
-    "method": f"{GPTQ}; of a checkpoint that existed its own, with “{EXISTING}”; missing for the baseline",
-    "bits": "nominal bits of a weight",
+    "variant": "bf16, w{bits}-g{group}-c{samples}-s{seed}, mixed-{digest}-c{samples}-s{seed} where the matrices have "
+    "bits of their own, or the name of a checkpoint that existed",
+    "method": f"{GPTQ}; “{MIXED}” where the matrices have bits of their own; of a checkpoint that existed its own, "
+    f"with “{EXISTING}”; missing for the baseline",
+    "bits": "nominal bits of a weight; those of most weights where the matrices have bits of their own",
     "group_size": "input features that share a scale and a zero point; missing for the baseline",
     "calibration_size": "calibration samples; missing for the baseline, and where a checkpoint existed",
     "calibration_tokens": "calibration tokens; missing likewise",
@@ -112,21 +114,17 @@ def observe(
     return table.astype(dict.fromkeys(integers, "Int64"))
 
 
-def is_existing(observations: pd.DataFrame) -> pd.Series:
-    """Which rows are of checkpoints that existed."""
-    found: pd.Series = observations.method.fillna("").str.endswith(EXISTING)
-    return found
+def of_grids(observations: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the originals and of the variants of the grids, of which laws, figures and pages speak: not of mixed
+    bits, nor of checkpoints that existed."""
+    methods = observations.method.fillna("")
+    return observations[(methods != MIXED) & ~methods.str.endswith(EXISTING)]
 
 
-def made_here(observations: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the originals and of what was quantized here, of which laws, figures and pages speak."""
-    return observations[~is_existing(observations)]
-
-
-def existing_note(observations: pd.DataFrame) -> list[str]:
-    """That checkpoints that existed are left out of the laws, as one sentence; none where there are none."""
-    existing = observations[is_existing(observations)]
-    names = dict.fromkeys(f"{row.model}/{row.variant} ({row.method})" for row in existing.itertuples())
+def left_out_note(observations: pd.DataFrame) -> list[str]:
+    """Which variants are left out of the laws, as one sentence; none where there are none."""
+    others = observations.drop(of_grids(observations).index)
+    names = dict.fromkeys(f"{row.model}/{row.variant} ({row.method})" for row in others.itertuples())
     return [f"compared with their originals, and left out of the laws: {', '.join(names)}"] if names else []
 
 

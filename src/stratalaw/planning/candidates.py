@@ -139,7 +139,11 @@ def candidates_of(
             reasons.append(f"{model.name}: {reason}")
             continue
         # Draws of the calibration set are replicates: a user quantizes once.
-        known = [q for q in study.quantizations_of(model) if q.group_size > 0]  # laws know no whole rows
+        known = [
+            q
+            for q in study.quantizations_of(model)
+            if q.group_size > 0 and not q.exceptions  # laws know neither whole rows nor mixed bits
+        ]
         settings = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
         grid: dict[str, Quantization | None] = {q.name: q for q in reversed(settings.values())}
         predicted = predict(analysis, own.n_params, [q for q in grid.values() if q], level, model=model.name)

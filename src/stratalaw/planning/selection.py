@@ -94,7 +94,10 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
         quantizations = [
             q
             for q in study.quantizations_of(model)
-            if q.bits in (PHASE_TRANSITION_BITS, *fitted_bits) and q.group_size > 0 and q.calibration_size > 1
+            if q.bits in (PHASE_TRANSITION_BITS, *fitted_bits)
+            and q.group_size > 0
+            and q.calibration_size > 1
+            and not q.exceptions  # laws know no mixed bits
         ]
         if not quantizations:
             continue

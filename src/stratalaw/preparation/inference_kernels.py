@@ -30,13 +30,14 @@ class InferenceKernel:
     takes_asymmetric: bool = True
 
     def supports(self, quantization: Quantization, symmetric: bool, matrix: Matrix) -> bool:
+        precision = quantization.of(matrix.name)
         return (
-            quantization.bits in self.bits
-            and quantization.group_size in self.group_sizes
+            precision.bits in self.bits
+            and precision.group_size in self.group_sizes
             and (symmetric or self.takes_asymmetric)
             and matrix.in_features % self.divides == 0
             and matrix.out_features % self.divides == 0
-            and (self.takes_ragged_groups or not matrix.is_ragged(quantization.group_size))
+            and (self.takes_ragged_groups or not matrix.is_ragged(precision.group_size))
         )
 
 

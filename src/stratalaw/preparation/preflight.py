@@ -17,17 +17,18 @@ from stratalaw.cost.rates import rates_of
 from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
 from stratalaw.cost.workload import work_of
 from stratalaw.layout import Results
+from stratalaw.models.allocation import problems_of_allocation
 from stratalaw.models.folder import TOKENIZER, ModelError
 from stratalaw.models.hub import Repository, unreadable
 from stratalaw.models.known_shapes import has_shipped_shapes, shapes_of_study
-from stratalaw.models.shapes import Shapes
+from stratalaw.models.shapes import Matrix, Shapes
 from stratalaw.models.sources import check_models_are_pinned, weights_folder
 from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
 from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbours_of
 from stratalaw.preparation.rehearsals import rehearsals
 from stratalaw.study import Study, StudyError
-from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.study.variants import Quantization
 from stratalaw.text import one_line
 from stratalaw.units import readable_bytes
 
@@ -118,6 +119,7 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
             f"{existing.resolve()}: models and checkpoints need {readable_bytes(disk)}, "
             f"and {readable_bytes(free)} are free"
         )
+    problems += problems_of_mixed(checkpoints, shapes)
     problems += problems_of_packing(checkpoints, shapes)
     problems += problems_of_sources(study, study_file, results)
     problems += problems_of_calibration(study, results)
@@ -130,14 +132,41 @@ def preflight(study: Study, study_file: str, gpu_bytes: float, results: Results 
 
 def problems_of_packing(checkpoints: list[ExpectedCheckpoint], shapes: dict[str, Shapes]) -> list[str]:
     """Which models have matrices that gptqmodel cannot pack with some of the bits: it would end without a word."""
-    asked = sorted({(checkpoint.model, checkpoint.quantization.bits) for checkpoint in checkpoints})
-    refused = ((model, bits, [m for m in shapes[model].matrices if not m.can_be_packed(bits)]) for model, bits in asked)
+    refused: dict[tuple[str, int], Matrix] = {}
+    for (model, _, _), alike in grouped(checkpoints).items():
+        for matrix in shapes[model].matrices:
+            bits = alike[0].quantization.of(matrix.name).bits
+            if not matrix.can_be_packed(bits):
+                refused.setdefault((model, bits), matrix)
     return [
         f"{model}: with {bits} bits gptqmodel packs only matrices whose sides are multiples of 32, and "
-        f"{matrices[0].name} has {matrices[0].out_features} x {matrices[0].in_features}"
-        for model, bits, matrices in refused
-        if matrices
+        f"{matrix.name} has {matrix.out_features} x {matrix.in_features}"
+        for (model, bits), matrix in sorted(refused.items())
     ]
+
+
+def problems_of_mixed(checkpoints: list[ExpectedCheckpoint], shapes: dict[str, Shapes]) -> list[str]:
+    """Which mixed variants have bits that the matrices of their model cannot have."""
+    return [
+        f"{model}: {problem}"
+        for (model, _, _), alike in grouped(checkpoints).items()
+        if alike[0].quantization.exceptions
+        for problem in problems_of_allocation(alike[0].quantization, shapes[model].matrices)
+    ]
+
+
+def grouped(checkpoints: list[ExpectedCheckpoint]) -> dict[tuple[str, str, str], list[ExpectedCheckpoint]]:
+    """Variants that differ in their calibration only, by model and by bits and group size as text."""
+    groups: dict[tuple[str, str, str], list[ExpectedCheckpoint]] = {}
+    for checkpoint in checkpoints:
+        groups.setdefault((checkpoint.model, *_settings(checkpoint.quantization)), []).append(checkpoint)
+    return groups
+
+
+def _settings(quantization: Quantization) -> tuple[str, str]:
+    if quantization.exceptions:
+        return quantization.name.rpartition("-c")[0], "own"
+    return str(quantization.bits), str(quantization.group_size)
 
 
 def problems_of_sources(study: Study, study_file: str, results: Results) -> list[str]:
@@ -281,13 +310,14 @@ def checkpoints_of(study: Study, shapes: dict[str, Shapes]) -> Iterator[Expected
     gpu_mb = {name: resources_of_answers(model, study.evaluation).gpu_mem_mb for name, model in shapes.items()}
     tokens, batch_size = study.calibration.tokens, study.gptq.batch_size
     for name, variant in study.variant_names():
-        if variant == BASELINE_NAME or study.checkpoint_of(name, variant):
+        quantization, model = study.quantization_of(name, variant), shapes[name]
+        if quantization is None:
             continue
-        quantization, model = Quantization.from_name(variant), shapes[name]
         ragged: dict[int, list[str]] = {}
         for matrix in model.matrices:
             kind = matrix.name.rpartition(".")[2]
-            if matrix.is_ragged(quantization.group_size) and kind not in ragged.setdefault(matrix.in_features, []):
+            is_ragged = matrix.is_ragged(quantization.of(matrix.name).group_size)
+            if is_ragged and kind not in ragged.setdefault(matrix.in_features, []):
                 ragged[matrix.in_features].append(kind)
         asked = resources_of_checkpoint(model, quantization, tokens, batch_size)
         yield ExpectedCheckpoint(

@@ -101,8 +101,8 @@ def variants_to_rehearse(quantizations: list[Quantization]) -> tuple[str, ...]:
     Rows of the tiny model are as short as those groups; more of them fit in it than of any larger ones.
     """
     sizes: dict[int, list[int]] = {}
-    for quantization in quantizations:
-        sizes.setdefault(quantization.bits, []).append(quantization.group_size)
+    for precision in (precision for quantization in quantizations for precision in quantization.precisions):
+        sizes.setdefault(precision.bits, []).append(precision.group_size)
     groups = {bits: min(found, key=lambda size: (size < 0, size)) for bits, found in sorted(sizes.items())}
     return tuple(Quantization(bits, size, SAMPLES, 0).name for bits, size in groups.items())
 

@@ -40,10 +40,10 @@ from stratalaw.models.folder import (
     weight_files,
 )
 from stratalaw.models.packed import BITS, Packing, checkpoint_files, packing_of
-from stratalaw.models.shapes import matrices_of, shapes_of_weights
+from stratalaw.models.shapes import BITS_PER_WORD, bits_of_codes, matrices_of, shapes_of_weights
 from stratalaw.quantization.gguf import GgufFile, in_order_of_model, names_in_model
 from stratalaw.quantization.gptq import natural_order
-from stratalaw.quantization.unpacking import BITS_PER_WORD, PACKED, unpack
+from stratalaw.quantization.unpacking import PACKED, unpack
 from stratalaw.seals import Seal, digest_of, put_record
 from stratalaw.study.variants import BASELINE_BITS, EXISTING
 
@@ -230,7 +230,7 @@ Parts = Mapping[str, torch.Tensor]
 def _unpack_gptq(parts: Parts, packing: Packing) -> tuple[torch.Tensor, int]:
     """(code - zero point) * scale; the words run down the input features."""
     words, scales, index = parts["qweight"], parts["scales"].float(), parts.get("g_idx")
-    bits = packing.bits if index is None else BITS_PER_WORD * words.shape[0] // len(index)
+    bits = packing.bits if index is None else bits_of_codes(words.shape[0], len(index))
     if bits is None or bits not in BITS:
         raise KeyError(f"{bits} bits")
     codes = unpack(words, bits)

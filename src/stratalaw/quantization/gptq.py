@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stratalaw.files import appears_whole, sha256_sums, write_json
+from stratalaw.models.allocation import rules_for_gptqmodel, write_allocation
 from stratalaw.models.folder import (
     AUDIT,
     CONFIG,
@@ -27,10 +29,10 @@ from stratalaw.models.folder import (
     stored_tensors,
     verify_files,
 )
-from stratalaw.models.shapes import Shapes, matrices_of, shapes_of_weights
+from stratalaw.models.shapes import Shapes, bits_of_codes, matrices_of, shapes_of_weights
 from stratalaw.seals import Seal, put_record, read_record, read_sealed
 from stratalaw.study import Gptq
-from stratalaw.study.variants import BASELINE_BITS, Quantization
+from stratalaw.study.variants import BASELINE_BITS, MIXED, Precision, Quantization
 
 LOG = logging.getLogger(__name__)
 QWEIGHT = ".qweight"
@@ -55,7 +57,8 @@ def quantize(
     Args:
         model_folder: a transformers model with its tokenizer.
         checkpoint_folder: appears whole or not at all.
-        quantization: bits and group size; its calibration size must be the number of samples.
+        quantization: bits and group size, of a mixed variant those of each matrix, which are written beside the
+            weights; its calibration size must be the number of samples.
         calibration: token ids of the calibration samples.
         options: what else changes the weights.
         device: where Hessians are accumulated and weights are rounded.
@@ -94,6 +97,7 @@ def quantize(
     config = QuantizeConfig(
         bits=quantization.bits,
         group_size=quantization.group_size,
+        dynamic=rules_for_gptqmodel(quantization) or None,
         sym=options.symmetric,
         desc_act=options.activation_order,
         act_group_aware=False,
@@ -129,6 +133,8 @@ def quantize(
         with write_without_copy():
             model.save(str(folder), max_shard_size=SHARD_SIZE)
         keep_configuration(model_folder, folder)
+        if quantization.exceptions:
+            write_allocation(quantization, folder)
         audit = {
             "variant": quantization.name,
             "calibration_tokens": sum(map(len, calibration)),
@@ -200,7 +206,8 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization, shapes:
 
     Effective bits are all bits of packed weights, scales and zero points, and 16 for each weight of a matrix that was
     not quantized, over the number of weights that were to be quantized; the group index is left out, since it follows
-    from the shape. GPTQ leaves a matrix as it is when no calibration token reaches it, as some experts.
+    from the shape. GPTQ leaves a matrix as it is when no calibration token reaches it, as some experts. Of a mixed
+    variant there are also its method, and the bits and the group size that most weights have.
 
     Args:
         checkpoint_folder: the packed checkpoint.
@@ -208,7 +215,8 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization, shapes:
         shapes: those of the original model.
 
     Raises:
-        RuntimeError: the checkpoint has other matrices than the original.
+        RuntimeError: the checkpoint has other matrices than the original, or one of a mixed variant other bits than it
+            was to have.
     """
     config, stored = read_config(checkpoint_folder), dict(stored_tensors(checkpoint_folder))
     packed = {name.removesuffix(QWEIGHT): tensor.shape[1] for name, tensor in stored.items() if name.endswith(QWEIGHT)}
@@ -221,14 +229,35 @@ def measure_tensors(checkpoint_folder: Path, quantization: Quantization, shapes:
         raise RuntimeError(
             f"{shapes.n_quantized} weights were to be quantized; gptqmodel quantized {quantized} and left {left}"
         )
+    about_mixed: dict[str, Any] = {}
+    if quantization.exceptions:
+        for module, count in in_features.items():
+            found = bits_of_codes(stored[f"{module}{QWEIGHT}"].shape[0], count)
+            if found != quantization.of(module).bits:
+                raise RuntimeError(f"{module} was to have {quantization.of(module).bits} bits, and has {found}")
+        weights = {module: out_features * in_features[module] for module, out_features in packed.items()}
+        about_mixed = most_frequent(quantization, weights)
     return {
+        **about_mixed,
         "effective_bits": (bits + BASELINE_BITS * left) / shapes.n_quantized,
         "quantized_weights": quantized,
         "unquantized": sorted((matrix.name for matrices in kept.values() for matrix in matrices), key=natural_order),
         "ragged_groups": [
-            module for module in packed if quantization.group_size > 0 and in_features[module] % quantization.group_size
+            module
+            for module in packed
+            if (group_size := quantization.of(module).group_size) > 0 and in_features[module] % group_size
         ],
     }
+
+
+def most_frequent(quantization: Quantization, weights: Mapping[str, int]) -> dict[str, Any]:
+    """The method of a mixed variant, and what stands for it where a table has one number: the bits and the group size
+    that most weights have; ``weights``: of each matrix."""
+    counts: Counter[Precision] = Counter()
+    for name, count in weights.items():
+        counts[quantization.of(name)] += count
+    [(precision, _)] = counts.most_common(1)
+    return {"method": MIXED, **vars(precision)}
 
 
 def checkpoint_seal(folder: Path, made_from: Mapping[str, str]) -> Seal:

@@ -15,10 +15,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from stratalaw.models.folder import SETTINGS, weight_files
-from stratalaw.models.shapes import FUSED, HALVES
+from stratalaw.models.shapes import BITS_PER_WORD, FUSED, HALVES, bits_of_codes
 from stratalaw.study.variants import BASELINE_BITS
 
-BITS_PER_WORD = 32
 PACKED = ("qweight", "qzeros", "scales", "g_idx")
 
 
@@ -65,15 +64,20 @@ def dequantize(
 class Weight:
     """A dense weight that is read, or made from packed parts, when it is asked for (``weight[...]``).
 
-    ``parts``: the file and the name of each part of it; one, or those of ``PACKED``.
+    ``parts``: the file and the name of each part of it; one, or those of ``PACKED``; ``bits``: of its codes, None where
+    the matrices of a checkpoint differ and the shapes say.
     """
 
-    def __init__(self, parts: Mapping[str, tuple[Any, str]], bits: int) -> None:
+    def __init__(self, parts: Mapping[str, tuple[Any, str]], bits: int | None) -> None:
         self.parts, self.bits = parts, bits
 
     def __getitem__(self, index: Any) -> torch.Tensor:
         tensors = {kind: file.get_tensor(name) for kind, (file, name) in self.parts.items()}
-        dense = dequantize(**tensors, bits=self.bits) if tensors.keys() == set(PACKED) else tensors["weight"]
+        if tensors.keys() == set(PACKED):
+            bits = self.bits or bits_of_codes(len(tensors["qweight"]), len(tensors["g_idx"]))
+            dense = dequantize(**tensors, bits=bits)
+        else:
+            dense = tensors["weight"]
         return dense[index]
 
 
@@ -103,7 +107,7 @@ def weights_of(folder: Path, device: str) -> Iterator[dict[str, Weight]]:
             file = files.enter_context(safe_open(path, "pt", device=device))
             for name in file.keys():  # noqa: SIM118
                 module, _, kind = name.rpartition(".")
-                is_packed = bits < BASELINE_BITS and kind in PACKED
+                is_packed = bits != BASELINE_BITS and kind in PACKED
                 weights.setdefault(f"{module}.weight" if is_packed else name, {})[kind if is_packed else "weight"] = (
                     file,
                     name,
@@ -148,12 +152,12 @@ def _join_of(tensor: torch.Tensor) -> Callable[[list[torch.Tensor]], torch.Tenso
     return lambda parts: torch.cat(parts).view(tensor.shape)
 
 
-def _bits_of(folder: Path) -> int:
-    """Bits of a checkpoint's codes, or of bf16."""
+def _bits_of(folder: Path) -> int | None:
+    """Bits of a checkpoint's codes, or of bf16; None where each matrix has its own."""
     settings = folder / SETTINGS
     if not settings.exists():
         return BASELINE_BITS
     config = json.loads(settings.read_text())
     if config["checkpoint_format"] != "gptq":
         raise ValueError(f"{folder}: packed as {config['checkpoint_format']}, not as gptq; quantize anew")
-    return int(config["bits"])
+    return None if config.get("dynamic") else int(config["bits"])

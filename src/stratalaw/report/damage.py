@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from stratalaw.damage.table import ALL, GENERAL
-from stratalaw.report.matching import is_made_here
-from stratalaw.study.variants import Quantization
+from stratalaw.report.matching import is_of_grids
+from stratalaw.study.variants import Quantization, is_mixed, is_quantized_here
 from stratalaw.units import points, readable_bytes
 
 SIGNIFICANT = 0.05
@@ -109,8 +109,9 @@ def damage_sentence(damage: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     parts = [f"{own.loses.sum()} of {len(own)} at {bits} bits" for bits, own in _by_bits(rows)]
-    existing = _marked(rows[~rows.variant.map(is_made_here)])
-    parts += [f"{existing.loses.sum()} of {len(existing)} checkpoints that existed"] if len(existing) else []
+    mixed, here = rows.variant.map(is_mixed), rows.variant.map(is_quantized_here)
+    others = {"of mixed bits": _marked(rows[mixed]), "checkpoints that existed": _marked(rows[~here])}
+    parts += [f"{own.loses.sum()} of {len(own)} {what}" for what, own in others.items() if len(own)]
     seen = 100 * rows.detectable_loss.dropna()
     power = ""
     if len(seen):
@@ -124,9 +125,9 @@ def damage_sentence(damage: pd.DataFrame) -> str:
 
 
 def _by_bits(rows: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """One row for each variant that was quantized here, by bits from many to few; with a column ``loses``: more than
+    """One row for each variant of the grids, by bits from many to few; with a column ``loses``: more than
     the noise of the items."""
-    rows = rows[rows.variant.map(is_made_here)]
+    rows = rows[rows.variant.map(is_of_grids)]
     bits = rows.variant.map(lambda name: Quantization.from_name(name).bits)
     return [(int(width), _marked(rows)[bits == width]) for width in sorted(bits.unique(), reverse=True)]
 

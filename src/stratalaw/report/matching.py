@@ -15,19 +15,19 @@ from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, NAME_PATTERN,
 SETTINGS = ("model", "bits", "group_size", "calibration_size", "calibration_seed")
 
 
-def is_made_here(variant: str) -> bool:
-    """Whether a variant was quantized here, by its name: the others existed."""
+def is_of_grids(variant: str) -> bool:
+    """Whether a variant is one of a grid, by its name: the others have mixed bits, or existed."""
     return NAME_PATTERN.fullmatch(variant) is not None
 
 
 def with_settings(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the originals and of what was quantized here, with what the names of the variants say: the columns
+    """The rows of the originals and of the variants of the grids, with what the names of the variants say: the columns
     of ``SETTINGS``.
 
     Args:
         table: with a column ``variant``.
     """
-    table = table[(table.variant == BASELINE_NAME) | table.variant.map(is_made_here)]
+    table = table[(table.variant == BASELINE_NAME) | table.variant.map(is_of_grids)]
     names = {name: Quantization.from_name(name) for name in table.variant.unique() if name != BASELINE_NAME}
     settings: dict[str, pd.Series] = {
         column: table.variant.map({name: getattr(one, column) for name, one in names.items()})

@@ -19,7 +19,7 @@ from stratalaw.layout import LOST
 from stratalaw.report.damage import HOW_TO_READ, MOST_SHOWN, damage_rows, damage_sentence, rows_by_bits
 from stratalaw.report.figures import bits_label
 from stratalaw.report.findings import findings
-from stratalaw.report.matching import is_made_here, matched, with_settings
+from stratalaw.report.matching import is_of_grids, matched, with_settings
 from stratalaw.study import Study
 from stratalaw.study.description import describe_study, listed
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
@@ -40,7 +40,9 @@ def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, an
         f"{about['calibration_tokens']} tokens"
     )
     if about["variants"] == "0":
-        made = f"checkpoints that existed, of {models_of(about, sizes)}"
+        kinds = [("mixed", "variants of mixed bits"), ("checkpoints", "checkpoints that existed")]
+        named = [text for key, text in kinds if any(getattr(model, key) for model in study.models)]
+        made = f"{' and '.join(named)}, of {models_of(about, sizes)}"
     lines = [
         "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, damage, analysis)]).strip(),
         *damage_section(damage),
@@ -70,10 +72,11 @@ def damage_section(damage: pd.DataFrame) -> list[str]:
         where = f"Each of the {len(rows)} variants stands beside its original in the menu ({LOST})."
         by_bits = simple_table(rows_by_bits(damage))
         lines = ["**What was lost**, by bits (points of accuracy, paired by item):", by_bits, where]
-        existing = damage_rows(damage[~damage.variant.map(is_made_here)])
-        if len(existing) == 1:
+        others = damage_rows(damage[~damage.variant.map(is_of_grids)])
+        if len(others) == 1:
             return lines
-        return [*lines, "**Checkpoints that existed**, variant by variant:", simple_table(existing), HOW_TO_READ]
+        title = "**Mixed bits, and checkpoints that existed**, variant by variant:"
+        return [*lines, title, simple_table(others), HOW_TO_READ]
     return ["**What was lost**, variant by variant:", simple_table([header, *rows]), HOW_TO_READ]
 
 

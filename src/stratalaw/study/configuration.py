@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, StrictBool
 
-from stratalaw.study.definition import Section, Study, StudyError, located, validated
+from stratalaw.study.definition import Section, Study, StudyError, study_of, validated
 from stratalaw.study.plain_yaml import YamlError, parse_yaml
 
 
@@ -68,8 +68,7 @@ def read_configuration(
             f"{origin}: {unknown[0]}: neither a key of a study ({', '.join(Study.model_fields)}) "
             f"nor an option of the workflow ({', '.join(Options.model_fields)})"
         )
-    study = located(validated(content, Study, origin), folders)
-    return study, validated(options, Options, origin)
+    return study_of(content, origin, folders), validated(options, Options, origin)
 
 
 def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from pydantic import (
 
 from stratalaw.errors import StratalawError
 from stratalaw.study.plain_yaml import YamlError, read_yaml
-from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization
+from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization, is_mixed, is_quantized_here
 
 
 def _fits_file_systems(path: str) -> str:
@@ -107,7 +107,7 @@ class Checkpoint(Section):
     @field_validator("name")
     @classmethod
     def _is_no_name_of_a_variant(cls, name: str) -> str:
-        if name == BASELINE_NAME or NAME_PATTERN.fullmatch(name):
+        if name == BASELINE_NAME or is_quantized_here(name):
             raise ValueError(f"{name} is the name of a variant that is made here; give another")
         return name
 
@@ -117,6 +117,63 @@ class Checkpoint(Section):
         if file and (not file.endswith(".gguf") or Path(file).is_absolute() or ".." in Path(file).parts):
             raise ValueError(f"{file} is no GGUF file of the repository")
         return file
+
+
+Bits = Literal[2, 3, 4, 8]
+GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
+CalibrationSizes = Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1)]
+CalibrationSeeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+
+
+class MatrixPrecision(Section):
+    """How one matrix is quantized."""
+
+    bits: Bits
+    """Nominal bits of a weight."""
+    group_size: GroupSize | None = None
+    """Input features that share a scale and a zero point; as the rest if not given."""
+
+
+class Allocation(Section):
+    """The bits of each matrix of a model: a file that mixed variants name."""
+
+    bits: Bits
+    """Nominal bits of a weight of every matrix that is not named."""
+    group_size: GroupSize
+    """Input features that share a scale and a zero point; -1 is a whole row."""
+    matrices: dict[PathText, MatrixPrecision] = Field(min_length=1)
+    """The matrices with other bits or another group size, by name, such as model.layers.0.mlp.down_proj."""
+
+    @model_validator(mode="after")
+    def _is_mixed(self) -> Allocation:
+        if not self.quantization(1, 0).exceptions:
+            raise ValueError("every matrix has the same bits and group size; name such a variant in a grid")
+        return self
+
+    def quantization(self, calibration_size: int, calibration_seed: int) -> Quantization:
+        """The variant with a draw of calibration samples."""
+        matrices = {
+            name: {"bits": one.bits, "group_size": one.group_size or self.group_size}
+            for name, one in self.matrices.items()
+        }
+        plain = {"bits": self.bits, "group_size": self.group_size, "matrices": matrices}
+        return Quantization.from_allocation(plain, calibration_size, calibration_seed)
+
+
+class Mixed(Section):
+    """Variants whose matrices have bits of their own, one for each draw of calibration samples."""
+
+    # A study's file names a file, whose content takes its place when the study is read.
+    allocation: Annotated[Allocation, WithJsonSchema({"type": "string"})]
+    """A YAML file with the bits of each matrix."""
+    calibration_size: CalibrationSizes
+    """Number of calibration samples."""
+    calibration_seed: CalibrationSeeds = Field(default=[0])
+    """Draws of the calibration set."""
+
+    def quantizations(self) -> Iterator[Quantization]:
+        for drawn in product(self.calibration_size, self.calibration_seed):
+            yield self.allocation.quantization(*drawn)
 
 
 class Model(Section):
@@ -134,6 +191,8 @@ class Model(Section):
     """Left out of the fit, to test what the law predicts for it."""
     checkpoints: list[Checkpoint] = Field(default=[])
     """Checkpoints of the model that exist already, as variants beside those of the grids; laws leave them out."""
+    mixed: list[Mixed] = Field(default=[])
+    """Variants whose matrices have bits of their own, beside those of the grids; laws leave them out."""
 
     @field_validator("checkpoints")
     @classmethod
@@ -147,13 +206,13 @@ class Model(Section):
 class Grid(Section):
     """All combinations of the listed values, for some of the models."""
 
-    bits: list[Literal[2, 3, 4, 8]] = Field(min_length=1)
+    bits: list[Bits] = Field(min_length=1)
     """Nominal bits of a weight."""
-    group_size: list[Literal[-1, 16, 32, 64, 128, 256, 512, 1024]] = Field(min_length=1)
+    group_size: list[GroupSize] = Field(min_length=1)
     """Input features that share a scale and a zero point; -1 is a whole row."""
-    calibration_size: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field(min_length=1)
+    calibration_size: CalibrationSizes
     """Number of calibration samples."""
-    calibration_seed: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[0], min_length=1)
+    calibration_seed: CalibrationSeeds = Field(default=[0])
     """Draws of the calibration set; each is a replicate of the whole grid."""
     models: Literal["all", "fitted"] | list[Name] = "all"
     """Which models: all, those that are not held out, or the ones named."""
@@ -348,7 +407,7 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _has_something_to_score(self) -> Study:
-        if not self.grids and not any(model.checkpoints for model in self.models):
+        if not self.grids and not any(model.checkpoints or model.mixed for model in self.models):
             raise ValueError("grids: there are none, and no model has checkpoints: there is nothing to score")
         return self
 
@@ -368,8 +427,9 @@ class Study(Section):
         if self.evaluation.paired_stderr is None:
             del values["evaluation"]["paired_stderr"]
         for model in values["models"]:
-            if not model["checkpoints"]:
-                del model["checkpoints"]
+            for key in ("checkpoints", "mixed"):
+                if not model[key]:
+                    del model[key]
         return values
 
     def models_of(self, grid: Grid) -> list[Model]:
@@ -381,8 +441,20 @@ class Study(Section):
         return [model for model in self.models if model.name in grid.models]
 
     def quantizations_of(self, model: Model) -> list[Quantization]:
-        """The quantized variants of a model, each once, in the order of bits, group size, calibration size and seed."""
-        return sorted({q for grid in self.grids if model in self.models_of(grid) for q in grid.quantizations()})
+        """The quantized variants of a model, each once, in the order of bits, group size, calibration size and seed;
+        then the mixed ones."""
+        of_grids = {q for grid in self.grids if model in self.models_of(grid) for q in grid.quantizations()}
+        mixed = {q for entry in model.mixed for q in entry.quantizations()}
+        return [*sorted(of_grids), *sorted(mixed)]
+
+    def quantization_of(self, model: str, variant: str) -> Quantization | None:
+        """How a variant is quantized; None for an original and for a checkpoint that exists."""
+        if NAME_PATTERN.fullmatch(variant):
+            return Quantization.from_name(variant)
+        if not is_mixed(variant):
+            return None
+        mixed = (q for one in self.models if one.name == model for entry in one.mixed for q in entry.quantizations())
+        return next((quantization for quantization in mixed if quantization.name == variant), None)
 
     def variant_names(self) -> list[tuple[str, str]]:
         """The model and the variant of each row of ``variants``."""
@@ -405,13 +477,17 @@ class Study(Section):
         """One row for each variant of each model, baselines and existing checkpoints included.
 
         Columns: model, family, held_out, variant, bits, group_size, calibration_size, calibration_seed; the last four
-        are missing for a baseline and for a checkpoint that exists. A variant that several grids name occurs once.
+        are missing for a baseline and for a checkpoint that exists, bits and group size for a mixed variant. A variant
+        that several grids name occurs once.
         """
         rows = []
         for model in self.models:
             about = {"model": model.name, "family": model.family, "held_out": model.held_out}
             rows.append(about | {"variant": BASELINE_NAME})
-            rows += [about | {"variant": q.name} | vars(q) for q in self.quantizations_of(model)]
+            for q in self.quantizations_of(model):
+                drawn = {"calibration_size": q.calibration_size, "calibration_seed": q.calibration_seed}
+                uniform = {} if q.exceptions else {"bits": q.bits, "group_size": q.group_size}
+                rows.append(about | {"variant": q.name} | uniform | drawn)
             rows += [about | {"variant": checkpoint.name} for checkpoint in model.checkpoints]
         columns = ["bits", "group_size", "calibration_size", "calibration_seed"]
         table = pd.DataFrame(rows, columns=[*about, "variant", *columns])
@@ -433,7 +509,56 @@ def read_study(path: Path) -> Study:
         raise StudyError(str(error)) from None
     if not isinstance(content, dict):
         raise StudyError(f"{path}: a study is a mapping with the keys {', '.join(Study.model_fields)}")
-    return located(validated(content, Study, str(path)), [Path(), *path.resolve().parents])
+    return study_of(content, str(path), [Path(), *path.resolve().parents])
+
+
+def study_of(content: Mapping[str, Any], origin: str, folders: Sequence[Path]) -> Study:
+    """The study that plain values mean, with its allocations read, and its inputs in the first of some folders that has
+    them.
+
+    Args:
+        content: the values.
+        origin: where they come from, for messages.
+        folders: where relative paths are looked for, in this order.
+
+    Raises:
+        StudyError: one line names the origin or the file of an allocation, the key and what is allowed.
+    """
+    return located(validated(with_allocations(content, origin, folders), Study, origin), folders)
+
+
+def with_allocations(content: Mapping[str, Any], origin: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """The values of a study with the content of each allocation in place of its file's name; what is no study stays."""
+    models = content.get("models")
+    if not isinstance(models, list):
+        return dict(content)
+
+    def with_content(mixed: Any, key: str) -> Any:
+        if not isinstance(mixed, Mapping) or not isinstance(mixed.get("allocation"), str):
+            return mixed
+        path = first_of(folders, mixed["allocation"])
+        if not Path(path).is_file():
+            raise StudyError(f"{origin}: {key}.allocation: there is no file {path}")
+        try:
+            allocation = read_yaml(Path(path))
+        except YamlError as error:
+            raise StudyError(f"{origin}: {key}.allocation: {error}") from None
+        if not isinstance(allocation, dict):
+            raise StudyError(f"{path}: an allocation is a mapping with the keys {', '.join(Allocation.model_fields)}")
+        validated(allocation, Allocation, path)  # messages name its own file
+        return {**mixed, "allocation": allocation}
+
+    def with_mixed(model: Any, key: str) -> Any:
+        if not isinstance(model, Mapping) or not isinstance(model.get("mixed"), list):
+            return model
+        return {**model, "mixed": [with_content(one, f"{key}.mixed.{k}") for k, one in enumerate(model["mixed"])]}
+
+    return {**content, "models": [with_mixed(model, f"models.{i}") for i, model in enumerate(models)]}
+
+
+def first_of(folders: Sequence[Path], path: str) -> str:
+    """The path in the first of some folders that has it; as it is where none has."""
+    return next((str(folder / path) for folder in folders if (folder / path).exists()), path)
 
 
 def validated(content: Mapping[str, Any], kind: type[SectionKind], origin: str) -> SectionKind:
@@ -462,7 +587,7 @@ def located(study: Study, folders: Sequence[Path]) -> Study:
     """
 
     def find(path: str) -> str:
-        return next((str(folder / path) for folder in folders if (folder / path).exists()), path)
+        return first_of(folders, path)
 
     def found(part: Model | Checkpoint) -> dict[str, Any]:
         return {} if part.revision else {"source": find(part.source)}

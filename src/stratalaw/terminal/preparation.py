@@ -9,7 +9,7 @@ from rich.table import Table
 from stratalaw.cost.memory import measured_peaks
 from stratalaw.cost.rates import rates_of
 from stratalaw.preparation.pin import Pinned
-from stratalaw.preparation.preflight import ExpectedCheckpoint, Preflight
+from stratalaw.preparation.preflight import ExpectedCheckpoint, Preflight, grouped
 from stratalaw.terminal.base import PlainConsole, new_table, of_shipped_shapes, styled
 from stratalaw.units import counted, readable_bytes
 
@@ -44,10 +44,10 @@ def show_preflight(checked: Preflight) -> None:
         f"{readable_bytes(checked.free_bytes)} are free.",
         highlight=False,
     )
-    for (model, group_size), ragged in ragged_groups(checked.checkpoints).items():
+    for (model, which), ragged in ragged_groups(checked.checkpoints).items():
         rows = ", ".join(f"{length} ({', '.join(kinds)})" for length, kinds in sorted(ragged.items()))
         console.print(
-            f"Ragged groups: {model}, group size {group_size}: the last group of rows of {rows} is short. "
+            f"Ragged groups: {model}, {which}: the last group of rows of {rows} is short. "
             "It runs, and each checkpoint's audit records it."
         )
     for line in checked.rehearsed:
@@ -72,23 +72,14 @@ def table_of_checkpoints(checkpoints: list[ExpectedCheckpoint]) -> Table:
         taken = f"{min(minutes)}" if min(minutes) == max(minutes) else f"{min(minutes)}-{max(minutes)}"
         ragged = ", ".join(map(str, sorted(alike[0].ragged)))
         name, previous = "" if model == previous else model, model
-        table.add_row(name, str(bits), str(group_size), str(len(alike)), size, memory, taken, alike[0].kernel, ragged)
+        table.add_row(name, bits, group_size, str(len(alike)), size, memory, taken, alike[0].kernel, ragged)
     return table
 
 
-def grouped(checkpoints: list[ExpectedCheckpoint]) -> dict[tuple[str, int, int], list[ExpectedCheckpoint]]:
-    """Variants that differ in their calibration only."""
-    groups: dict[tuple[str, int, int], list[ExpectedCheckpoint]] = {}
-    for checkpoint in checkpoints:
-        key = (checkpoint.model, checkpoint.quantization.bits, checkpoint.quantization.group_size)
-        groups.setdefault(key, []).append(checkpoint)
-    return groups
-
-
-def ragged_groups(checkpoints: list[ExpectedCheckpoint]) -> dict[tuple[str, int], dict[int, list[str]]]:
-    """Row lengths that a group size does not divide, by model and group size."""
+def ragged_groups(checkpoints: list[ExpectedCheckpoint]) -> dict[tuple[str, str], dict[int, list[str]]]:
+    """Row lengths that a group size does not divide, by model and group size, or mixed variant."""
     return {
-        (checkpoint.model, checkpoint.quantization.group_size): checkpoint.ragged
-        for checkpoint in checkpoints
-        if checkpoint.ragged
+        (model, bits if alike[0].quantization.exceptions else f"group size {group_size}"): alike[0].ragged
+        for (model, bits, group_size), alike in grouped(checkpoints).items()
+        if alike[0].ragged
     }

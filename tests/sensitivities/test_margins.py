@@ -1,0 +1,53 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, half_of, margins, mean_change, requests_of_half
+
+
+def requests_of(items, choices=3, task="t"):
+    rows = [(task, document, choice, [1, 2], [3]) for document in range(items) for choice in range(choices)]
+    return pd.DataFrame(rows, columns=["task", "document", "choice", "context", "continuation"])
+
+
+def test_the_margin_is_what_the_right_have_more_than_the_wrong():
+    asked = requests_of(2).assign(is_right=[True, False, False, False, True, True])
+    found = margins(asked, np.log([0.5, 0.25, 0.25, 0.6, 0.1, 0.3]))
+    assert found.margin.tolist() == pytest.approx([0.0, np.log(0.4 / 0.6)])
+    assert found.is_answered.tolist() == [True, False]
+
+
+def test_the_margin_of_an_only_continuation_is_its_log_likelihood():
+    found = margins(requests_of(2, choices=1).assign(is_right=True), np.log([0.9, 0.2]))
+    assert found.margin.tolist() == pytest.approx(np.log([0.9, 0.2]))
+    assert found.is_answered.tolist() == [True, False]
+
+
+def test_halves_share_no_item_and_leave_none_out():
+    requests = requests_of(200)
+    scores = pd.Series((requests.choice == 1).astype(float), requests.index)
+    halves = [requests_of_half(requests, scores, half, None) for half in (CHOOSING, HELD_OUT)]
+    documents = [set(half.document) for half in halves]
+    assert documents[0] | documents[1] == set(range(200)) and not documents[0] & documents[1]
+    assert all(70 < len(half) < 130 for half in documents)
+    assert {half_of("t", document) for document in documents[1]} == {HELD_OUT}
+    assert halves[0].is_right.tolist() == (requests.choice.loc[halves[0].index] == 1).tolist()
+
+
+def test_items_are_shared_by_tasks_and_those_without_a_right_answer_left_out():
+    requests = pd.concat([requests_of(50), requests_of(50, task="u")], ignore_index=True)
+    scores = pd.Series((requests.choice == 0) & (requests.document % 2 == 0), requests.index).astype(float)
+    asked = requests_of_half(requests, scores, CHOOSING, 10)
+    assert asked.groupby("task").document.nunique().tolist() == [5, 5]
+    assert (asked.document % 2 == 0).all()
+
+
+def test_a_stratum_that_is_answered_by_writing_has_no_margins():
+    assert requests_of_half(requests_of(5), pd.Series(dtype=float), CHOOSING, 10).empty
+
+
+def test_tasks_count_alike_in_a_mean():
+    index = pd.MultiIndex.from_tuples([("t", 0), ("t", 1), *(("u", i) for i in range(4))], names=["task", "document"])
+    mean, stderr = mean_change(pd.Series([1.0, 3.0, 0.0, 0.0, 0.0, 0.0], index))
+    assert mean == 1.0
+    assert stderr == pytest.approx(0.5)  # of the first task 1, of the second none

@@ -1,0 +1,94 @@
+"""Measured on a small model and a copy of it that was changed a little."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from stratalaw.models.shapes import Matrix, shapes_of_weights
+from stratalaw.sensitivities.first_order import first_order_gains
+from stratalaw.sensitivities.measuring import Subject, measured_gains
+from stratalaw.sensitivities.swapping import parameters_of_groups, swapped
+
+CHANGED = "model.layers.0.mlp.gate_up_proj"
+
+
+@pytest.fixture(scope="module")
+def model(small_model_folder):
+    return AutoModelForCausalLM.from_pretrained(small_model_folder, dtype="float32").eval()
+
+
+@pytest.fixture(scope="module")
+def groups(model, small_model_folder):
+    return parameters_of_groups(model, shapes_of_weights(small_model_folder).matrices)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    rng = np.random.default_rng(0)
+    rows = [
+        (task, document, choice == 0, rng.integers(5, 1000, size=6 + document), rng.integers(5, 1000, size=1 + choice))
+        for task in ("t", "u")
+        for document in range(4)
+        for choice in range(3)
+    ]
+    return pd.DataFrame(rows, columns=["task", "document", "is_right", "context", "continuation"])
+
+
+def subject_with(model, groups, asked, scale):
+    """The changed copy differs in one group alone, by ``scale`` of its weights at most."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in groups[CHANGED]:
+            weight = other.get_parameter(name)
+            weight += scale * weight * torch.randn(weight.shape, generator=generator)
+    parameters = {name: value.detach() for name, value in other.named_parameters()}
+    return Subject(model, parameters, groups, {"s": asked}, tokens_per_batch=64), other
+
+
+def test_each_matrix_belongs_to_one_group(groups):
+    names = [name for of_group in groups.values() for name in of_group]
+    assert len(names) == len(set(names)) == 14 and len(groups) == 8
+    assert groups[CHANGED] == [f"model.layers.0.mlp.{half}_proj.weight" for half in ("gate", "up")]
+
+
+def test_experts_in_one_tensor_are_one_group():
+    model = torch.nn.Module()
+    model.experts = torch.nn.Module()
+    model.experts.gate_up_proj = torch.nn.Parameter(torch.zeros(2, 4, 4))
+    matrices = [Matrix(f"experts.{number}.{half}_proj", 4, 2) for number in (0, 1) for half in ("gate", "up")]
+    assert parameters_of_groups(model, matrices) == {"experts": ["experts.gate_up_proj"]}
+    with pytest.raises(ValueError, match="no parameter for down"):
+        parameters_of_groups(model, [*matrices, Matrix("down", 4, 4)])
+
+
+def test_a_swapped_model_is_the_other_one_and_then_itself_again(model, groups, asked):
+    subject, other = subject_with(model, groups, asked, scale=0.5)
+    before = copy.deepcopy(model.state_dict())
+    with swapped(model, subject.other, groups, groups):
+        assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in model.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_the_gain_of_a_group_is_what_its_weights_alone_change(model, groups, asked):
+    subject, other = subject_with(model, groups, asked, scale=0.5)
+    gains = measured_gains(subject).set_index("group")
+    assert (gains.gain.drop(CHANGED) == 0).all() and gains.n_items.unique().tolist() == [8]
+    whole = Subject(other, subject.other, groups, {"s": asked}, tokens_per_batch=64)
+    change = whole.answered([])["s"].margin - subject.answered([])["s"].margin
+    assert gains.gain[CHANGED] == pytest.approx(change.mean()) and abs(change.mean()) > 0.01
+    spread = change.groupby("task").std() / 2
+    assert gains.stderr[CHANGED] == pytest.approx(np.sqrt((spread**2).sum()) / 2)
+
+
+def test_first_order_estimates_are_those_of_a_small_change(model, groups, asked):
+    subject, _ = subject_with(model, groups, asked, scale=1e-3)
+    measured, estimated = (table.set_index("group") for table in (measured_gains(subject), first_order_gains(subject)))
+    assert set(estimated.index) == set(groups)
+    assert estimated.gain[CHANGED] == pytest.approx(measured.gain[CHANGED], rel=0.02)
+    assert estimated.stderr[CHANGED] == pytest.approx(measured.stderr[CHANGED], rel=0.02)
+    assert estimated.gain.drop(CHANGED).abs().max() == 0

@@ -1,0 +1,58 @@
+"""From two checkpoints of a finished study to an allocation between them that a study reads."""
+
+import yaml
+from typer.testing import CliRunner
+
+from stratalaw.cli import app
+from stratalaw.layout import Results
+from stratalaw.models.shapes import shapes_of_weights
+from stratalaw.seals import read_table
+from stratalaw.study import Study, read_study
+from stratalaw.study.variants import Quantization
+
+LOW, HIGH = "w4-g128-c4-s0", "w8-g128-c4-s0"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    study, results = folder / "study.yaml", Results(folder / "results")
+    wanted = ["allocate", study, "--model", "r1", "--keep", "reasoning", "--out", tmp_path / "keep.yaml", "--memory"]
+    unmeasured = run(*wanted, "6bits")
+    assert unmeasured.exit_code == 1 and "no sensitivities of r1 were measured" in unmeasured.output
+    measured = run("sensitivities", study, "--model", "r1", "--low", LOW, "--high", HIGH, "--items", 20)
+    assert measured.exit_code == 0, measured.output
+    table, seal = read_table(results.sensitivities("r1", LOW, HIGH), "sensitivities")
+    assert {"low", "high", "model", "requests.reasoning"} <= seal.made_from.keys()
+    groups = table.group.unique()
+    assert len(table) == 2 * 3 * len(groups)  # measured and to first order, in each stratum
+    shapes = shapes_of_weights(results.model("r1"))
+    low, high = (shapes.weight_bytes(Quantization.from_name(name)) for name in (LOW, HIGH))
+    assert table.drop_duplicates("group").bytes.sum() == high - low
+
+    allocated = run(*wanted, "6bits")
+    assert allocated.exit_code == 0, allocated.output
+    content = yaml.safe_load((tmp_path / "keep.yaml").read_text())
+    plain = read_study(study).as_plain()
+    plain["models"][0]["mixed"] = [{"allocation": content, "calibration_size": [4]}]
+    (variant,) = (name for _, name in Study(**plain).variant_names() if name.startswith("mixed"))
+    mixed = Study(**plain).quantization_of("r1", variant)
+    assert low < shapes.weight_bytes(mixed) <= (low + high) / 2
+
+
+def test_what_makes_no_sense_is_one_line(whole, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    asked = ["sensitivities", "study.yaml", "--model", "r1", "--low"]
+    for arguments, said in (
+        ([*asked, HIGH, "--high", LOW], f"{LOW} must have more bits than {HIGH}"),
+        ([*asked, "bf16", "--high", LOW], "'bf16' is not the name of a uniform variant"),
+        ([*asked, "w2-g128-c4-s0", "--high", LOW], "w2-g128-c4-s0 holds no checkpoint"),
+        (["allocate", "study.yaml", "--model", "r1", "--memory", "6bits"], "give --keep"),
+        (["allocate", "study.yaml", "--model", "r1", "--memory", "6bits", "--keep", "x"], "x is not one of"),
+        (["allocate", "study.yaml", "--model", "r1", "--memory", "much", "--keep", "reasoning"], "--memory much"),
+    ):
+        refused = run(*arguments)
+        assert refused.exit_code == 1 and said in refused.output and refused.output.count("\n") == 1, refused.output
