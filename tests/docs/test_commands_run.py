@@ -33,8 +33,8 @@ A_MINUTE = "a minute of two cores: tests/laws/test_published_study.py fits this 
 GOES_ON = "runs the demo: tests/jobs/test_sequel.py"
 MEASURED = "needs a measured study: tests/jobs/test_sequel.py"
 ALLOCATED = "needs a measured study: tests/workflow/test_allocation.py"
-MEASURE_BITS = "stratalaw sensitivities config/demo.yaml --model r2 --low w3-g128-c32-s0 --high w4-g128-c32-s0"
-ALLOCATE_BITS = "stratalaw allocate config/demo.yaml --model r2 --memory 3.5bits --keep memorization --out keep.yaml"
+MEASURE_BITS = "stratalaw sensitivities config/demo.yaml --model q3 --low w3-g128-c32-s0 --high w4-g128-c32-s0"
+ALLOCATE_BITS = "stratalaw allocate config/demo.yaml --model q3 --memory 3.5bits --keep memorization --out keep.yaml"
 NOT_RUN = {
     "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --form exponential --form paper": A_MINUTE,
     "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --out results/laws": A_MINUTE,
@@ -46,7 +46,7 @@ NOT_RUN = {
     "stratalaw adopt config/demo.yaml --profile profiles/demo": ADOPTED,
     "stratalaw adopt study.yaml --profile profiles/demo --quiet": ADOPTED,
     "stratalaw next config/demo.yaml --until 2 --run --profile profiles/demo": GOES_ON,
-    "stratalaw forecast config/demo.yaml r4/w3-g64-c32-s0 --out items.csv": MEASURED,
+    "stratalaw forecast config/demo.yaml q5/w3-g64-c32-s0 --out items.csv": MEASURED,
     MEASURE_BITS: ALLOCATED,
     ALLOCATE_BITS: ALLOCATED,
     "stratalaw publish config/ladder.yaml docs/studies/ladder": "needs the whole ladder, an hour of two cores",

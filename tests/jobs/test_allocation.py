@@ -18,4 +18,4 @@ LOW, THREE, HIGH = (Quantization(bits, 128, 32, 0) for bits in (2, 3, 4))
 )
 def test_the_uniform_variant_between_two_is_named_where_it_takes_no_more(small_model_folder, between, memory, found):
     study, shapes = read_study(Path("config/demo.yaml")), shapes_of_weights(small_model_folder)
-    assert uniform_between(study, "r2", shapes, between, shapes.weight_bytes(memory)) == found
+    assert uniform_between(study, "q3", shapes, between, shapes.weight_bytes(memory)) == found

@@ -202,7 +202,7 @@ def test_a_floor_is_reached_by_the_smallest_that_does(study, truth, shapes):
 @pytest.fixture(scope="module")
 def shapes():
     """Of the ladder's models in their place."""
-    folders = (Path("ladder/models") / name for name in ("r2", "r4", "r6"))
+    folders = (Path("ladder/models") / name for name in ("q3", "q5", "q8"))
     return {name: shapes_of_folder(folder) for name, folder in zip(SIZES, folders, strict=True)}
 
 

@@ -20,16 +20,16 @@ def run(*arguments):
 def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     study, results = folder / "study.yaml", Results(folder / "results")
-    wanted = ["allocate", study, "--model", "r1", "--keep", "reasoning", "--out", tmp_path / "keep.yaml", "--memory"]
+    wanted = ["allocate", study, "--model", "q1", "--keep", "reasoning", "--out", tmp_path / "keep.yaml", "--memory"]
     unmeasured = run(*wanted, "6bits")
-    assert unmeasured.exit_code == 1 and "no sensitivities of r1 were measured" in unmeasured.output
-    measured = run("sensitivities", study, "--model", "r1", "--low", LOW, "--high", HIGH, "--items", 20)
+    assert unmeasured.exit_code == 1 and "no sensitivities of q1 were measured" in unmeasured.output
+    measured = run("sensitivities", study, "--model", "q1", "--low", LOW, "--high", HIGH, "--items", 20)
     assert measured.exit_code == 0, measured.output
-    table, seal = read_table(results.sensitivities("r1", LOW, HIGH), "sensitivities")
+    table, seal = read_table(results.sensitivities("q1", LOW, HIGH), "sensitivities")
     assert {"low", "high", "model", "requests.reasoning"} <= seal.made_from.keys()
     groups = table.group.unique()
     assert len(table) == 2 * 3 * len(groups)  # measured and to first order, in each stratum
-    shapes = shapes_of_weights(results.model("r1"))
+    shapes = shapes_of_weights(results.model("q1"))
     low, high = (shapes.weight_bytes(Quantization.from_name(name)) for name in (LOW, HIGH))
     assert table.drop_duplicates("group").bytes.sum() == high - low
 
@@ -39,20 +39,20 @@ def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, m
     plain = read_study(study).as_plain()
     plain["models"][0]["mixed"] = [{"allocation": content, "calibration_size": [4]}]
     (variant,) = (name for _, name in Study(**plain).variant_names() if name.startswith("mixed"))
-    mixed = Study(**plain).quantization_of("r1", variant)
+    mixed = Study(**plain).quantization_of("q1", variant)
     assert low < shapes.weight_bytes(mixed) <= (low + high) / 2
 
 
 def test_what_makes_no_sense_is_one_line(whole, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    asked = ["sensitivities", "study.yaml", "--model", "r1", "--low"]
+    asked = ["sensitivities", "study.yaml", "--model", "q1", "--low"]
     for arguments, said in (
         ([*asked, HIGH, "--high", LOW], f"{LOW} must have more bits than {HIGH}"),
         ([*asked, "bf16", "--high", LOW], "'bf16' is not the name of a uniform variant"),
         ([*asked, "w2-g128-c4-s0", "--high", LOW], "w2-g128-c4-s0 holds no checkpoint"),
-        (["allocate", "study.yaml", "--model", "r1", "--memory", "6bits"], "give --keep"),
-        (["allocate", "study.yaml", "--model", "r1", "--memory", "6bits", "--keep", "x"], "x is not one of"),
-        (["allocate", "study.yaml", "--model", "r1", "--memory", "much", "--keep", "reasoning"], "--memory much"),
+        (["allocate", "study.yaml", "--model", "q1", "--memory", "6bits"], "give --keep"),
+        (["allocate", "study.yaml", "--model", "q1", "--memory", "6bits", "--keep", "x"], "x is not one of"),
+        (["allocate", "study.yaml", "--model", "q1", "--memory", "much", "--keep", "reasoning"], "--memory much"),
     ):
         refused = run(*arguments)
         assert refused.exit_code == 1 and said in refused.output and refused.output.count("\n") == 1, refused.output

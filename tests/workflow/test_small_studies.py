@@ -191,15 +191,15 @@ def test_a_mixed_variant_stands_in_every_table_beside_the_uniform_one(run, monke
     assert (original, uniform) == ("bf16", "w4-g128-c4-s0") and is_mixed(mixed)
     assert variants.method[[uniform, mixed]].tolist() == ["GPTQ", "GPTQ, mixed"]
     assert variants.bits[mixed] == 4 and variants.calibration_size[mixed] == 4
-    shapes = shapes_of_weights(Results(made.folder / "results").model("r1"))
+    shapes = shapes_of_weights(Results(made.folder / "results").model("q1"))
     (wide,) = (m.in_features * m.out_features for m in shapes.matrices if m.name in ALLOCATION["matrices"])
     # Each of its weights has 4 bits more, and each zero point of its groups.
     more = 4 * (1 + 1 / 128) * wide / shapes.n_quantized
     assert variants.effective_bits[mixed] - variants.effective_bits[uniform] == pytest.approx(more)
     damage = made.damage().drop_duplicates("variant").set_index("variant")
     assert damage.bytes[mixed] - damage.bytes[uniform] == wide * 4 * (1 + 1 / 128) / 8
-    assert f"r1 {mixed}" in made.path("summary.rst").read_text()
-    assert f"left out of the laws: r1/{mixed} (GPTQ, mixed)" in " ".join(Analysis.read(made.path("laws.json")).notes)
+    assert f"q1 {mixed}" in made.path("summary.rst").read_text()
+    assert f"left out of the laws: q1/{mixed} (GPTQ, mixed)" in " ".join(Analysis.read(made.path("laws.json")).notes)
     write_study(made.folder, WITH_MIXED)  # other tests leave other studies in the file
     monkeypatch.chdir(made.folder)
     verified = CliRunner().invoke(app, ["verify", "study.yaml"])

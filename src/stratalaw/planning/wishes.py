@@ -1,6 +1,6 @@
 """What can be asked of ``stratalaw next``, in words, as numbers that the whole study would give.
 
-reasoning of w3               accuracies: strata and variants, either may be left out; ``r5/w3-g128`` is narrower
+reasoning of w3               accuracies: strata and variants, either may be left out; ``q7/w3-g128`` is narrower
 plan --memory 8GB             which variant ``stratalaw plan`` chooses, with its options for memory, floors, weights
 exponent delta of reasoning   an exponent of the damage (c, gamma, delta), averaged over models
 claim group                   the margins of one of the paper's claims
