@@ -61,4 +61,4 @@ def test_the_published_spread_of_draws_is_that_of_the_table():
 def test_nothing_that_was_planned_is_missing():
     coverage = pd.read_csv(STUDY / "coverage.csv")
     assert (coverage.named == coverage.observed).all()
-    assert len(pd.read_csv(STUDY / "observations.csv")) == 7 * coverage[coverage.stratum == "reasoning"].named.sum()
+    assert len(pd.read_csv(STUDY / "observations.csv")) == 10 * coverage[coverage.stratum == "reasoning"].named.sum()
