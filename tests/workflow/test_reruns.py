@@ -93,7 +93,7 @@ def test_an_edited_task_is_asked_and_scored_anew(scored, name, is_old):
 @pytest.mark.parametrize(
     ("correction", "rules"),
     [
-        ({"chance": 0.2}, set()),
+        ({"chance": 0.25}, set()),
         ({"metric": "acc_norm"}, {"scores"}),
         ({"shots": 0}, {"requests", "answers", "scores"}),
     ],

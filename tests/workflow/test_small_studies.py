@@ -89,10 +89,12 @@ def write_study(folder: Path, name: str) -> None:
     study["models"] = [{"name": "q1", "source": str(ROOT / "ladder" / "models" / "q1"), "family": "ladder"}]
     study["grids"] = [{"bits": bits, "group_size": [128], "calibration_size": [4]}]
     study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
+    benchmarks = {one["task"]: one for stratum in study["evaluation"]["strata"].values() for one in stratum}
+    benchmarks[SHORT] = benchmarks["ladder_questions"] | {"task": SHORT}
     study["evaluation"] = {
         "tasks_folder": str(folder / "benchmarks"),
         "items": ITEMS,
-        "strata": {name: [{"task": task, "chance": 0.25} for task in tasks] for name, tasks in strata.items()},
+        "strata": {name: [benchmarks[task] for task in tasks] for name, tasks in strata.items()},
     }
     if name == WITH_MIXED:
         (folder / "allocation.yaml").write_text(yaml.safe_dump(ALLOCATION))
