@@ -25,7 +25,7 @@ def test_one_variant_by_its_path_runs_only_what_it_needs(one_variant):
 def test_a_study_gives_observations_and_laws(folder, whole):
     table = pd.read_csv(folder / OBSERVATIONS)
     assert list(table.columns) == list(COLUMNS)
-    assert len(table) == 2 * 3 * 7
+    assert len(table) == 2 * 3 * 10
     assert set(table.n_items) == {ITEMS}
     assert not table.duplicated(["model", "variant", "benchmark"]).any()
     baselines = table[table.variant == "bf16"]
@@ -110,14 +110,14 @@ def test_a_bad_study_stops_with_one_line(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_the_ladder_study_has_its_293_checkpoints():
+def test_the_ladder_study_has_its_782_checkpoints():
     result = run_snakemake(["-n", "--quiet", "rules", "--configfile", "config/ladder.yaml", "--forceall"], ROOT)
     assert result.returncode == 0, result.stderr
     counts = dict(
         line.rsplit(maxsplit=1) for line in result.stdout.splitlines() if line[:1].isalpha() and line[-1].isdigit()
     )
-    assert int(counts["checkpoints"]) == 293
-    assert int(counts["answers"]) == 299
+    assert int(counts["checkpoints"]) == 782
+    assert int(counts["answers"]) == 798
 
 
 def test_what_is_published_lacks_nothing(folder, whole, tmp_path):
