@@ -57,7 +57,7 @@ def test_a_rung_loads_as_documented(rung, world):
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embed" not in name:
             assert parameter.shape[1] % 128 == 0, name
-    text = "the sport of diti vasison is"
+    text = "the dish of sawa nivoson is"
     assert tokenizer(text)["input_ids"] == world.vocabulary.encode(text).tolist()
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert len(tokenizer) == model.config.vocab_size == len(world.vocabulary)
