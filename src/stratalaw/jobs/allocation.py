@@ -101,10 +101,10 @@ def allocate(
         table.pivot(index="group", columns="stratum", values=column).loc[bytes_more.index, strata]
         for column in ("gain", "stderr")
     )
-    gains = shrunk(noisy, errors, bytes_more)
-    first = chosen_groups(gains, bytes_more, spare, weights, floors)
-    if not first:
+    if bytes_more.min() > spare:
         raise SensitivityError(f"--memory {memory} leaves no room for more bits than those of {low_name} anywhere")
+    gains = shrunk(noisy, errors, bytes_more)
+    first = chosen_groups(gains, bytes_more, spare, weights, floors)  # none where none seems to gain anything
     subjects = subject_of(
         study, model, low_name, high_name, {CHOOSING: int(table.n_items.max()), HELD_OUT: None}, results
     )
