@@ -38,7 +38,6 @@ ALLOCATE_BITS = "stratalaw allocate config/demo.yaml --model q3 --memory 3.5bits
 NOT_RUN = {
     "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --form exponential --form paper": A_MINUTE,
     "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --out results/laws": A_MINUTE,
-    "stratalaw power docs/studies/first-ladder/observations.csv": A_MINUTE,
     "stratalaw power docs/studies/first-ladder/observations.csv --holdout r6": A_MINUTE,
     "stratalaw fit observations.csv": "as with --out, which is run",
     "stratalaw power results/studies/demo/observations.csv": "as of observations.csv, which is run",
