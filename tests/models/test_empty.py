@@ -103,7 +103,7 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(change, mes
     ("changes", "message"),
     [
         ({"vocab_size": 1000}, "another shape of model.embed_tokens.weight"),
-        ({"num_key_value_heads": 2}, "another shape of model.layers.0.self_attn.k_proj.weight"),
+        ({"num_key_value_heads": 4}, "another shape of model.layers.0.self_attn.k_proj.weight"),
         ({"hidden_act": "sillu"}, "config.json: .*sillu"),
         ({"rope_parameters": "default"}, "config.json: "),
         ({"layer_types": ["whole", "whole"]}, "config.json: "),

@@ -130,7 +130,7 @@ def test_who_reads_no_weights_notices_all_else(model, tmp_path, file, place):
 def test_parameters_are_counted(small_model_folder):
     size = count_parameters(small_model_folder)
     assert size.n_params_nonembedding == RUNGS[small_model_folder.name].non_embedding_parameters
-    assert size.n_params == size.n_params_nonembedding + 1282 * 128
+    assert size.n_params == size.n_params_nonembedding + 1608 * 128
 
 
 @pytest.mark.parametrize("tied", [True, False])
