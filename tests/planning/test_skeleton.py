@@ -16,7 +16,7 @@ from stratalaw.laws.simulation import paper_grid
 from stratalaw.laws.verdicts import CONTRADICTED, SUPPORTED, UNTESTABLE, estimate_of, judge, margins_of
 from stratalaw.planning.skeleton import EXPONENTS, PHASE, skeleton
 
-LADDER = Path(__file__).parents[2] / "docs" / "studies" / "ladder"
+LADDER = Path(__file__).parents[2] / "docs" / "studies" / "first-ladder"
 STRATA = {"memorization": 0.9, "application": 1.0, "reasoning": 1.2, "utilization": 1.1}
 
 
@@ -127,7 +127,7 @@ def ladder() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 @pytest.mark.parametrize(("share", "decides"), [(0.1, False), (0.2, True)])
-def test_a_part_of_the_ladder_study_says_what_the_whole_says(share, decides):
+def test_a_part_of_the_first_ladders_study_says_what_the_whole_says(share, decides):
     accuracies, table = ladder()
     kept = table[skeleton(table, share * table.seconds.sum()).kept]
     wanted = pd.MultiIndex.from_frame(kept[["model", "variant"]])

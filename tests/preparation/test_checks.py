@@ -99,7 +99,7 @@ def test_a_missing_corpus_is_named():
 def test_an_unknown_task_is_named_with_those_that_exist():
     strata = {"reasoning": [DEMO.evaluation.strata["reasoning"][0].model_copy(update={"task": "ladder_riddles"})]}
     key = r"s\.yaml: evaluation\.strata\.reasoning: "
-    expected = key + "the folder ladder/benchmarks has no task ladder_riddles; allowed: .*ladder_paths"
+    expected = key + "the folder ladder/benchmarks has no task ladder_riddles; alike: .*ladder_chains"
     with pytest.raises(StudyError, match=expected):
         check_inputs(changed("evaluation", strata=strata), "s.yaml")
 

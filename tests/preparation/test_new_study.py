@@ -64,7 +64,7 @@ def test_what_is_on_the_hub_is_named_with_what_to_do_and_the_hub_is_not_asked(tm
         (["--model", LADDER / "models/q3", "--benchmark", "recall"], "--benchmark recall: not a stratum, a task and"),
         (
             ["--model", LADDER / "models/q3", "--benchmark", "memorization=ladder_nothing:0"],
-            "has no task ladder_nothing; allowed: ladder_application",
+            "has no task ladder_nothing; alike: ladder_sorting",
         ),
         (
             ["--model", LADDER / "models/q3", "--benchmark", "memorization=ladder_questions:25%"],

@@ -124,7 +124,7 @@ def test_pages_say_what_the_command_says(page):
         (["me/unknown-8B", "--memory", "8GB"], "me/unknown-8B: neither a study"),
         (
             ["ladder/models/q8", "--memory", "4MB", "--context", "256"],
-            "q8 has 2.95M parameters, published models 99.7M",
+            "q8 has 2.27M parameters, published models 99.7M",
         ),
         (["Qwen/Qwen3-8B", "--memory", "8GB", "--floor", "reasoning=0.5"], "--floor is not for a model"),
         (["config/ladder.yaml", "--memory", "8GB", "--keep", "reasoning"], "--keep is not for a study"),
