@@ -17,7 +17,7 @@ def test_show_begins_with_what_was_lost_where_the_table_lies_beside_the_laws(tmp
     write_table(damage, tmp_path / "damage.parquet", Seal("damage", {"study": "small"}, {}))
     lines = CliRunner().invoke(app, ["show", str(tmp_path / "laws.json")], env={"COLUMNS": "100"}).output.splitlines()
     assert lines[0].startswith("What was lost")
-    rows = [line for line in lines if line.startswith(" q3 w")]
+    rows = [line for line in lines if line.startswith(" r2 w")]
     assert "no loss over" in rows[0] and "600 kB" in rows[1] and rows[1].rstrip().endswith("loses in 2 of 2")
     assert lines.index(rows[1]) < next(place for place, line in enumerate(lines) if "too few rows" in line)
 
