@@ -30,7 +30,7 @@ from stratalaw.study.variants import Quantization, calibration_of
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
 MOST_NEIGHBOURS = 6  # that are measured
 SMALLER, CHOSEN, BY_LOSS, LARGER = "smaller", "allocation", "by GPTQ's loss", "larger"
-LEVEL = 1.96  # standard errors of a 95 % interval
+BEYOND_DOUBT = 1.96  # standard errors: half of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def allocate(
         bytes=shapes.weight_bytes(low) + int(bytes_more[chosen].sum()),
         uniform=uniform_between(study, model, shapes, (low, high), shapes.weight_bytes(low) + spare),
         is_simple=set(chosen) == set(by_loss),
-        is_better=lead > LEVEL * doubt,
+        is_better=lead > BEYOND_DOUBT * doubt,
     )
 
 
@@ -156,7 +156,9 @@ def judge(subject: Subject, candidates: Mapping[str, Sequence[str]], against: st
         candidates: the groups that have the bits of the larger variant, by the candidate's name.
         against: the name of one of them.
     """
-    answered = {name: subject.answered(groups) for name, groups in candidates.items()}
+    different = {frozenset(groups): groups for groups in candidates.values()}
+    by_groups = {key: subject.answered(groups) for key, groups in different.items()}
+    answered = {name: by_groups[frozenset(groups)] for name, groups in candidates.items()}
     rows = []
     for name, found in answered.items():
         for stratum, items in found.items():
@@ -205,12 +207,12 @@ def best_measured(
     """
     before = subject.answered(rule)
     best, lead_of_best = rule, 0.0
-    for groups in others:
+    for groups in (groups for groups in others if groups != rule):
         after = subject.answered(groups)
         changes = {name: mean_change(after[name].margin - before[name].margin) for name in weights}
         lead = sum(weight * changes[name][0] for name, weight in weights.items())
         doubt = sum((weight * changes[name][1]) ** 2 for name, weight in weights.items()) ** 0.5
-        if lead > max(lead_of_best, LEVEL * doubt):
+        if lead > max(lead_of_best, BEYOND_DOUBT * doubt):
             best, lead_of_best = groups, lead
     return best
 
