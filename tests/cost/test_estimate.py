@@ -219,7 +219,7 @@ def test_mistakes_are_one_line(study_file, arguments, message):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_ladder_study_is_predicted_from_a_tenth_of_it(tmp_path, seed):
-    """Within 30 %: seconds of a real run, twenty jobs at a time on two GPUs and 32 cores, once the libraries are loaded."""
+    """Within 30 %: seconds of a real run, twenty jobs at a time on two GPUs and 32 cores, with libraries loaded."""
     study_file = Path("config/ladder.yaml")
     real = pd.read_csv("docs/studies/ladder/seconds.csv")
     real = real[real.answers.lt(8) & real.scores.lt(8)]
