@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from stratalaw.evaluation.answers import load_dense
 from stratalaw.files import sha256
+from stratalaw.models import arithmetic
 from stratalaw.models.allocation import read_quantization
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.quantization.gptq import AUDIT, quantize
@@ -130,6 +132,19 @@ def test_fewer_bits_hurt_more(small_model_folder, calibration, checkpoint, tmp_p
     quantize(small_model_folder, tmp_path / "two", Quantization(2, 64, 8, 0), calibration, Gptq())
     three, two = losses(checkpoint), losses(tmp_path / "two")
     assert all(two[name] > three[name] for name in three)
+
+
+def test_a_cpu_without_bf16_computes_in_float32_and_stores_the_same_kinds(
+    small_model_folder, calibration, checkpoint, tmp_path, monkeypatch
+):
+    emulates = arithmetic.only_emulates_bf16("cpu")
+    monkeypatch.setattr(arithmetic, "only_emulates_bf16", lambda device: not emulates)
+    quantize(small_model_folder, tmp_path / "other", VARIANT, calibration, OPTIONS)
+    assert losses(tmp_path / "other") == pytest.approx(losses(checkpoint), rel=0.1)
+    other, stored = (load_file(folder / "model.safetensors") for folder in (tmp_path / "other", checkpoint))
+    assert {name: tensor.dtype for name, tensor in other.items()} == {name: t.dtype for name, t in stored.items()}
+    kept = [name for name, tensor in stored.items() if tensor.dtype == torch.bfloat16]
+    assert len(kept) == 10 and all(torch.equal(other[name], stored[name]) for name in kept)
 
 
 def test_damping_that_gptqmodel_adds_by_itself_is_recorded(small_model_folder, calibration, tmp_path, caplog):

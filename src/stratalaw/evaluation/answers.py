@@ -33,6 +33,7 @@ def load_dense(weights_folder: Path, device: str) -> PreTrainedModel:
     from transformers import GenerationConfig
     from transformers.utils import GENERATION_CONFIG_NAME
 
+    from stratalaw.models.arithmetic import only_emulates_bf16
     from stratalaw.models.empty import empty_model, without_progress_bars
     from stratalaw.quantization.unpacking import as_the_model_has_them, weights_of
 
@@ -53,7 +54,7 @@ def load_dense(weights_folder: Path, device: str) -> PreTrainedModel:
         raise ModelError(f"{weights_folder}: no weights for {missing[0]} ({len(missing)} missing)")
     if (weights_folder / GENERATION_CONFIG_NAME).exists():
         model.generation_config = GenerationConfig.from_pretrained(weights_folder)
-    if device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if only_emulates_bf16(device):
         model = model.float()  # several times as fast
     dense: PreTrainedModel = model.eval()
     return dense

@@ -12,7 +12,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +61,8 @@ def quantize(
             weights; its calibration size must be the number of samples.
         calibration: token ids of the calibration samples.
         options: what else changes the weights.
-        device: where Hessians are accumulated and weights are rounded.
+        device: where Hessians are accumulated and weights are rounded. A CPU that only emulates bf16 computes in
+            float32, in which products are several times as fast and no less exact.
         gpus: how many of the visible GPUs share the work, if the device is one; weights of another number differ in
             the order of summation.
         made_from: digests of the model and of the calibration samples, for the audit's seal.
@@ -82,6 +83,7 @@ def quantize(
     from gptqmodel import GPTQModel, QuantizeConfig
     from transformers import AutoConfig
 
+    from stratalaw.models.arithmetic import computing_in_float32, only_emulates_bf16
     from stratalaw.quantization.gptqmodel_patches import (
         faster_on_gpus,
         flushed_when_written,
@@ -117,7 +119,8 @@ def quantize(
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device, trust_remote_code=False)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
-    with TemporaryDirectory() as scratch, chdir(scratch), faster_on_gpus(), recorded() as (raised, dead):
+    arithmetic = computing_in_float32(model.model) if only_emulates_bf16(device) else nullcontext()
+    with TemporaryDirectory() as scratch, chdir(scratch), arithmetic, faster_on_gpus(), recorded() as (raised, dead):
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     if raised:
         LOG.warning(
