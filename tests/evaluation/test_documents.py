@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +124,17 @@ def test_scores_need_no_network_no_cache_and_no_items_of_the_tasks(
     given = [evaluation.for_scores(), [requests], [documents], [answers], [scores], ["reasoning.json"]]
     stages.score_items(*given, tasks="as recorded")
     assert [reads[path] for path in (requests, documents, answers)] == [1, 1, 1]  # for the rows and the digest
+    # A model with other tokens was asked the same, and needs no other tasks.
+    before = list(stages.KEPT_SCORERS.values())
+    of_other = ["other/requests/reasoning.parquet", "other/documents/reasoning.parquet", answers.replace("q3", "q5")]
+    digest = write_table(asked.assign(context=asked.continuation), Path(of_other[0]), seal_of(Path(requests)))
+    recorded = pd.read_parquet(documents)
+    write_table(recorded, Path(of_other[1]), replace(seal_of(Path(documents)), made_from={"requests": digest}))
+    write_table(given_answers, Path(of_other[2]), Seal("answers", about | {"model": "q5"}, {"requests": digest}))
+    outputs = [[scores.replace("q3", "q5")], ["other.json"]]
+    stages.score_items(evaluation.for_scores(), *([path] for path in of_other), *outputs, tasks="as recorded")
+    assert list(stages.KEPT_SCORERS.values()) == before
+    assert Path("other.json").read_text() == Path("reasoning.json").read_text()
     best = asked.assign(likelihood=likelihoods).groupby(["task", "document"]).likelihood.agg(np.argmax)
     labels = {task: [item["label"] for item in items[task]] for task in ("ladder_arithmetic", "ladder_paths")}
     expected = {task: float(np.mean(best[task] == right)) for task, right in labels.items()}

@@ -6,6 +6,7 @@ warm worker can be asked for them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # pandas takes half a second to load
     from stratalaw.evaluation.scoring import Scorer
 
 LOG = logging.getLogger(__name__)
-MOST_SCORERS = 8  # strata whose tasks a process keeps: those of a model, and of the next one
+MOST_SCORERS = 8  # strata whose tasks a process keeps: those of a model, and of one that was asked something else
 KEPT_SCORERS: dict[tuple[str, ...], Scorer] = {}
 
 
@@ -381,14 +382,16 @@ def kept_scorer(
 ) -> Scorer:
     """The scorer of a stratum, kept for other variants as long as ``tasks``, requests and documents are the same.
 
-    ``digest``: that of the requests; ``documents``: the file that was recorded with them.
+    Scores know nothing of tokens, so that models that were asked the same share a scorer. ``digest``: that of the
+    requests; ``documents``: the file that was recorded with them.
     """
     from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.scoring import Scorer
     from stratalaw.study import Tasks
 
-    recorded, seal = read_table(Path(documents), "documents", {"stratum": stratum}, {"requests": digest})
-    made_of = (json.dumps(evaluation), tasks, stratum, digest, seal.digest)
+    recorded, _ = read_table(Path(documents), "documents", {"stratum": stratum}, {"requests": digest})
+    asked = requests.drop(columns=["context", "continuation"])
+    made_of = (json.dumps(evaluation), tasks, stratum, _digest_of_rows(asked), _digest_of_rows(recorded))
     if made_of not in KEPT_SCORERS:
         with replayed_documents(recorded):
             KEPT_SCORERS[made_of] = Scorer(requests, Tasks(**evaluation), stratum)
@@ -396,6 +399,12 @@ def kept_scorer(
     while len(KEPT_SCORERS) > MOST_SCORERS:
         del KEPT_SCORERS[next(iter(KEPT_SCORERS))]
     return scorer
+
+
+def _digest_of_rows(table: pd.DataFrame) -> str:
+    import pandas as pd
+
+    return hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()
 
 
 def about(path: Path) -> dict[str, str]:
