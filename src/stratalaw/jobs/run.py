@@ -21,8 +21,8 @@ def export_library() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
 
 
-# The tasks of lm-eval, which take longer to make than a variant's answers to score, are kept from one to the next.
-WORTH_KEEPING = {"stratalaw.jobs.stages:score_items"}
+# What is done for every variant: libraries, and the tasks of lm-eval, are kept from one to the next.
+OF_VARIANTS = {f"stratalaw.jobs.stages:{name}" for name in ("quantize_model", "answer_requests", "score_items")}
 
 
 def run(job: Any, function: str, **arguments: Any) -> None:
@@ -60,7 +60,7 @@ def _performed(call: Call, gpus: Gpus | None, count: int, warm: bool) -> str | N
     from stratalaw.jobs.places import ask_resident
     from stratalaw.jobs.worker import ask_worker
 
-    if warm and count == 1 and (gpus is not None or call.function in WORTH_KEEPING):
+    if warm and count == 1 and (gpus is not None or call.function in OF_VARIANTS):
         try:
             return ask_resident(call, gpus)
         except OSError as reason:
