@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from stratalaw.calibration.samples import check_recorded
+from stratalaw.calibration.samples import about_draw, check_recorded, digest_of_mixture
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
 from stratalaw.layout import Results
@@ -21,7 +21,7 @@ from stratalaw.quantization.gptq import checkpoint_seal, verify_checkpoint
 from stratalaw.quantization.unquantizable import why_unquantizable
 from stratalaw.seals import Seal, digest_of, read_record, read_sealed, seal_of
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, calibration_of
+from stratalaw.study.variants import BASELINE_NAME, draw_of, seed_and_mixture
 
 
 @dataclass
@@ -116,14 +116,17 @@ def _corpus(chain: _Chain, job: Job, path: Path) -> None:
 
 
 def _calibration(chain: _Chain, job: Job, path: Path) -> None:
-    made_from, corpus = chain.of_model(job.model), chain.results.corpus(chain.study.calibration)
-    if corpus.exists():
-        made_from |= {"corpus": chain.digest(corpus, lambda file: Seal("corpus", {}, {}, sha256(file)))}
-    read_sealed(path, "calibration", {"seed": path.stem.removeprefix("s")}, made_from)
+    made_from, (seed, mixture) = chain.of_model(job.model), seed_and_mixture(path.stem)
+    for name, corpus in chain.results.corpora(chain.study.calibration, mixture).items():
+        if corpus.exists():
+            made_from |= {name: chain.digest(corpus, lambda file: Seal("corpus", {}, {}, sha256(file)))}
+    if mixture:
+        made_from |= {"mixture": digest_of_mixture(chain.study.calibration.mixtures[mixture])}
+    read_sealed(path, "calibration", about_draw(seed, mixture), made_from)
 
 
 def _checkpoints(chain: _Chain, job: Job, path: Path) -> None:
-    drawn = chain.results.calibration(job.model, calibration_of(job.variant)[1])
+    drawn = chain.results.calibration(job.model, draw_of(job.variant))
     checkpoint_seal(path, chain.of_model(job.model) | {"calibration": chain.digest(drawn)})
     if not why_unquantizable(path):
         verify_checkpoint(path)
