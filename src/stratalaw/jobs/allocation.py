@@ -218,8 +218,8 @@ def best_measured(
 
 
 def few(near: list[list[str]]) -> list[list[str]]:
-    """As many of the neighbours of an allocation as are measured, spread over them."""
-    return near[:: max(1, len(near) // MOST_NEIGHBOURS)]
+    """At most as many of the neighbours of an allocation as are measured, spread over them."""
+    return near[:: max(1, -(-len(near) // MOST_NEIGHBOURS))]
 
 
 def _groups(
