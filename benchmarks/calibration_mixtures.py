@@ -6,8 +6,8 @@ Variants are paired that differ in the mixture alone: of one model, bits, group 
 of accuracy (mean over the benchmarks of a stratum) are averaged over group sizes and numbers of samples; what is left
 is one number for each model and draw, which are two crossed samples: a draw has the same texts for all models. The
 standard error of their mean holds for other models and other draws (two-way random effects), with t by Satterthwaite's
-degrees of freedom; p-values are adjusted by Holm, over the rows of mixtures named as their stratum, which answer the question, and apart
-from these over all others.
+degrees of freedom; p-values are adjusted by Holm, over the rows of mixtures named as their stratum, which answer the
+question, and apart from these over all others.
 """
 
 from __future__ import annotations
