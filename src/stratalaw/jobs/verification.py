@@ -23,11 +23,13 @@ from stratalaw.seals import Seal, digest_of, read_record, read_sealed, seal_of
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME, draw_of, seed_and_mixture
 
+REQUESTS = "requests."  # before the name of a stratum, in the seals of sensitivities
+
 
 @dataclass
 class StageVerified:
     """What was found of one stage: how many of its files are whole, a line for each that is not, and the names of the
-    jobs that made those."""
+    jobs that made those; none for what no job makes."""
 
     stage: str
     whole: int = 0
@@ -36,7 +38,8 @@ class StageVerified:
 
 
 def verify_study(study: Study, results: Results) -> list[StageVerified]:
-    """Check every file of a study that later stages read, as far as it was made; stages in the order of the data."""
+    """Check every file of a study that later stages read, as far as it was made; stages in the order of the data, and
+    last sensitivities, where some were measured."""
     chain, jobs = _Chain(study, results), jobs_of(study, results)
     of_study = {job.stage.name for job in jobs}
     found = {stage.name: StageVerified(stage.name) for stage in STAGES if stage.name in CHECKS.keys() & of_study}
@@ -50,7 +53,28 @@ def verify_study(study: Study, results: Results) -> list[StageVerified]:
             except (StratalawError, OSError) as error:
                 found[job.stage.name].problems.append(str(error))
                 found[job.stage.name].jobs.append(job.name)
-    return list(found.values())
+    return [*found.values(), *_sensitivities(chain)]
+
+
+def _sensitivities(chain: _Chain) -> list[StageVerified]:
+    """What was measured beside the workflow, which has no job; empty where nothing was."""
+    found = StageVerified("sensitivities")
+    for model in chain.study.models:
+        for path in sorted(chain.results.sensitivities(model.name, "*", "*").parent.parent.glob("*/*.parquet")):
+            about = {"model": model.name, "low": path.parent.name, "high": path.stem}
+            try:
+                seal = seal_of(path, "sensitivities", about)
+                made_from = chain.of_model(model.name)
+                made_from |= {name: chain.of_weights(model.name, about[name]) for name in ("low", "high")}
+                for name in seal.made_from:
+                    if name.startswith(REQUESTS):
+                        requests = chain.results.requests(model.name, name.removeprefix(REQUESTS))
+                        made_from[name] = chain.digest(requests)
+                read_sealed(path, "sensitivities", about, made_from)
+                found.whole += 1
+            except (StratalawError, OSError) as error:
+                found.problems.append(str(error))
+    return [found] if found.whole or found.problems else []
 
 
 def _is_read_later(job: Job, path: Path) -> bool:
