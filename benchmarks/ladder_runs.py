@@ -39,9 +39,9 @@ class LadderModel:
 
     def draw_calibration(self, samples: int) -> list[Sequence[int]]:
         """Token ids of calibration samples, seed 0."""
-        drawn, tokens = self.folder / f"{samples}-samples", self.study.calibration.tokens
+        drawn, tokens = self.folder / f"{samples}-samples" / "s0.parquet", self.study.calibration.tokens
         corpus = self.study.calibration.corpus
-        stages.draw_calibration(str(self.folder), corpus, [], samples, tokens, None, 0, str(drawn))
+        stages.draw_calibration(str(self.folder), {"corpus": corpus}, [], samples, tokens, None, str(drawn))
         return pd.read_parquet(drawn).tokens.tolist()
 
     def quantize(self, bits: int, group_size: int, samples: list[Sequence[int]]) -> Path:

@@ -155,7 +155,7 @@ def prepare(folder: Path, jobs_per_gpu: int, wanted: dict[str, int]) -> float:
     write_study(folder, wanted)
     results = Results()
     made_before = [str(results.batches(name, "application")) for name in wanted]
-    made_before += [str(results.calibration(name, 0)) for name in wanted]
+    made_before += [str(results.calibration(name, "s0")) for name in wanted]
     return snakemake(folder, jobs_per_gpu, *made_before)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -16,6 +17,7 @@ LADDER = Path(__file__).parent
 BENCHMARKS = LADDER / "benchmarks"
 CALIBRATION = LADDER / "calibration.jsonl"
 CALIBRATION_TEXTS = 1152
+STRATUM_TEXTS = 256  # of each corpus that a mixture may have
 
 TASK = """\
 # Written by ladder/publish.py
@@ -61,9 +63,10 @@ metadata:
 
 
 def write_lines(path: Path, rows: Iterable[dict]) -> None:
-    """Write one JSON object a line; the file appears whole or not at all."""
+    """Write one JSON object a line, gzipped where the name says so; the file appears whole or not at all."""
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     with appears_whole(path) as unfinished:
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        unfinished.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def answers(items: list[Item] | list[Question]) -> str:
@@ -75,7 +78,8 @@ def answers(items: list[Item] | list[Question]) -> str:
 
 
 def publish(world: World, benchmarks: Path, calibration: Path) -> None:
-    """Write lm-eval tasks, their items and groups into ``benchmarks``, and the calibration texts."""
+    """Write lm-eval tasks, their items and groups into ``benchmarks``, and the calibration texts: of all strata, and
+    beside them in files of their own of each."""
     strata: dict[str, list[str]] = {}
     for benchmark in world.benchmarks:
         strata.setdefault(benchmark.stratum, []).append(benchmark.name)
@@ -86,6 +90,9 @@ def publish(world: World, benchmarks: Path, calibration: Path) -> None:
         tasks = "\n".join(f"  - ladder_{name}" for name in names)
         (benchmarks / f"{stratum}.yaml").write_text(GROUP.format(stratum=stratum, tasks=tasks))
     write_lines(calibration, ({"text": text} for text in world.calibration_texts(CALIBRATION_TEXTS, CONTEXT_LENGTH)))
+    for stratum in strata:
+        path = calibration.with_name(f"{calibration.stem}-{stratum}.jsonl.gz")
+        write_lines(path, ({"text": text} for text in world.calibration_texts(STRATUM_TEXTS, CONTEXT_LENGTH, stratum)))
 
 
 if __name__ == "__main__":

@@ -108,8 +108,17 @@ class World:
         rng = np.random.default_rng([self.seed, ITEM_STREAM, split, index])
         return benchmark.items(rng, count, split)
 
-    def calibration_texts(self, count: int, tokens: int) -> list[str]:
-        """Texts of exactly ``tokens`` tokens from the training distribution, about people whom no item asks about."""
-        rng = np.random.default_rng([self.seed, CALIBRATION_STREAM])
-        stream = self._documents(rng, int(1.1 * count * tokens), MIXTURE, people=self.facts.people_without_items).tokens
+    def calibration_texts(self, count: int, tokens: int, stratum: str | None = None) -> list[str]:
+        """Texts of exactly ``tokens`` tokens from the training distribution, about people whom no item asks about.
+
+        ``stratum``: only of the tasks that its benchmarks ask about, in the shares that they have among themselves.
+        """
+        place, mixture = [], MIXTURE
+        if stratum is not None:
+            of_stratum = {"facts"} if stratum == "memorization" else set(STRATA[stratum])
+            total = sum(share for name, share in MIXTURE.items() if name in of_stratum)
+            mixture = {name: share / total for name, share in MIXTURE.items() if name in of_stratum}
+            place = [1 + list(STRATA).index(stratum)]
+        rng = np.random.default_rng([self.seed, CALIBRATION_STREAM, *place])
+        stream = self._documents(rng, int(1.1 * count * tokens), mixture, people=self.facts.people_without_items).tokens
         return [self.vocabulary.decode(row) for row in stream[: count * tokens].reshape(count, tokens)]

@@ -45,8 +45,8 @@ from pathlib import Path
 evaluation = read_study(Path("study.yaml")).evaluation
 sys.addaudithook(note)
 stages.provide_model("source", None, "downloads", "model")
-stages.draw_calibration("model", sys.argv[1], [], 4, 64, None, 0, "calibration.parquet")
-stages.quantize_model("model", "calibration.parquet", {"threads": 1}, "w4-g128-c4-s0")
+stages.draw_calibration("model", {"corpus": sys.argv[1]}, [], 4, 64, None, "s0.parquet")
+stages.quantize_model("model", "s0.parquet", {"threads": 1}, "w4-g128-c4-s0")
 stages.record_requests(
     "model", evaluation.for_requests(), evaluation.scored_by(), ["reasoning.parquet"],
     ["reasoning.batches.safetensors"], ["documents/reasoning.parquet"]

@@ -78,7 +78,7 @@ class Results:
     requests/MODEL/STRATUM.parquet             what lm-eval asks, tokenized
     requests/MODEL/documents/STRATUM.parquet   what metrics need of the benchmarks' data sets
     requests/MODEL/STRATUM.batches.safetensors how the requests share their tokens
-    calibration/MODEL/sSEED.parquet            calibration samples
+    calibration/MODEL/DRAW.parquet             calibration samples; DRAW is sSEED, or sSEED-MIXTURE
     checkpoints/MODEL/VARIANT/                 packed weights, audit.json
     conversions/MODEL/VARIANT/                 dense weights of an existing checkpoint, audit.json
     answers/MODEL/VARIANT/STRATUM.parquet      log-likelihoods and generated texts
@@ -113,7 +113,11 @@ class Results:
         return self.root / "rehearsals" / f"{key}.json"
 
     def corpus(self, calibration: Calibration) -> Path:
-        """Where the calibration text is, or will be once it is fetched; on this machine it stays where it is."""
+        """Where the calibration text is, or will be once it is fetched; on this machine it stays where it is.
+
+        For studies that have one, and not mixtures alone.
+        """
+        assert calibration.corpus is not None
         if calibration.dataset is None:
             return Path(calibration.corpus)
         repository = f"{calibration.dataset.replace('/', '--')}@{calibration.revision}"
@@ -124,6 +128,13 @@ class Results:
         corpus = self.corpus(calibration)
         return corpus.with_name(f"{corpus.name}.sha256.json")
 
+    def corpora(self, calibration: Calibration, mixture: str) -> dict[str, Path]:
+        """The files that the samples of a mixture are drawn from, by the names that seals give them; ``mixture``: empty
+        for the samples of the study's corpus."""
+        if not mixture:
+            return {"corpus": self.corpus(calibration)}
+        return {f"corpora.{name}": Path(calibration.corpora[name]) for name in calibration.mixtures[mixture]}
+
     def requests(self, model: str, stratum: str) -> Path:
         return self.root / "requests" / model / f"{stratum}.parquet"
 
@@ -133,8 +144,8 @@ class Results:
     def batches(self, model: str, stratum: str) -> Path:
         return self.root / "requests" / model / f"{stratum}.batches.safetensors"
 
-    def calibration(self, model: str, seed: int | str) -> Path:
-        return self.root / "calibration" / model / f"s{seed}.parquet"
+    def calibration(self, model: str, draw: str) -> Path:
+        return self.root / "calibration" / model / f"{draw}.parquet"
 
     def checkpoint(self, model: str, variant: str) -> Path:
         return self.root / "checkpoints" / model / variant

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stratalaw.layout import Results
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, calibration_of
+from stratalaw.study.variants import BASELINE_NAME, draw_of, seed_and_mixture
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Job:
 
     Attributes:
         stage: its stage.
-        name: what it is for, as its log is named: ``STUDY``, ``MODEL``, ``MODEL/sSEED`` or ``MODEL/VARIANT``.
+        name: what it is for, as its log is named: ``STUDY``, ``MODEL``, ``MODEL/DRAW`` or ``MODEL/VARIANT``.
         model: the model; empty for a job of the whole study.
         variant: the variant's name; empty for other jobs.
         outputs: what it makes.
@@ -97,8 +97,7 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
         stage: str, outputs: Iterable[Path], after: Iterable[tuple[str, str]] = (), model: str = "", part: str = ""
     ) -> None:
         name = "/".join(filter(None, (model or study.name, part)))
-        wildcards = [model, part.removeprefix("s") if stage == "calibration" else part]
-        slurm = results.slurm_logs / f"rule_{stage}" / "_".join(filter(None, wildcards))
+        slurm = results.slurm_logs / f"rule_{stage}" / "_".join(filter(None, [model, part]))
         places[stage, name] = len(jobs)
         variant = part if STAGE[stage].of == "variant" else ""
         waits_for = tuple(places[key] for key in after)
@@ -113,12 +112,13 @@ def jobs_of(study: Study, results: Results) -> list[Job]:
         recorded = [file(model, stratum) for stratum in strata for file in kinds]
         add("requests", recorded, [("models", model)], model)
     text = [] if calibration.dataset is None else [("corpus", study.name)]
-    draws = {(model, calibration_of(variant)[1]) for model, variant in quantized}
-    for model, seed in sorted(draws, key=lambda draw: (models.index(draw[0]), draw[1])):
+    draws = {(model, draw_of(variant)) for model, variant in quantized}
+    for model, draw in sorted(draws, key=lambda one: (models.index(one[0]), seed_and_mixture(one[1]))):
         asked = [("requests", model)] if calibration.overlap_words else []
-        add("calibration", [results.calibration(model, seed)], [("models", model), *text, *asked], model, f"s{seed}")
+        fetched = [] if seed_and_mixture(draw)[1] else text
+        add("calibration", [results.calibration(model, draw)], [("models", model), *fetched, *asked], model, draw)
     for model, variant in quantized:
-        drawn = ("calibration", f"{model}/s{calibration_of(variant)[1]}")
+        drawn = ("calibration", f"{model}/{draw_of(variant)}")
         add("checkpoints", [results.checkpoint(model, variant)], [("models", model), drawn], model, variant)
     for model, variant in existing:
         add("conversions", [results.conversion(model, variant)], [("models", model)], model, variant)

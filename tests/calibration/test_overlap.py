@@ -42,10 +42,11 @@ def test_a_draw_passes_over_what_is_asked_and_counts_it(small_model_folder, tmp_
     copy_model(small_model_folder, tmp_path / "model")
     draws = {}
     for name, overlap_words in {"all": None, "clean": 13}.items():
+        drawn = tmp_path / name / "s0.parquet"
         draw_calibration(
-            model=str(tmp_path / "model"), corpus=str(corpus), requests=[str(tmp_path / "reasoning.parquet")],
-            samples=39, tokens=256, overlap_words=overlap_words, seed=0, drawn=str(tmp_path / f"{name}.parquet"),
+            model=str(tmp_path / "model"), corpora={"corpus": str(corpus)}, samples=39, tokens=256,
+            requests=[str(tmp_path / "reasoning.parquet")], overlap_words=overlap_words, drawn=str(drawn),
         )  # fmt: skip
-        draws[name] = pd.read_parquet(tmp_path / f"{name}.parquet")
+        draws[name] = pd.read_parquet(drawn)
     assert 3 in set(draws["all"].text) and draws["all"].attrs == {}
     assert 3 not in set(draws["clean"].text) and draws["clean"].attrs == {"overlapping_texts": 1}

@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratalaw.calibration.samples import read_corpus, sample
+from stratalaw.calibration.samples import counts_of, interleaved, read_corpus, sample, turns
+from stratalaw.jobs.stages import draw_calibration
+from stratalaw.models.folder import copy_model
+from stratalaw.seals import read_table
 
 
 def tokenize(text: str) -> list[int]:
@@ -32,6 +35,40 @@ def test_every_sample_has_exactly_the_tokens_of_its_text():
 def test_seeds_draw_different_sets():
     first, second = (sample(TEXTS, tokenize, samples=10, tokens=8, seed=seed) for seed in range(2))
     assert set(first.text) != set(second.text)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=4), st.integers(0, 60))
+def test_any_first_samples_of_a_mixture_have_its_shares(parts, samples):
+    counts = counts_of(parts, samples)
+    assert sum(counts) == samples
+    # No corpus is ahead of its share by a sample.
+    assert all(count < samples * part / sum(parts) + 1 for count, part in zip(counts, parts, strict=True))
+    assert turns(parts, samples) == turns(parts, samples + 5)[:samples]
+
+
+def test_a_mixture_has_the_samples_of_its_corpora_in_turn():
+    corpora = TEXTS[:30], TEXTS[30:]
+    draws = [sample(texts, tokenize, samples=n, tokens=8, seed=0) for texts, n in zip(corpora, (2, 1), strict=True)]
+    mixed = interleaved(draws, (2, 1))
+    assert mixed.corpus.tolist() == [0, 1, 0]
+    assert mixed[mixed.corpus == 0].text.tolist() == draws[0].text.tolist()
+    assert mixed.tokens[1] == draws[1].tokens[0]
+
+
+def test_a_draw_of_a_mixture_says_what_it_was_made_from(small_model_folder, tmp_path):
+    texts = (small_model_folder.parents[1] / "calibration.jsonl").read_text().splitlines()
+    for name, own in {"a": texts[:9], "b": texts[9:18]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(own))
+    copy_model(small_model_folder, tmp_path / "model")
+    corpora = {f"corpora.{name}": str(tmp_path / f"{name}.jsonl") for name in "ab"}
+    common = {"model": str(tmp_path / "model"), "requests": [], "tokens": 32, "overlap_words": None}
+    mixed, alone = tmp_path / "s1-even.parquet", tmp_path / "s1.parquet"
+    draw_calibration(corpora=corpora, parts={"a": 1, "b": 1}, samples=5, drawn=str(mixed), **common)
+    draw_calibration(corpora={"corpus": corpora["corpora.a"]}, samples=3, drawn=str(alone), **common)
+    table, seal = read_table(mixed, "calibration", {"seed": "1", "mixture": "even"})
+    assert table.corpus.tolist() == [0, 1, 0, 1, 0]
+    assert table[table.corpus == 0].text.tolist() == read_table(alone, "calibration", {"seed": "1"})[0].text.tolist()
+    assert {"corpora.a", "corpora.b", "mixture"} < seal.made_from.keys()
 
 
 def test_too_short_a_corpus_is_refused():

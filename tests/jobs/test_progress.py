@@ -14,7 +14,7 @@ from stratalaw.study import read_study
 
 Event = enum.Enum("Event", ["JOB_INFO", "JOB_FINISHED", "JOB_ERROR", "PROGRESS", "JOB_STARTED"])
 PLANNED = [("checkpoints", {"model": "q3", "variant": f"w{bits}-g128-c32-s0"}) for bits in (3, 4, 8)]
-PLANNED += [("calibration", {"model": "q3", "seed": "0"}), ("laws", {}), ("all", {})]
+PLANNED += [("calibration", {"model": "q3", "draw": "s0"}), ("laws", {}), ("all", {})]
 
 
 class Terminal(io.StringIO):

@@ -49,7 +49,10 @@ def test_a_damage_table_is_made_from_one_read_of_the_items_and_says_which(tmp_pa
     ("stage", "file"),
     [
         (lambda model: record_requests(model, {}, {}, [], [], []), "tokenizer.json"),
-        (lambda model: draw_calibration(model, f"{model}/config.json", [], 8, 256, None, 0, "s0"), "tokenizer.json"),
+        (
+            lambda model: draw_calibration(model, {"corpus": f"{model}/config.json"}, [], 8, 256, None, "s0"),
+            "tokenizer.json",
+        ),
         (lambda model: weight_bytes(Path(model), ["bf16"]), "config.json"),
     ],
     ids=["requests", "calibration", "damage"],

@@ -64,7 +64,7 @@ def test_a_mixed_variant_is_quantized_here_after_its_own_draw(study, tmp_path):
     content["models"][0]["mixed"] = [{"allocation": allocation, "calibration_size": [8], "calibration_seed": [7]}]
     results, jobs = Results(tmp_path), jobs_of(Study(**content), Results(tmp_path))
     (job,) = [job for job in jobs if job.stage.name == "checkpoints" and "mixed" in job.variant]
-    assert {jobs[place].outputs for place in job.after} == {(results.model("q3"),), (results.calibration("q3", 7),)}
+    assert {jobs[place].outputs for place in job.after} == {(results.model("q3"),), (results.calibration("q3", "s7"),)}
     assert job.outputs == (results.weights("q3", job.variant),)
 
 

@@ -1,5 +1,6 @@
 """What the world promises: determinism, one answer to every question, and nothing evaluated in training."""
 
+import gzip
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from ladder.application import Numeracy
 from ladder.holdout import Split
 from ladder.items import CHOICES, Item
-from ladder.publish import BENCHMARKS, CALIBRATION, publish
+from ladder.publish import BENCHMARKS, CALIBRATION, STRATUM_TEXTS, publish
 from ladder.rungs import CONTEXT_LENGTH
 from ladder.vocabulary import NUMBER_WORDS, RELATIONS
 from ladder.world import MIXTURE, OPENING_MIXTURE, STRATA, World
@@ -58,6 +59,9 @@ def test_another_seed_or_chunk_gives_other_training_text(world):
 def test_the_published_benchmarks_are_what_the_world_says(world, tmp_path):
     publish(world, tmp_path, tmp_path / CALIBRATION.name)
     assert (tmp_path / CALIBRATION.name).read_bytes() == CALIBRATION.read_bytes(), "run: python -m ladder.publish"
+    for path in tmp_path.glob("*.gz"):  # zlib's versions pack alike texts differently
+        assert gzip.decompress(path.read_bytes()) == gzip.decompress(CALIBRATION.with_name(path.name).read_bytes())
+        path.unlink()
     published = {path.name for path in BENCHMARKS.iterdir() if path.suffix in (".jsonl", ".yaml")}
     assert published == {path.name for path in tmp_path.iterdir()} - {CALIBRATION.name}
     for name in published:
@@ -307,12 +311,25 @@ def test_no_evaluated_list_is_sorted_in_training_and_all_are_sorted_right(traini
 # Calibration text
 
 
-def test_calibration_texts_are_long_enough_and_hold_no_evaluated_item(world, held_out_items):
+@pytest.fixture(scope="module")
+def of_strata(world) -> dict[str, list[str]]:
+    return {stratum: world.calibration_texts(STRATUM_TEXTS, CONTEXT_LENGTH, stratum) for stratum in STRATA}
+
+
+def test_a_corpus_of_a_stratum_holds_its_tasks_alone(of_strata):
+    opening = {"application": " is a ", "reasoning": "chain ", "memorization": "birthplace "}
+    for stratum, texts in of_strata.items():
+        found = {name for name, words in opening.items() if words in " ".join(texts)}
+        assert found == {stratum}
+
+
+def test_calibration_texts_are_long_enough_and_hold_no_evaluated_item(world, held_out_items, of_strata):
     texts = world.calibration_texts(1152, CONTEXT_LENGTH)
     assert len(texts) >= 1100
-    assert {len(text.split()) for text in texts} == {CONTEXT_LENGTH}
-    stream = " ".join(texts)
+    assert {len(text.split()) for own in (texts, *of_strata.values()) for text in own} == {CONTEXT_LENGTH}
     for name, items in held_out_items.items():
+        (stratum,) = (stratum for stratum, names in STRATA.items() if name in names)
+        stream = " ".join([*texts, *of_strata[stratum]])
         for item in items:
             answered = f"{item.context} {item.answer}"
             is_table_entry = name == "arithmetic" and item.subtask == "k=1"
@@ -320,9 +337,9 @@ def test_calibration_texts_are_long_enough_and_hold_no_evaluated_item(world, hel
                 assert is_table_entry or f" {boundary} {answered} " not in stream, (name, item.context)
 
 
-def test_calibration_texts_name_nobody_whom_an_item_asks_about(world, held_out_items):
+def test_calibration_texts_name_nobody_whom_an_item_asks_about(world, held_out_items, of_strata):
     names = set()
     for item in held_out_items["biographies"] + held_out_items["questions"] + held_out_items["statements"]:
         names.add(asked_fact(item.context)[:2])
-    for text in world.calibration_texts(200, CONTEXT_LENGTH):
+    for text in [*world.calibration_texts(200, CONTEXT_LENGTH), *of_strata["memorization"]]:
         assert not names & set(pairwise(text.split()))

@@ -15,8 +15,16 @@ def study() -> Study:
         {
             "name": "two",
             "models": [{"name": name, "source": name, "family": "f"} for name in ("m1", "m2", "m3")],
-            "grids": [{"bits": [3, 4], "group_size": [32, 128], "calibration_size": [8]}],
-            "calibration": {"corpus": "c.jsonl", "tokens": 256},
+            "grids": [
+                {"bits": [3, 4], "group_size": [32, 128], "calibration_size": [8]},
+                {"bits": [3], "group_size": [32], "calibration_size": [8], "calibration_mixture": ["even"]},
+            ],
+            "calibration": {
+                "corpus": "c.jsonl",
+                "tokens": 256,
+                "corpora": {"a": "a.jsonl"},
+                "mixtures": {"even": {"a": 1}},
+            },
             "evaluation": {"strata": {"reasoning": [{"task": "chains", "chance": 0.25}]}},
         }
     )
@@ -26,6 +34,7 @@ def study() -> Study:
 def observations(study) -> pd.DataFrame:
     """All variants but one; nothing of the third model, not even its original."""
     table = study.variants()
+    table = table[table.calibration_mixture.isna()]
     bits = table.bits.astype(float).fillna(16.0)
     left = 0.8 - 0.3 * (bits == 3) - 0.05 * (bits == 4) - 0.05 * (table.group_size == 128).fillna(False)
     table = table.assign(

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from stratalaw.models.folder import ModelSize
-from stratalaw.observations.table import COLUMNS, observe
+from stratalaw.observations.table import COLUMNS, left_out_note, observe, of_grids
 from stratalaw.study import Study
 
 STUDY = Study.model_validate(
@@ -47,6 +47,22 @@ def test_the_baseline_has_sixteen_bits_and_no_calibration():
     row = observe(STUDY, SIZES, AUDITS, items([1, 0], [1, 0])).set_index("variant").loc["bf16"]
     assert (row.bits, row.effective_bits, row.paired_difference) == (16, 16, 0)
     assert pd.isna(row.group_size) and pd.isna(row.calibration_size) and pd.isna(row.calibration_tokens)
+
+
+def test_a_variant_of_a_mixture_is_of_a_method_of_its_own_and_left_out_of_the_laws():
+    values = STUDY.as_plain()
+    values["calibration"] |= {"corpora": {"a": "a.jsonl"}, "mixtures": {"even": {"a": 1}}}
+    values["grids"] += [values["grids"][0] | {"calibration_mixture": ["even"]}]
+    scores, name = items([1, 0], [1, 0]), "w3-g64-c8-s0-even"
+    of_mixture = scores[scores.variant != "bf16"].assign(variant=name)
+    audits = AUDITS | {("m", name): AUDITS["m", "w3-g64-c8-s0"]}
+    table = observe(Study(**values), SIZES, audits, pd.concat([scores, of_mixture]))
+    row = table.set_index("variant").loc[name]
+    assert (row.method, row.calibration_mixture) == ("GPTQ, calibrated on even", "even")
+    assert of_grids(table).variant.tolist() == ["bf16", "w3-g64-c8-s0"]
+    assert of_grids(table).calibration_mixture.isna().all()
+    note = "compared with their originals, and left out of the laws: m/w3-g64-c8-s0-even (GPTQ, calibrated on even)"
+    assert left_out_note(table) == [note]
 
 
 def test_other_items_than_the_baselines_are_refused():

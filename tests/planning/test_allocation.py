@@ -1,7 +1,8 @@
+import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.planning.allocation import AllocationError, chosen_groups, meets, neighbours, shrunk
+from stratalaw.planning.allocation import AllocationError, chosen_groups, meets, neighbours, share_of_gains, shrunk
 
 GROUPS = ["a", "b", "c", "d"]
 GAINS = pd.DataFrame({"reasoning": [4.0, 3.0, 2.0, 1.0], "memorization": [0.0, 1.0, 0.0, 9.0]}, index=GROUPS)
@@ -35,6 +36,14 @@ def test_a_floor_takes_what_a_stratum_needs():
 def test_neighbours_exchange_or_add_one_group_within_the_memory():
     assert neighbours(["b"], BYTES, 10) == [["b", "c"], ["b", "d"], ["a"], ["c"], ["d"]]
     assert neighbours(["a"], BYTES, 10) == [["b"], ["c"], ["d"]]
+
+
+def test_of_gains_that_cannot_be_told_from_nothing_there_are_no_shares():
+    gains = GAINS.assign(memorization=[1.0, -1.0, 0.1, 0.0])
+    errors = pd.DataFrame(0.5, GAINS.index, GAINS.columns)
+    share = share_of_gains(gains, errors, ["a", "d"])
+    assert share.reasoning == pytest.approx(0.5) and np.isnan(share.memorization)
+    assert share_of_gains(GAINS, errors, []).tolist() == [0, 0]
 
 
 def test_gains_that_are_noise_are_drawn_to_what_their_bytes_would_bring():

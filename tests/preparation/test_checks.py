@@ -94,6 +94,8 @@ def test_a_benchmark_without_a_commit_of_its_data_set_is_refused_with_the_comman
 def test_a_missing_corpus_is_named():
     with pytest.raises(StudyError, match=r"^s\.yaml: calibration\.corpus: there is no file c4\.jsonl$"):
         check_inputs(changed("calibration", corpus="c4.jsonl"), "s.yaml")
+    with pytest.raises(StudyError, match=r"^s\.yaml: calibration\.corpora\.facts: there is no file f\.jsonl$"):
+        check_inputs(changed("calibration", corpora={"facts": "f.jsonl"}), "s.yaml")
 
 
 def test_an_unknown_task_is_named_with_those_that_exist():

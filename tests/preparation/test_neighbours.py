@@ -55,6 +55,33 @@ def test_what_would_be_overwritten_is_told_from_what_is_shared(demo, sections, c
     assert next(clashes(basis(changed(demo, **sections), **contents), basis(demo)), None) == clash
 
 
+EVEN = {"corpora": {"a": "a.jsonl", "b": "b.jsonl"}, "mixtures": {"even": {"a": 1, "b": 1}}}
+OF_EVEN = [{"bits": [4], "group_size": [128], "calibration_size": [64], "calibration_mixture": ["even"]}]
+
+
+@pytest.mark.parametrize(
+    ("calibration", "contents", "clash"),
+    [
+        ({}, {}, None),
+        ({"corpus": "another.jsonl"}, {"corpus": "4"}, None),
+        ({"mixtures": {"even": {"a": 1, "b": 2}}}, {}, ("calibration samples", "q3", "calibration.mixtures")),
+        ({}, {"corpora.b": "4"}, ("calibration samples", "q3", "calibration.corpora")),
+    ],
+)
+def test_a_mixture_must_be_the_same_wherever_its_name_is(demo, calibration, contents, clash):
+    mine = changed(demo, calibration=EVEN | calibration, grids=OF_EVEN)
+    other = changed(demo, calibration=EVEN, grids=demo.as_plain()["grids"] + OF_EVEN)
+    of_corpora = {"corpora.a": "5", "corpora.b": "6"}
+    assert next(clashes(basis(mine, **of_corpora | contents), basis(other, **of_corpora)), None) == clash
+
+
+def test_mixtures_beside_the_corpus_overwrite_nothing(demo):
+    with_mixtures = changed(demo, calibration=EVEN, grids=demo.as_plain()["grids"] + OF_EVEN)
+    assert list(clashes(basis(with_mixtures), basis(demo))) == []
+    assert samples_of(demo, [basis(with_mixtures)]) == samples_of(with_mixtures, [], "") == 32
+    assert samples_of(with_mixtures, [basis(demo)], "even") == 64
+
+
 def test_other_chances_overwrite_nothing(demo):
     strata = demo.as_plain()["evaluation"]["strata"]
     strata["reasoning"][0]["chance"] = 0.5

@@ -116,6 +116,10 @@ def test_a_text_that_is_too_short_for_the_calibration_sets_is_a_problem(study_fi
     corpus.write_text(short * 5 + long * 7)
     asked = "grids: calibration_size asks for 8 texts of 256 tokens (by the tokenizer of local), and"
     assert problems(path, tmp_path) == [f"{asked} {corpus} has 7"]
+    corpora = f"corpora: {{a: {corpus}}}, mixtures: {{only_a: {{a: 1}}}}, tokens"
+    of_mixture = path.read_text().replace("tokens", corpora, 1).replace("[8]", "[8], calibration_mixture: [only_a]", 1)
+    path.write_text(of_mixture.replace(f"corpus: {corpus.name}, ", ""))
+    assert problems(path, tmp_path) == [f"{asked} {corpus} has 7"]
     corpus.write_text(long + "text\n")
     assert problems(path, tmp_path) == [f'{corpus}: line 2 is not a JSON object with the key "text"']
 

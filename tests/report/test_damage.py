@@ -9,10 +9,10 @@ import pandas as pd
 from stratalaw.damage.table import ALL, damage_of_study
 from stratalaw.report.damage import damage_rows, damage_sentence, overall, rows_by_bits, verdict_of
 
-MIXED, EXISTED = "mixed-0123456789ab-c8-s0", "awq"
+MIXED, OF_MIXTURE, EXISTED = "mixed-0123456789ab-c8-s0", "w4-g128-c8-s0-even", "awq"
 KEPT = {  # of the right answers
     **{"bf16": 1.0, "w8-g128-c8-s0": 1.0, "w4-g128-c8-s0": 0.9, "w3-g128-c8-s0": 0.5},
-    **{MIXED: 0.8, EXISTED: 1.0},
+    **{MIXED: 0.8, OF_MIXTURE: 0.7, EXISTED: 1.0},
 }
 
 
@@ -48,9 +48,10 @@ def test_the_sentence_counts_what_loses_by_bits():
     )
 
 
-def test_mixed_bits_and_what_existed_are_counted_apart():
-    sentence = damage_sentence(damage_of(["w4-g128-c8-s0", MIXED, EXISTED]))
-    assert "1 of 1 at 4 bits, 1 of 1 of mixed bits, 0 of 1 checkpoints that existed; " in sentence
+def test_mixed_bits_mixtures_and_what_existed_are_counted_apart():
+    sentence = damage_sentence(damage_of(["w4-g128-c8-s0", MIXED, OF_MIXTURE, EXISTED]))
+    counted = "1 of 1 at 4 bits, 1 of 1 of mixed bits, 1 of 1 calibrated on mixtures, 0 of 1 checkpoints that existed; "
+    assert counted in sentence
 
 
 def test_every_variant_is_shown_by_stratum_with_memory_and_verdict():

@@ -24,6 +24,12 @@ STUDY = {
     "evaluation": {"strata": {"memorization": [{"task": "recall", "chance": 0.25}]}},
 }
 
+MIXTURES = {
+    "calibration.corpora": {"a": "a.jsonl", "b": "b.jsonl"},
+    "calibration.mixtures": {"only_a": {"a": 1}, "even": {"a": 1, "b": 1}},
+    "grids.0.calibration_mixture": ["only_a", "even"],
+}
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -54,6 +60,25 @@ def test_variants_of_the_example(write):
         *("bf16", "w2-g64-c8-s0", "w2-g128-c8-s0", "w3-g64-c8-s0", "w3-g128-c8-s0"),
     ]
     assert variants.groupby("model").held_out.first().to_dict() == {"small": False, "large": True}
+
+
+def test_a_mixture_is_a_factor_and_part_of_the_name(write):
+    study = read_study(write(MIXTURES))
+    variants = study.variants()
+    assert variants.variant[variants.model == "large"].tolist() == [
+        *("bf16", "w2-g64-c8-s0-even", "w2-g64-c8-s0-only_a", "w2-g128-c8-s0-even", "w2-g128-c8-s0-only_a"),
+        *("w3-g64-c8-s0-even", "w3-g64-c8-s0-only_a", "w3-g128-c8-s0-even", "w3-g128-c8-s0-only_a"),
+    ]
+    named = variants.set_index(["model", "variant"]).calibration_mixture
+    assert named["small", "w2-g64-c8-s0-even"] == "even" and named[["small"]].isna().sum() == 2
+    assert Study(**study.as_plain()) == study
+    assert study.quantization_of("small", "w2-g64-c8-s0-even") == Quantization(2, 64, 8, 0, mixture="even")
+
+
+def test_what_is_not_given_of_mixtures_changes_no_values(write):
+    values = read_study(write({})).as_plain()
+    assert values["calibration"].keys() == {"corpus", "dataset", "revision", "tokens", "overlap_words"}
+    assert "calibration_mixture" not in values["grids"][0]
 
 
 def test_a_variant_that_two_grids_name_occurs_once(write):
@@ -128,7 +153,7 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"models.0.family": "a" * 9999}, "models.0.family: 'aaa"),
         ({"evaluation.strata.memorization.0.\x1b[2J": 1}, "evaluation.strata.memorization.0.\\x1b[2J: unknown key"),
         ({"grids.0.colour": 1}, "grids.0.colour: unknown key; allowed here: bits, group_size, calibration_size, "
-         "calibration_seed, models"),
+         "calibration_seed, calibration_mixture, models"),
         ({"colour": 1}, "colour: unknown key; allowed here: name, models, grids, gptq, calibration, evaluation"),
         ({"gptq": {"dampening": 0.1}}, "gptq.dampening: unknown key; allowed here: damping, symmetric, "
          "activation_order, sequential_within_layer, batch_size, threads"),
@@ -160,6 +185,17 @@ def test_the_demo_has_three_models_and_at_least_24_variants():
         ({"evaluation.items": True}, "evaluation.items: true or false (yes or no) is not a value of this key"),
         ({"grids.0.calibration_seed": [0, True]}, "grids.0.calibration_seed: true or false (yes or no) is not a value"),
         ({"models.0.held_out": 1}, "models.0.held_out: 1 is neither true nor false"),
+        ({"calibration.corpus": None}, "calibration: `corpus` is missing"),
+        ({"grids.0.calibration_mixture": ["even"]}, "grids.0.calibration_mixture: even is not there: "
+         "`calibration.mixtures` is missing"),
+        ({"calibration.mixtures": {"even": {"a": 1}}}, "calibration: mixtures.even: a is not there: `corpora` is "),
+        (MIXTURES | {"calibration.mixtures": {"even": {"c": 1}}}, "calibration: mixtures.even: c is not one of a, b"),
+        (MIXTURES | {"calibration.mixtures": {"a-b": {"a": 1}}}, "calibration.mixtures.a-b"),
+        (MIXTURES | {"calibration.mixtures": {"even": {"a": 0}}}, "calibration.mixtures.even.a: 0: input should be"),
+        (MIXTURES | {"grids.0.calibration_mixture": ["od"]}, "grids.0.calibration_mixture: od is not one of even, "),
+        (MIXTURES | {"grids.0.calibration_mixture": ["even"] * 2}, "grids.0.calibration_mixture: duplicate value"),
+        (MIXTURES | {"calibration.corpus": None}, "grids.1: it names no `calibration_mixture`, and "
+         "`calibration.corpus` is missing"),
         ({"evaluation.strata.application": STUDY["evaluation"]["strata"]["memorization"]},
          "evaluation: task recall occurs twice"),
         ({"evaluation.strata": {"general": STUDY["evaluation"]["strata"]["memorization"]}},

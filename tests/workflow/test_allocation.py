@@ -4,6 +4,7 @@ import yaml
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
+from stratalaw.jobs.verification import verify_study
 from stratalaw.layout import Results
 from stratalaw.models.shapes import shapes_of_weights
 from stratalaw.seals import read_table
@@ -29,6 +30,14 @@ def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, m
     assert {"low", "high", "model", "requests.reasoning"} <= seal.made_from.keys()
     groups = table.group.unique()
     assert len(table) == 2 * 3 * len(groups)  # measured and to first order, in each stratum
+    (verified,) = (stage for stage in verify_study(read_study(study), results) if stage.stage == "sensitivities")
+    assert (verified.whole, verified.problems) == (1, [])
+    path = results.sensitivities("q1", LOW, HIGH)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"reasoning", b"reasonin_", 1))
+    damaged = run("verify", study)
+    assert damaged.exit_code == 1 and f"{path}: damaged or edited" in damaged.output and "redo" not in damaged.output
+    path.write_bytes(content)
     shapes = shapes_of_weights(results.model("q1"))
     low, high = (shapes.weight_bytes(Quantization.from_name(name)) for name in (LOW, HIGH))
     assert table.drop_duplicates("group").bytes.sum() == high - low

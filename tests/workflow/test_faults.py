@@ -101,12 +101,11 @@ def test_calibration_text_that_is_too_short_is_named(tmp_path):
     corpus.write_text(json.dumps({"text": "3 + 4 = 7"}) + "\n")
     call = {
         "model": str(tmp_path / "q1"),
-        "corpus": str(corpus),
+        "corpora": {"corpus": str(corpus)},
         "requests": [],
         "samples": 8,
         "tokens": 256,
         "overlap_words": None,
-        "seed": 0,
         "drawn": str(tmp_path / "calibration" / "s0.parquet"),
     }
     message = perform(Call("stratalaw.jobs.stages:draw_calibration", str(tmp_path / "log"), call))

@@ -1,11 +1,9 @@
-CORPUS = RESULTS.corpus(STUDY.calibration)
-
 if STUDY.calibration.dataset:
 
     rule corpus:
         "The text that calibration samples are drawn from, fetched from the Hub once."
         output:
-            corpus=CORPUS,
+            corpus=RESULTS.corpus(STUDY.calibration),
             record=RESULTS.corpus_record(STUDY.calibration),
         log:
             RESULTS.log("corpus", STUDY.name),
@@ -22,17 +20,41 @@ if STUDY.calibration.dataset:
             "../scripts/fetch_corpus.py"
 
 
+def corpora_of(wildcards):
+    """The files that a draw is from, by the names that its seal gives them."""
+    _, mixture = seed_and_mixture(wildcards.draw)
+    return RESULTS.corpora(STUDY.calibration, mixture)
+
+
+def parts_of(wildcards):
+    """The parts that corpora have in a mixture; none for a draw from the study's corpus."""
+    return STUDY.calibration.mixtures.get(seed_and_mixture(wildcards.draw)[1])
+
+
+def is_fetched(wildcards):
+    """Whether a draw is from a corpus of the Hub: those of mixtures are on this machine."""
+    return STUDY.calibration.dataset is not None and parts_of(wildcards) is None
+
+
+def content_of_draw(wildcards):
+    """What a draw depends on but for its model and number, as far as it is on this machine."""
+    content = content_of(*([] if is_fetched(wildcards) else corpora_of(wildcards).values()))
+    parts = parts_of(wildcards)
+    return content if parts is None else digest_of([content, digest_of_mixture(parts)])
+
+
 rule calibration:
     "A draw of calibration samples as token ids; smaller sets are its first rows."
     input:
         model=RESULTS.model("{model}"),
-        corpus=CORPUS if STUDY.calibration.dataset else ancient(CORPUS),
-        record=RESULTS.corpus_record(STUDY.calibration) if STUDY.calibration.dataset else [],
+        fetched=lambda wildcards: corpora_of(wildcards)["corpus"] if is_fetched(wildcards) else [],
+        corpora=ancient(lambda wildcards: [] if is_fetched(wildcards) else list(corpora_of(wildcards).values())),
+        record=lambda wildcards: RESULTS.corpus_record(STUDY.calibration) if is_fetched(wildcards) else [],
         requests=REQUESTS if STUDY.calibration.overlap_words else [],
     output:
-        RESULTS.calibration("{model}", "{seed}"),
+        RESULTS.calibration("{model}", "{draw}"),
     log:
-        RESULTS.log("calibration", "{model}/s{seed}"),
+        RESULTS.log("calibration", "{model}/{draw}"),
     cache: True
     conda:
         "../../envs/analysis.yaml"
@@ -40,10 +62,13 @@ rule calibration:
     resources:
         mem_mb=4000,
     params:
-        content=lambda wildcards: content_of(*([] if STUDY.calibration.dataset else [CORPUS])),
+        content=content_of_draw,
         tokens=STUDY.calibration.tokens,
         overlap_words=STUDY.calibration.overlap_words,
-        samples=samples_of(STUDY, NEIGHBOURS),
+        samples=lambda wildcards: samples_of(STUDY, NEIGHBOURS, seed_and_mixture(wildcards.draw)[1]),
+        # Without a record: of draws that were made before, none is made again for a parameter more.
+        corpora=lambda wildcards, input: {name: str(file) for name, file in corpora_of(wildcards).items()},
+        parts=lambda wildcards, input: parts_of(wildcards),
         made_by=made_by("numpy", "tokenizers", "transformers"),
     script:
         "../scripts/draw_calibration.py"

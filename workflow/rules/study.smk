@@ -10,6 +10,7 @@ from pathlib import Path
 
 from snakemake.resources import Resources
 
+from stratalaw.calibration.samples import digest_of_mixture
 from stratalaw.contents import Contents
 from stratalaw.cost.resources import gpus_of_checkpoint, resources_of_answers, resources_of_checkpoint
 from stratalaw.errors import StratalawError
@@ -28,7 +29,15 @@ from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbo
 from stratalaw.seals import digest_of
 from stratalaw.study.configuration import read_configuration
 from stratalaw.study.plain_yaml import read_yaml
-from stratalaw.study.variants import BASELINE_NAME, MIXED_PATTERN, NAME_PATTERN, calibration_of, is_mixed
+from stratalaw.study.variants import (
+    BASELINE_NAME,
+    DRAW_PATTERN,
+    MIXED_PATTERN,
+    UNIFORM_PATTERN,
+    draw_of,
+    is_mixed,
+    seed_and_mixture,
+)
 
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 # No study by --configfile, by a profile or by an enclosing workflow.
@@ -145,9 +154,9 @@ onerror:
 wildcard_constraints:
     model="|".join(MODELS),
     variant="|".join(
-        [BASELINE_NAME, NAME_PATTERN.pattern, MIXED_PATTERN.pattern, *{re.escape(name) for _, name in EXISTING}]
+        [BASELINE_NAME, UNIFORM_PATTERN.pattern, MIXED_PATTERN.pattern, *{re.escape(name) for _, name in EXISTING}]
     ),
-    seed=r"\d+",
+    draw=DRAW_PATTERN.pattern,
 
 
 def jobs_at_once(on_gpus):
@@ -171,7 +180,7 @@ def samples_for(wildcards):
     """The calibration samples of a variant; none but those that the study names are made."""
     if (wildcards.model, wildcards.variant) not in NAMED:
         sys.exit(f"{STUDY_FILE}: {wildcards.model}/{wildcards.variant} is no variant of the study; name it in a grid")
-    return RESULTS.calibration(wildcards.model, calibration_of(wildcards.variant)[1])
+    return RESULTS.calibration(wildcards.model, draw_of(wildcards.variant))
 
 
 def gptq_of(wildcards):

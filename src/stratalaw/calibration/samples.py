@@ -6,7 +6,8 @@ import gzip
 import json
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, overload
@@ -16,7 +17,7 @@ import pandas as pd
 
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
-from stratalaw.seals import Seal, read_record, write_record
+from stratalaw.seals import Seal, digest_of, read_record, write_record
 
 MAX_LINE_BYTES = 2**26
 MAX_EXPANSION = 100  # text unpacks to 3 to 10 times its size
@@ -114,7 +115,7 @@ def sample(
     seed: int,
     is_allowed: Callable[[str], bool] = lambda text: True,
 ) -> pd.DataFrame:
-    """Draw a calibration set; of two sets with the same seed the smaller is a prefix of the larger.
+    """Draw a calibration set; of two sets with the same seed the smaller is a prefix of the larger. It may be empty.
 
     Texts are visited in a random order; those shorter than ``tokens`` and those not allowed are skipped, longer
     ones are cut.
@@ -125,7 +126,9 @@ def sample(
     Raises:
         CorpusError: too few texts are long enough and allowed.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
+    if samples == 0:
+        return pd.DataFrame(rows, columns=["text", "tokens"])
     for place, text, ids in _long_enough(texts, tokenize, tokens, seed):
         if not is_allowed(text):
             continue
@@ -135,6 +138,42 @@ def sample(
     raise CorpusError(
         f"only {len(rows)} of {len(texts)} texts have {tokens} tokens and may be used; {samples} samples are needed"
     )
+
+
+def turns(parts: Sequence[float], samples: int) -> list[int]:
+    """Which corpus each sample of a mixture is from, by its place in ``parts``.
+
+    The first samples have the shares of all of them, as nearly as whole samples can, so that smaller sets are prefixes
+    of larger ones.
+    """
+    whole = [Fraction(part) for part in parts]
+    taken = [0] * len(parts)
+    found = []
+    for count in range(1, samples + 1):
+        missing = [part * count / sum(whole) - had for part, had in zip(whole, taken, strict=True)]
+        found.append(missing.index(max(missing)))
+        taken[found[-1]] += 1
+    return found
+
+
+def counts_of(parts: Sequence[float], samples: int) -> list[int]:
+    """How many samples of a mixture are from each corpus."""
+    drawn = turns(parts, samples)
+    return [drawn.count(place) for place in range(len(parts))]
+
+
+def interleaved(draws: Sequence[pd.DataFrame], parts: Sequence[float]) -> pd.DataFrame:
+    """The calibration set of a mixture from the draws of its corpora.
+
+    Args:
+        draws: of each corpus a set as ``sample`` gives it, of as many samples as ``counts_of`` says.
+        parts: of each corpus.
+
+    Returns:
+        The rows of the draws in the order of ``turns``, with ``corpus``: the place of the corpus.
+    """
+    rests = [iter(drawn.assign(corpus=place).to_dict("records")) for place, drawn in enumerate(draws)]
+    return pd.DataFrame([next(rests[place]) for place in turns(parts, sum(map(len, draws)))])
 
 
 def _long_enough(
@@ -172,6 +211,16 @@ def texts_long_enough(path: Path, tokenize: Callable[[str], Sequence[int]] | Non
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CorpusError(f"{path}: not a gzip file, or cut short ({error})") from None
     return count
+
+
+def about_draw(seed: int, mixture: str) -> dict[str, str]:
+    """What the seal of a draw says that it holds; ``mixture``: empty for one from the study's corpus."""
+    return {"seed": str(seed)} | ({"mixture": mixture} if mixture else {})
+
+
+def digest_of_mixture(parts: Mapping[str, float]) -> str:
+    """A digest of the parts that corpora have in a mixture, for seals."""
+    return digest_of(f"{name} {part!r}" for name, part in parts.items())
 
 
 def record_corpus(corpus: Path, record: Path) -> None:

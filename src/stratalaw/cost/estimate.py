@@ -17,6 +17,7 @@ from stratalaw.models.shapes import Shapes
 from stratalaw.models.sources import is_unpinned
 from stratalaw.pipeline import STAGES, Job, jobs_of
 from stratalaw.study import Study
+from stratalaw.study.variants import draw_of, is_quantized_here
 
 DOWNLOAD_RATE = 1e8  # bytes per second
 START = 2.0  # seconds until snakemake has started a job; costs leave it out
@@ -225,11 +226,11 @@ def seconds_of_jobs(
     drawn = rates.seconds(
         "calibration", calibration_tokens=study.variants().calibration_size.fillna(0).max() * study.calibration.tokens
     )
-    draws = study.variants().dropna(subset="calibration_seed")
+    draws = {f"{model}/{draw_of(variant)}" for model, variant in study.variant_names() if is_quantized_here(variant)}
     return {
         **{("models", name): took for name, took in downloads.items()},
         **{("requests", name): rates.seconds("requests", requests=w.requests) for name, w in workloads.items()},
-        **{("calibration", f"{row.model}/s{row.calibration_seed}"): drawn for row in draws.itertuples()},
+        **{("calibration", name): drawn for name in draws},
         **{
             (stage, name): took
             for stage in ("checkpoints", "answers", "scores")

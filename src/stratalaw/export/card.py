@@ -106,6 +106,10 @@ def _how_it_was_made(exported: Exported) -> list[str]:
         precision = f"{audit['effective_bits']:.2f} bits on average, those of each matrix in `{ALLOCATION}`"
     corpus = exported.calibration
     text = f"{corpus.corpus} of {corpus.dataset} at `{corpus.revision}`" if corpus.dataset else corpus.corpus
+    if quantization.mixture:
+        parts = corpus.mixtures[quantization.mixture]
+        shares = {corpus.corpora[name]: part / sum(parts.values()) for name, part in parts.items()}
+        text = ", ".join(f"{share:.0%} {file}" for file, share in shares.items())
     kept = audit["unquantized"]
     return [
         f"# {exported.name}\n",

@@ -21,7 +21,7 @@ from stratalaw.jobs.sensitivities import (
 from stratalaw.layout import Results
 from stratalaw.models.allocation import loaded_as
 from stratalaw.models.shapes import Shapes, shapes_of_weights
-from stratalaw.planning.allocation import chosen_groups, meets, neighbours, shrunk
+from stratalaw.planning.allocation import BEYOND_DOUBT, chosen_groups, meets, neighbours, share_of_gains, shrunk
 from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, mean_change
 from stratalaw.sensitivities.measuring import MEASURED, Subject
 from stratalaw.study import Study
@@ -30,7 +30,6 @@ from stratalaw.study.variants import Quantization, calibration_of
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
 MOST_NEIGHBOURS = 6  # that are measured
 SMALLER, CHOSEN, BY_LOSS, LARGER = "smaller", "allocation", "by GPTQ's loss", "larger"
-BEYOND_DOUBT = 1.96  # standard errors: half of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Allocated:
         judged: one row for each candidate and stratum: ``candidate``, ``stratum``, ``accuracy`` on the held-out items,
             ``more`` (than by GPTQ's loss, paired by item), ``stderr`` of it and ``n_items``.
         trade_off: one row for each weight of the strata that matter against the others: ``weight``, and of each
-            stratum the share of the gain that is expected.
+            stratum the share of the gain that is expected (see ``share_of_gains``).
         bytes: of the weights of the whole model.
         uniform: the uniform variant of the study that lies between the two, and takes no more than this one may.
         is_simple: whether bits are those by GPTQ's loss, since nothing that was measured is better beyond doubt.
@@ -126,7 +125,7 @@ def allocate(
         groups=_groups(noisy, errors, bytes_more, chosen, weights, (low, high)),
         matrices=[matrix.name for matrix in shapes.matrices if loaded_as(matrix.name) in chosen],
         judged=judged,
-        trade_off=_trade_off(gains, bytes_more, spare, weights),
+        trade_off=_trade_off(gains, errors, bytes_more, spare, weights),
         bytes=shapes.weight_bytes(low) + int(bytes_more[chosen].sum()),
         uniform=uniform_between(study, model, shapes, (low, high), shapes.weight_bytes(low) + spare),
         is_simple=set(chosen) == set(by_loss),
@@ -218,8 +217,8 @@ def best_measured(
 
 
 def few(near: list[list[str]]) -> list[list[str]]:
-    """As many of the neighbours of an allocation as are measured, spread over them."""
-    return near[:: max(1, len(near) // MOST_NEIGHBOURS)]
+    """At most as many of the neighbours of an allocation as are measured, spread over them."""
+    return near[:: max(1, -(-len(near) // MOST_NEIGHBOURS))]
 
 
 def _groups(
@@ -244,11 +243,13 @@ def _groups(
     return table
 
 
-def _trade_off(gains: pd.DataFrame, bytes_more: pd.Series, spare: int, weights: Mapping[str, float]) -> pd.DataFrame:
+def _trade_off(
+    gains: pd.DataFrame, errors: pd.DataFrame, bytes_more: pd.Series, spare: int, weights: Mapping[str, float]
+) -> pd.DataFrame:
     others = [str(stratum) for stratum in gains if stratum not in weights]
     rows = []
     for weight in (1.0, 0.75, 0.5, 0.25, 0.0) if others else (1.0,):
         mixed = {name: weight * own for name, own in weights.items()} | dict.fromkeys(others, 1 - weight)
         chosen = chosen_groups(gains, bytes_more, spare, mixed, {})
-        rows.append({"weight": weight} | (gains.loc[chosen].sum() / gains.sum()).to_dict())
+        rows.append({"weight": weight} | share_of_gains(gains, errors, chosen).to_dict())
     return pd.DataFrame(rows)

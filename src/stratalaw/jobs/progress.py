@@ -317,9 +317,7 @@ def key_of(job: Job) -> tuple[str, str]:
 
 def name_of(wildcards: Mapping[str, str]) -> str:
     """The name of a rule's job, as ``pipeline.Job`` has it; none for one of the whole study."""
-    seed = wildcards.get("seed")
-    part = f"s{seed}" if seed is not None else wildcards.get("variant")
-    return "/".join(filter(None, (wildcards.get("model"), part)))
+    return "/".join(filter(None, (wildcards.get("model"), wildcards.get("draw") or wildcards.get("variant"))))
 
 
 def event_of(record: logging.LogRecord) -> str:

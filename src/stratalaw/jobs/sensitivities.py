@@ -19,7 +19,7 @@ from stratalaw.seals import Seal, read_table, seal_of, write_table
 from stratalaw.sensitivities.margins import CHOOSING
 from stratalaw.sensitivities.measuring import Subject
 from stratalaw.study import Study
-from stratalaw.study.variants import NAME_PATTERN, Quantization
+from stratalaw.study.variants import UNIFORM_PATTERN, Quantization
 
 KIND = "sensitivities"
 
@@ -107,7 +107,7 @@ def check_variants(study: Study, model: str, low: str, high: str, results: Resul
     """Raise SensitivityError unless both variants are checkpoints of a model of the study, of which one has more."""
     check_model(study, model, results)
     for variant in (low, high):
-        if not NAME_PATTERN.fullmatch(variant):
+        if not UNIFORM_PATTERN.fullmatch(variant):
             raise SensitivityError(f"{variant!r} is not the name of a uniform variant such as w3-g128-c32-s0")
     for variant in (low, high):
         folder = results.checkpoint(model, variant)

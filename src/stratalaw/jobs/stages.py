@@ -121,31 +121,45 @@ def record_requests(
 
 def draw_calibration(
     model: str,
-    corpus: str,
+    corpora: Mapping[str, str],
     requests: Sequence[str],
     samples: int,
     tokens: int,
     overlap_words: int | None,
-    seed: int,
     drawn: str,
     record: str | None = None,
+    parts: Mapping[str, float] | None = None,
 ) -> None:
     """A draw of calibration samples as token ids; its metadata count the texts that overlap with the requests.
 
-    ``record``: of the corpus, if it was fetched.
+    ``corpora``: files by the names that the seal gives them; ``record``: of the corpus, if it was fetched; ``parts``:
+    of each corpus in a mixture. The name of ``drawn`` says which seed, and which mixture.
     """
     from transformers import AutoTokenizer
 
     from stratalaw.calibration.overlap import Overlap, item_texts
-    from stratalaw.calibration.samples import CorpusError, check_recorded, read_corpus, sample
+    from stratalaw.calibration.samples import (
+        CorpusError,
+        about_draw,
+        check_recorded,
+        counts_of,
+        digest_of_mixture,
+        interleaved,
+        read_corpus,
+        sample,
+    )
     from stratalaw.models.folder import manifest_seal, verify_beside_weights
+    from stratalaw.study.variants import seed_and_mixture
 
     verify_beside_weights(Path(model))
-    made_from = {"model": manifest_seal(Path(model)).digest, "corpus": sha256(Path(corpus))}
+    seed, mixture = seed_and_mixture(Path(drawn).stem)
+    made_from = {"model": manifest_seal(Path(model)).digest}
+    made_from |= {name: sha256(Path(file)) for name, file in corpora.items()}
+    if parts is not None:
+        made_from |= {"mixture": digest_of_mixture(parts)}
     if record is not None:
-        check_recorded(Path(corpus), Path(record))
+        check_recorded(Path(corpora["corpus"]), Path(record))
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    texts = read_corpus(Path(corpus))
     overlap = None
     if overlap_words is not None:
         asked = (
@@ -154,21 +168,28 @@ def draw_calibration(
             for argument in read_table(path, "requests", {"stratum": path.stem}, columns=["arguments"])[0].arguments
         )
         overlap = Overlap(item_texts(asked), overlap_words)
-    try:
-        table = sample(
-            texts,
-            tokenizer.encode,
-            samples=samples,
-            tokens=tokens,
-            seed=seed,
-            is_allowed=overlap.is_free if overlap else lambda text: True,
-        )
-    except CorpusError as error:
-        raise CorpusError(f"{corpus}: {error}") from None
+    shares = [1.0] if parts is None else list(parts.values())
+    draws = []
+    for file, count in zip(corpora.values(), counts_of(shares, samples), strict=True):
+        texts = read_corpus(Path(file))
+        try:
+            draws.append(
+                sample(
+                    texts,
+                    tokenizer.encode,
+                    samples=count,
+                    tokens=tokens,
+                    seed=seed,
+                    is_allowed=overlap.is_free if overlap else lambda text: True,
+                )
+            )
+        except CorpusError as error:
+            raise CorpusError(f"{file}: {error}") from None
+    table = draws[0] if parts is None else interleaved(draws, shares)
     if overlap:
         table.attrs["overlapping_texts"] = overlap.overlapping
         LOG.info("%d texts skipped that share %d words with a benchmark item", overlap.overlapping, overlap_words)
-    write_table(table, Path(drawn), Seal("calibration", {"seed": str(seed)}, made_from))
+    write_table(table, Path(drawn), Seal("calibration", about_draw(seed, mixture), made_from))
 
 
 def quantize_model(model: str, calibration: str, options: Mapping[str, Any], checkpoint: str, gpus: int = 1) -> None:
@@ -178,6 +199,7 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
 
     If a variant cannot be quantized, the reason is recorded in its place (see ``quantization.unquantizable``).
     """
+    from stratalaw.calibration.samples import about_draw
     from stratalaw.models.folder import manifest_seal, verify_model
     from stratalaw.quantization.gptq import quantize
     from stratalaw.quantization.unquantizable import is_unquantizable, record_unquantizable
@@ -193,8 +215,8 @@ def quantize_model(model: str, calibration: str, options: Mapping[str, Any], che
     if quantization.name != variant:
         raise ValueError(f"{checkpoint}: the allocation is that of {quantization.name}")
     of_model = {"model": manifest_seal(Path(model)).digest}
-    seed = str(quantization.calibration_seed)
-    drawn, seal = read_table(Path(calibration), "calibration", {"seed": seed}, of_model)
+    about = about_draw(quantization.calibration_seed, quantization.mixture)
+    drawn, seal = read_table(Path(calibration), "calibration", about, of_model)
     samples = drawn.tokens[: quantization.calibration_size].tolist()
     made_from = of_model | {"calibration": seal.digest}
     with ThreadPoolExecutor(1) as beside:

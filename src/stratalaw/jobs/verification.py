@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from stratalaw.calibration.samples import check_recorded
+from stratalaw.calibration.samples import about_draw, check_recorded, digest_of_mixture
 from stratalaw.errors import StratalawError
 from stratalaw.files import sha256
 from stratalaw.layout import Results
@@ -21,13 +21,15 @@ from stratalaw.quantization.gptq import checkpoint_seal, verify_checkpoint
 from stratalaw.quantization.unquantizable import why_unquantizable
 from stratalaw.seals import Seal, digest_of, read_record, read_sealed, seal_of
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, calibration_of
+from stratalaw.study.variants import BASELINE_NAME, draw_of, seed_and_mixture
+
+REQUESTS = "requests."  # before the name of a stratum, in the seals of sensitivities
 
 
 @dataclass
 class StageVerified:
     """What was found of one stage: how many of its files are whole, a line for each that is not, and the names of the
-    jobs that made those."""
+    jobs that made those; none for what no job makes."""
 
     stage: str
     whole: int = 0
@@ -36,7 +38,8 @@ class StageVerified:
 
 
 def verify_study(study: Study, results: Results) -> list[StageVerified]:
-    """Check every file of a study that later stages read, as far as it was made; stages in the order of the data."""
+    """Check every file of a study that later stages read, as far as it was made; stages in the order of the data, and
+    last sensitivities, where some were measured."""
     chain, jobs = _Chain(study, results), jobs_of(study, results)
     of_study = {job.stage.name for job in jobs}
     found = {stage.name: StageVerified(stage.name) for stage in STAGES if stage.name in CHECKS.keys() & of_study}
@@ -50,7 +53,28 @@ def verify_study(study: Study, results: Results) -> list[StageVerified]:
             except (StratalawError, OSError) as error:
                 found[job.stage.name].problems.append(str(error))
                 found[job.stage.name].jobs.append(job.name)
-    return list(found.values())
+    return [*found.values(), *_sensitivities(chain)]
+
+
+def _sensitivities(chain: _Chain) -> list[StageVerified]:
+    """What was measured beside the workflow, which has no job; empty where nothing was."""
+    found = StageVerified("sensitivities")
+    for model in chain.study.models:
+        for path in sorted(chain.results.sensitivities(model.name, "*", "*").parent.parent.glob("*/*.parquet")):
+            about = {"model": model.name, "low": path.parent.name, "high": path.stem}
+            try:
+                seal = seal_of(path, "sensitivities", about)
+                made_from = chain.of_model(model.name)
+                made_from |= {name: chain.of_weights(model.name, about[name]) for name in ("low", "high")}
+                for name in seal.made_from:
+                    if name.startswith(REQUESTS):
+                        requests = chain.results.requests(model.name, name.removeprefix(REQUESTS))
+                        made_from[name] = chain.digest(requests)
+                read_sealed(path, "sensitivities", about, made_from)
+                found.whole += 1
+            except (StratalawError, OSError) as error:
+                found.problems.append(str(error))
+    return [found] if found.whole or found.problems else []
 
 
 def _is_read_later(job: Job, path: Path) -> bool:
@@ -116,14 +140,17 @@ def _corpus(chain: _Chain, job: Job, path: Path) -> None:
 
 
 def _calibration(chain: _Chain, job: Job, path: Path) -> None:
-    made_from, corpus = chain.of_model(job.model), chain.results.corpus(chain.study.calibration)
-    if corpus.exists():
-        made_from |= {"corpus": chain.digest(corpus, lambda file: Seal("corpus", {}, {}, sha256(file)))}
-    read_sealed(path, "calibration", {"seed": path.stem.removeprefix("s")}, made_from)
+    made_from, (seed, mixture) = chain.of_model(job.model), seed_and_mixture(path.stem)
+    for name, corpus in chain.results.corpora(chain.study.calibration, mixture).items():
+        if corpus.exists():
+            made_from |= {name: chain.digest(corpus, lambda file: Seal("corpus", {}, {}, sha256(file)))}
+    if mixture:
+        made_from |= {"mixture": digest_of_mixture(chain.study.calibration.mixtures[mixture])}
+    read_sealed(path, "calibration", about_draw(seed, mixture), made_from)
 
 
 def _checkpoints(chain: _Chain, job: Job, path: Path) -> None:
-    drawn = chain.results.calibration(job.model, calibration_of(job.variant)[1])
+    drawn = chain.results.calibration(job.model, draw_of(job.variant))
     checkpoint_seal(path, chain.of_model(job.model) | {"calibration": chain.digest(drawn)})
     if not why_unquantizable(path):
         verify_checkpoint(path)

@@ -47,7 +47,9 @@ def cells_of_study(study: Study, measured: pd.DataFrame, sizes: Mapping[str, flo
         sizes: parameters of each model; models without are left out.
     """
     variants = study.variants()
-    variants = variants[(variants.variant == BASELINE_NAME) | variants.bits.notna()]
+    # As laws, it knows neither mixed bits nor mixtures of corpora.
+    known = variants.bits.notna() & variants.calibration_mixture.isna()
+    variants = variants[(variants.variant == BASELINE_NAME) | known]
     variants = variants[variants.model.isin(sizes)]
     table = variants.assign(
         n_params=variants.model.map(sizes).astype(float),

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from stratalaw.models.folder import ModelSize
 from stratalaw.sampling.difference import estimated_difference, known_of
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, EXISTING, MIXED
+from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME, CALIBRATED_ON, EXISTING, MIXED
 
 GPTQ = "GPTQ"
+MOST_NAMED = 20  # variants in a note
 COLUMNS = {
     "model": "name of the model",
     "family": "models of one family differ in size only",
@@ -26,14 +27,15 @@ COLUMNS = {
     "n_params": "parameters of the model",
     "n_params_nonembedding": "parameters without the input embedding and an untied output embedding",
     "variant": "bf16, w{bits}-g{group}-c{samples}-s{seed}, mixed-{digest}-c{samples}-s{seed} where the matrices have "
-    "bits of their own, or the name of a checkpoint that existed",
-    "method": f"{GPTQ}; “{MIXED}” where the matrices have bits of their own; of a checkpoint that existed its own, "
-    f"with “{EXISTING}”; missing for the baseline",
+    "bits of their own; with -{mixture} at the end where one was named; or the name of a checkpoint that existed",
+    "method": f"{GPTQ}; “{MIXED}” where the matrices have bits of their own; with “{CALIBRATED_ON}” and a name where a "
+    f"mixture was named; of a checkpoint that existed its own, with “{EXISTING}”; missing for the baseline",
     "bits": "nominal bits of a weight; those of most weights where the matrices have bits of their own",
     "group_size": "input features that share a scale and a zero point; missing for the baseline",
     "calibration_size": "calibration samples; missing for the baseline, and where a checkpoint existed",
     "calibration_tokens": "calibration tokens; missing likewise",
     "calibration_seed": "draw of the calibration set; missing likewise",
+    "calibration_mixture": "mixture that calibration samples are from; missing where they are from the study's corpus",
     "effective_bits": "stored bits of a quantized weight, scales and zero points included",
     "stratum": "memorization, application or reasoning",
     "benchmark": "task of lm-eval",
@@ -91,7 +93,7 @@ def observe(
         audit = {} if is_baseline else audits[model, name]
         about = variant | {
             **vars(sizes[model]),
-            "method": None if is_baseline else audit.get("method", GPTQ),
+            "method": None if is_baseline else method_of(audit, variant["calibration_mixture"]),
             "bits": BASELINE_BITS if is_baseline else audit.get("bits", variant["bits"]),
             "group_size": audit.get("group_size", variant["group_size"]),
             "calibration_tokens": audit.get("calibration_tokens"),
@@ -111,21 +113,28 @@ def observe(
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     integers = ("bits", "group_size", "calibration_size", "calibration_tokens", "calibration_seed")
-    return table.astype(dict.fromkeys(integers, "Int64"))
+    return table.astype(dict.fromkeys(integers, "Int64") | {"calibration_mixture": "string"})
+
+
+def method_of(audit: Mapping[str, Any], mixture: Any) -> str:
+    """The method of a variant: another mixture of corpora is another one, so that no law takes two for one."""
+    method = str(audit.get("method", GPTQ))
+    return method if pd.isna(mixture) else f"{method}{CALIBRATED_ON}{mixture}"
 
 
 def of_grids(observations: pd.DataFrame) -> pd.DataFrame:
     """The rows of the originals and of the variants of the grids, of which laws, figures and pages speak: not of mixed
-    bits, nor of checkpoints that existed."""
-    methods = observations.method.fillna("")
-    return observations[(methods != MIXED) & ~methods.str.endswith(EXISTING)]
+    bits, of mixtures of corpora, nor of checkpoints that existed."""
+    return observations[observations.method.isna() | (observations.method == GPTQ)]
 
 
 def left_out_note(observations: pd.DataFrame) -> list[str]:
     """Which variants are left out of the laws, as one sentence; none where there are none."""
     others = observations.drop(of_grids(observations).index)
-    names = dict.fromkeys(f"{row.model}/{row.variant} ({row.method})" for row in others.itertuples())
-    return [f"compared with their originals, and left out of the laws: {', '.join(names)}"] if names else []
+    names = list(dict.fromkeys(f"{row.model}/{row.variant} ({row.method})" for row in others.itertuples()))
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    shown = ", ".join(names[:MOST_NAMED])
+    return [f"compared with their originals, and left out of the laws: {shown}{more}"] if names else []
 
 
 def standard_error(values: NDArray[np.float64]) -> float:

@@ -14,6 +14,8 @@ import pulp
 
 from stratalaw.errors import StratalawError
 
+BEYOND_DOUBT = 1.96  # standard errors: half of a 95 % interval
+
 
 class AllocationError(StratalawError):
     """No allocation meets what was asked."""
@@ -67,6 +69,15 @@ def neighbours(chosen: Sequence[str], bytes_more: pd.Series, spare: int) -> list
         left = spare - int(bytes_more[kept].sum())
         found += [[*kept, group] for group in rest if bytes_more[group] <= left]
     return found
+
+
+def share_of_gains(gains: pd.DataFrame, errors: pd.DataFrame, chosen: Sequence[str]) -> pd.Series:
+    """Of each stratum the share of all gains that some groups bring; missing where all of them together cannot be told
+    from nothing, of which there are no shares."""
+    total = gains.sum()
+    is_told = total > BEYOND_DOUBT * (errors**2).sum() ** 0.5
+    share: pd.Series = gains.loc[list(chosen)].sum() / total.where(is_told)
+    return share
 
 
 def shrunk(gains: pd.DataFrame, errors: pd.DataFrame, bytes_more: pd.Series) -> pd.DataFrame:

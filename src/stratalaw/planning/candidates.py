@@ -142,7 +142,7 @@ def candidates_of(
         known = [
             q
             for q in study.quantizations_of(model)
-            if q.group_size > 0 and not q.exceptions  # laws know neither whole rows nor mixed bits
+            if q.group_size > 0 and q.is_of_laws  # laws know no whole rows
         ]
         settings = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
         grid: dict[str, Quantization | None] = {q.name: q for q in reversed(settings.values())}

@@ -97,7 +97,7 @@ def candidates_with_cost(study: Study, seconds_file: Path, analysis: Analysis) -
             if q.bits in (PHASE_TRANSITION_BITS, *fitted_bits)
             and q.group_size > 0
             and q.calibration_size > 1
-            and not q.exceptions  # laws know no mixed bits
+            and q.is_of_laws
         ]
         if not quantizations:
             continue

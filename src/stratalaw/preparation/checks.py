@@ -39,9 +39,11 @@ def check_source(model: Model, key: str, study_file: str) -> None:
 
 
 def check_corpus(calibration: Calibration, study_file: str) -> None:
-    """Refuse a corpus that is not on this machine, or in a data set without a revision."""
-    if calibration.dataset is None and not Path(calibration.corpus).is_file():
-        raise StudyError(f"calibration.corpus: there is no file {calibration.corpus}")
+    """Refuse corpora that are not on this machine, or in a data set without a revision."""
+    of_study = {"corpus": calibration.corpus} if calibration.corpus and calibration.dataset is None else {}
+    for key, file in (of_study | {f"corpora.{name}": file for name, file in calibration.corpora.items()}).items():
+        if not Path(file).is_file():
+            raise StudyError(f"calibration.{key}: there is no file {file}")
     if calibration.dataset is not None and calibration.revision is None:
         raise StudyError(
             f"calibration: the revision of {calibration.dataset} is missing; run: stratalaw pin {study_file}"

@@ -18,7 +18,7 @@ from stratalaw.models.sources import files_of
 from stratalaw.preparation.checks import task_files
 from stratalaw.seals import Seal, read_record, write_record
 from stratalaw.study import Study, StudyError
-from stratalaw.study.variants import BASELINE_NAME
+from stratalaw.study.variants import calibration_of, is_quantized_here
 
 KIND = "study"
 RECORD = "study.json"
@@ -31,7 +31,7 @@ class Basis:
     Attributes:
         study: the study.
         file: where it was read from.
-        contents: digests of what it names on this machine: ``models.NAME``, ``corpus``, ``tasks``.
+        contents: digests of what it names on this machine: ``models.NAME``, ``corpus``, ``corpora.NAME``, ``tasks``.
     """
 
     study: Study
@@ -53,11 +53,15 @@ class Basis:
         }
         return values | {"tasks_folder": self.contents.get("tasks")}
 
-    def calibration(self) -> dict[str, Any]:
-        """What calibration samples depend on, but for their number, by key of the study."""
-        drawn = self.study.calibration
-        asked = {"evaluation": self.evaluation()} if drawn.overlap_words else {}
-        return drawn.model_dump() | {"corpus": self.contents.get("corpus", drawn.corpus)} | asked
+    def calibration(self, mixture: str) -> dict[str, Any]:
+        """What calibration samples depend on, but for their number, by key of the study; ``mixture``: empty for those
+        of the study's corpus."""
+        drawn = self.study.calibration.of_draws(mixture)
+        asked = {"evaluation": self.evaluation()} if drawn["overlap_words"] else {}
+        if not mixture:
+            return drawn | {"corpus": self.contents.get("corpus", drawn["corpus"])} | asked
+        corpora = {name: self.contents.get(f"corpora.{name}", path) for name, path in drawn["corpora"].items()}
+        return drawn | {"corpora": corpora} | asked
 
 
 def basis_of(study: Study, file: str, results: Results, content_of: Callable[..., str]) -> Basis:
@@ -70,8 +74,9 @@ def basis_of(study: Study, file: str, results: Results, content_of: Callable[...
         content_of: a digest of files.
     """
     contents = {f"models.{model.name}": content_of(*files) for model in study.models if (files := files_of(model))}
-    if study.calibration.dataset is None:
+    if study.calibration.dataset is None and study.calibration.corpus is not None:
         contents["corpus"] = content_of(results.corpus(study.calibration))
+    contents |= {f"corpora.{name}": content_of(Path(file)) for name, file in study.calibration.corpora.items()}
     if files := task_files(study.evaluation):
         contents["tasks"] = content_of(*files)
     return Basis(study, file, contents)
@@ -126,13 +131,12 @@ def clashes(one: Basis, other: Basis) -> Iterator[tuple[str, str, str]]:
         if one.model(name) != other.model(name):
             yield "files", name, "models.source"
     variants = {*other.study.variant_names()}
-    for model, variant in one.study.variant_names():
-        if variant != BASELINE_NAME and (model, variant) in variants:
-            if key := first_difference(one.calibration(), other.calibration()):
-                yield "calibration samples", model, f"calibration.{key}"
-            if key := first_difference(one.study.gptq.model_dump(), other.study.gptq.model_dump()):
-                yield "checkpoints", model, f"gptq.{key}"
-            break
+    made = [pair for pair in one.study.variant_names() if pair in variants and is_quantized_here(pair[1])]
+    for mixture, model in {calibration_of(variant)[2]: model for model, variant in reversed(made)}.items():
+        if key := first_difference(one.calibration(mixture), other.calibration(mixture)):
+            yield "calibration samples", model, f"calibration.{key}"
+    if made and (key := first_difference(one.study.gptq.model_dump(), other.study.gptq.model_dump())):
+        yield "checkpoints", made[0][0], f"gptq.{key}"
     share_strata = bool(one.study.evaluation.strata.keys() & other.study.evaluation.strata.keys())
     if shared and share_strata and (key := first_difference(one.evaluation(), other.evaluation())):
         yield "answers", shared[0], f"evaluation.{key}"
@@ -143,12 +147,14 @@ def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | 
     return next((key for key in {**one, **other} if one.get(key) != other.get(key)), None)
 
 
-def samples_of(study: Study, others: Sequence[Basis]) -> int:
-    """Calibration samples to draw: as many as a study needs, and those that draw the same text.
+def samples_of(study: Study, others: Sequence[Basis], mixture: str = "") -> int:
+    """Calibration samples to draw from a mixture, or from the study's corpus: as many as a study needs, and those that
+    draw the same text.
 
     Smaller sets are prefixes of larger ones, so that studies of different sizes do not draw each other's anew.
     """
-    studies = [study, *(other.study for other in others if other.study.calibration == study.calibration)]
-    return max(
-        (q.calibration_size for each in studies for m in each.models for q in each.quantizations_of(m)), default=0
-    )
+    alike = [other.study for other in others if not mixture or mixture in other.study.calibration.mixtures]
+    drawn = study.calibration.of_draws(mixture)
+    studies = [study, *(other for other in alike if other.calibration.of_draws(mixture) == drawn)]
+    sizes = [calibration_of(name) for each in studies for _, name in each.variant_names() if is_quantized_here(name)]
+    return max((size for size, _, of in sizes if of == mixture), default=0)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratalaw.calibration.samples import CorpusError, texts_long_enough
+from stratalaw.calibration.samples import CorpusError, counts_of, texts_long_enough
 from stratalaw.contents import Contents
 from stratalaw.cost.rates import rates_of
 from stratalaw.cost.resources import BYTES_PER_MEGABYTE, resources_of_answers, resources_of_checkpoint
@@ -25,10 +25,10 @@ from stratalaw.models.shapes import Matrix, Shapes
 from stratalaw.models.sources import check_models_are_pinned, weights_folder
 from stratalaw.preparation.checks import check_corpus, check_data_sets
 from stratalaw.preparation.inference_kernels import inference_kernel_of
-from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbours_of
+from stratalaw.preparation.neighbours import basis_of, check_neighbours, neighbours_of, samples_of
 from stratalaw.preparation.rehearsals import rehearsals
 from stratalaw.study import Study, StudyError
-from stratalaw.study.variants import Quantization
+from stratalaw.study.variants import Quantization, calibration_of, is_quantized_here
 from stratalaw.text import one_line
 from stratalaw.units import readable_bytes
 
@@ -196,22 +196,34 @@ def problems_of_calibration(study: Study, results: Results) -> list[str]:
 
     Texts that overlap with a benchmark are not known before its requests are recorded.
     """
-    corpus, tokens = results.corpus(study.calibration), study.calibration.tokens
-    most = max((q.calibration_size for model in study.models for q in study.quantizations_of(model)), default=0)
-    if not most or not corpus.is_file():
-        return []
-    try:
-        counts = {
-            model: texts_long_enough(corpus, tokenize, tokens - SPECIAL_TOKENS, most)
-            for model, tokenize in tokenizers_of(study, results).items()
-        }
-    except (CorpusError, ModelError) as error:
-        return [str(error)]
-    for model, count in counts.items():
-        if count < most:
-            long_enough = f" of {tokens} tokens (by the tokenizer of {model})" if model else ""
-            return [f"grids: calibration_size asks for {most} texts{long_enough}, and {corpus} has {count}"]
+    tokens = study.calibration.tokens
+    for corpus, most in texts_needed(study, results).items():
+        if not most or not corpus.is_file():
+            continue
+        try:
+            counts = {
+                model: texts_long_enough(corpus, tokenize, tokens - SPECIAL_TOKENS, most)
+                for model, tokenize in tokenizers_of(study, results).items()
+            }
+        except (CorpusError, ModelError) as error:
+            return [str(error)]
+        for model, count in counts.items():
+            if count < most:
+                long_enough = f" of {tokens} tokens (by the tokenizer of {model})" if model else ""
+                return [f"grids: calibration_size asks for {most} texts{long_enough}, and {corpus} has {count}"]
     return []
+
+
+def texts_needed(study: Study, results: Results) -> dict[Path, int]:
+    """How many texts of each corpus the largest calibration set needs."""
+    needed: dict[Path, int] = {}
+    mixtures = {calibration_of(name)[2] for _, name in study.variant_names() if is_quantized_here(name)}
+    for mixture in sorted(mixtures):
+        files, most = results.corpora(study.calibration, mixture), samples_of(study, [], mixture)
+        parts = study.calibration.mixtures[mixture].values() if mixture else [1]
+        for file, count in zip(files.values(), counts_of(list(parts), most), strict=True):
+            needed[file] = max(needed.get(file, 0), count)
+    return needed
 
 
 def problems_of_neighbours(study: Study, study_file: str, results: Results) -> list[str]:
@@ -262,7 +274,7 @@ def texts_on_the_hub(study: Study, results: Results) -> Iterator[tuple[Repositor
     from stratalaw.evaluation.tasks import data_set_of, task_manager
 
     calibration = study.calibration
-    if calibration.dataset is not None and not results.corpus(calibration).exists():
+    if calibration.dataset is not None and calibration.corpus and not results.corpus(calibration).exists():
         yield Repository(calibration.dataset, "dataset", calibration.revision), calibration.corpus
     manager = task_manager(study.evaluation)
     for stratum, benchmarks in study.evaluation.strata.items():

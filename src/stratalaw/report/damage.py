@@ -110,7 +110,12 @@ def damage_sentence(damage: pd.DataFrame) -> str:
         return ""
     parts = [f"{own.loses.sum()} of {len(own)} at {bits} bits" for bits, own in _by_bits(rows)]
     mixed, here = rows.variant.map(is_mixed), rows.variant.map(is_quantized_here)
-    others = {"of mixed bits": _marked(rows[mixed]), "checkpoints that existed": _marked(rows[~here])}
+    of_mixtures = here & ~mixed & ~rows.variant.map(is_of_grids)
+    others = {
+        "of mixed bits": _marked(rows[mixed]),
+        "calibrated on mixtures": _marked(rows[of_mixtures]),
+        "checkpoints that existed": _marked(rows[~here]),
+    }
     parts += [f"{own.loses.sum()} of {len(own)} {what}" for what, own in others.items() if len(own)]
     seen = 100 * rows.detectable_loss.dropna()
     power = ""

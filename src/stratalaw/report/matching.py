@@ -16,7 +16,8 @@ SETTINGS = ("model", "bits", "group_size", "calibration_size", "calibration_seed
 
 
 def is_of_grids(variant: str) -> bool:
-    """Whether a variant is one of a grid, by its name: the others have mixed bits, or existed."""
+    """Whether a variant is one of a grid, by its name: the others have mixed bits, are calibrated on a mixture of
+    corpora, or existed."""
     return NAME_PATTERN.fullmatch(variant) is not None
 
 

@@ -75,7 +75,7 @@ def damage_section(damage: pd.DataFrame) -> list[str]:
         others = damage_rows(damage[~damage.variant.map(is_of_grids)])
         if len(others) == 1:
             return lines
-        title = "**Mixed bits, and checkpoints that existed**, variant by variant:"
+        title = "**Mixed bits, mixtures of corpora, and checkpoints that existed**, variant by variant:"
         return [*lines, title, simple_table(others), HOW_TO_READ]
     return ["**What was lost**, variant by variant:", simple_table([header, *rows]), HOW_TO_READ]
 

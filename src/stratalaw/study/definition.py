@@ -29,7 +29,14 @@ from pydantic import (
 
 from stratalaw.errors import StratalawError
 from stratalaw.study.plain_yaml import YamlError, read_yaml
-from stratalaw.study.variants import BASELINE_NAME, NAME_PATTERN, Quantization, is_mixed, is_quantized_here
+from stratalaw.study.variants import (
+    BASELINE_NAME,
+    MIXTURE_PATTERN,
+    UNIFORM_PATTERN,
+    Quantization,
+    is_mixed,
+    is_quantized_here,
+)
 
 
 def _fits_file_systems(path: str) -> str:
@@ -49,6 +56,7 @@ def _number_of_fraction(value: object) -> object:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$", max_length=200)]
+MixtureName = Annotated[str, Field(pattern=f"^{MIXTURE_PATTERN.pattern}$", max_length=40)]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 # Paths of inputs stand in the commands that a scheduler gets: nothing in them may mean something to a shell.
 PathText = Annotated[str, Field(pattern=r"^[\w./@+=:,~ -]+$"), AfterValidator(_fits_file_systems)]
@@ -65,6 +73,7 @@ Share = Annotated[
         }
     ),
 ]
+Part = Annotated[float, Field(gt=0, le=1_000_000)]
 MAX_VARIANTS = 100_000
 MAX_SHOWN = 500  # characters of a message: a value may be as long as the file
 
@@ -123,6 +132,7 @@ Bits = Literal[2, 3, 4, 8]
 GroupSize = Literal[-1, 16, 32, 64, 128, 256, 512, 1024]
 CalibrationSizes = Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1)]
 CalibrationSeeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+CalibrationMixtures = Annotated[list[MixtureName], Field(min_length=1)]
 
 
 class MatrixPrecision(Section):
@@ -150,14 +160,14 @@ class Allocation(Section):
             raise ValueError("every matrix has the same bits and group size; name such a variant in a grid")
         return self
 
-    def quantization(self, calibration_size: int, calibration_seed: int) -> Quantization:
+    def quantization(self, calibration_size: int, calibration_seed: int, mixture: str = "") -> Quantization:
         """The variant with a draw of calibration samples."""
         matrices = {
             name: {"bits": one.bits, "group_size": one.group_size or self.group_size}
             for name, one in self.matrices.items()
         }
         plain = {"bits": self.bits, "group_size": self.group_size, "matrices": matrices}
-        return Quantization.from_allocation(plain, calibration_size, calibration_seed)
+        return Quantization.from_allocation(plain, calibration_size, calibration_seed, mixture)
 
 
 class Mixed(Section):
@@ -170,9 +180,11 @@ class Mixed(Section):
     """Number of calibration samples."""
     calibration_seed: CalibrationSeeds = Field(default=[0])
     """Draws of the calibration set."""
+    calibration_mixture: CalibrationMixtures | None = None
+    """Mixtures of corpora that samples are drawn from; the study's corpus if not given."""
 
     def quantizations(self) -> Iterator[Quantization]:
-        for drawn in product(self.calibration_size, self.calibration_seed):
+        for drawn in product(self.calibration_size, self.calibration_seed, self.calibration_mixture or [""]):
             yield self.allocation.quantization(*drawn)
 
 
@@ -214,24 +226,29 @@ class Grid(Section):
     """Number of calibration samples."""
     calibration_seed: CalibrationSeeds = Field(default=[0])
     """Draws of the calibration set; each is a replicate of the whole grid."""
+    calibration_mixture: CalibrationMixtures | None = None
+    """Mixtures of corpora that samples are drawn from; the study's corpus if not given. Laws leave them out."""
     models: Literal["all", "fitted"] | list[Name] = "all"
     """Which models: all, those that are not held out, or the ones named."""
 
-    @field_validator("bits", "group_size", "calibration_size", "calibration_seed")
+    @field_validator("bits", "group_size", "calibration_size", "calibration_seed", "calibration_mixture")
     @classmethod
-    def _no_value_twice(cls, values: list[int]) -> list[int]:
-        if len(set(values)) < len(values):
+    def _no_value_twice(cls, values: list[Any] | None) -> list[Any] | None:
+        if values is not None and len(set(values)) < len(values):
             raise ValueError(f"duplicate value in {values}")
         return values
 
     @property
     def n_variants(self) -> int:
         """Combinations of the listed values."""
-        return len(self.bits) * len(self.group_size) * len(self.calibration_size) * len(self.calibration_seed)
+        draws = len(self.calibration_seed) * len(self.calibration_mixture or [""])
+        return len(self.bits) * len(self.group_size) * len(self.calibration_size) * draws
 
     def quantizations(self) -> Iterator[Quantization]:
-        for values in product(self.bits, self.group_size, self.calibration_size, self.calibration_seed):
-            yield Quantization(*values)
+        mixtures = self.calibration_mixture or [""]
+        numbers = product(self.bits, self.group_size, self.calibration_size, self.calibration_seed)
+        for (bits, group, size, seed), mixture in product(numbers, mixtures):
+            yield Quantization(bits, group, size, seed, mixture=mixture)
 
 
 class Gptq(Section):
@@ -254,8 +271,9 @@ class Gptq(Section):
 class Calibration(Section):
     """The text that GPTQ sees."""
 
-    corpus: PathText
-    """A JSON Lines file with a ``text`` in each line, gzipped or not: on this machine, or in the data set."""
+    corpus: PathText | None = None
+    """A JSON Lines file with a ``text`` in each line, gzipped or not: on this machine, or in the data set. It may be
+    missing where every grid names mixtures."""
     dataset: RepositoryName | None = None
     """Data set of the Hugging Face Hub that holds the corpus; none for a file on this machine."""
     revision: Commit | None = None
@@ -264,6 +282,24 @@ class Calibration(Section):
     """Tokens of each sample."""
     overlap_words: int | None = Field(default=None, ge=2, le=1000)
     """Skip texts that share this many consecutive words with a benchmark item; omit to keep all."""
+    corpora: dict[Name, PathText] = Field(default={})
+    """The corpora of mixtures by name: files as ``corpus``, on this machine."""
+    mixtures: dict[MixtureName, Annotated[dict[Name, Part], Field(min_length=1)]] = Field(default={})
+    """By name, the parts that corpora have in a mixture, such as {facts: 1, chains: 1} for a half of each."""
+
+    @model_validator(mode="after")
+    def _there_is_text(self) -> Calibration:
+        if self.corpus is None and (self.dataset or not self.mixtures):
+            raise ValueError("`corpus` is missing" + (f", the file of {self.dataset}" if self.dataset else ""))
+        return self
+
+    @model_validator(mode="after")
+    def _mixtures_are_of_known_corpora(self) -> Calibration:
+        for mixture, parts in self.mixtures.items():
+            if unknown := sorted(parts.keys() - self.corpora.keys()):
+                known = f"one of {', '.join(self.corpora)}" if self.corpora else "there: `corpora` is missing"
+                raise ValueError(f"mixtures.{mixture}: {unknown[0]} is not {known}")
+        return self
 
     @model_validator(mode="after")
     def _a_revision_is_of_a_data_set(self) -> Calibration:
@@ -274,9 +310,18 @@ class Calibration(Section):
     @model_validator(mode="after")
     def _a_file_of_a_data_set_is_within_it(self) -> Calibration:
         # It is written to results/corpus under its name.
-        if self.dataset and (".." in Path(self.corpus).parts or Path(self.corpus).is_absolute()):
+        if self.dataset and self.corpus and (".." in Path(self.corpus).parts or Path(self.corpus).is_absolute()):
             raise ValueError(f"the corpus {self.corpus} is not within the data set {self.dataset}")
         return self
+
+    def of_draws(self, mixture: str) -> dict[str, Any]:
+        """What samples depend on, but for their number, as plain values; ``mixture``: empty for those of ``corpus``."""
+        values = self.model_dump(exclude={"corpora", "mixtures"})
+        if not mixture:
+            return values
+        parts = self.mixtures[mixture]
+        of_corpus = dict.fromkeys(("corpus", "dataset", "revision"))
+        return values | of_corpus | {"mixtures": parts, "corpora": {name: self.corpora[name] for name in parts}}
 
 
 # What laws are fitted to besides the strata: means over all of them, and over all but memorization.
@@ -418,6 +463,20 @@ class Study(Section):
             raise ValueError(f"grids: they name {named:,} variants; a study has at most {MAX_VARIANTS:,}")
         return self
 
+    @model_validator(mode="after")
+    def _samples_are_drawn_from_something(self) -> Study:
+        grids = [(f"grids.{i}", grid.calibration_mixture) for i, grid in enumerate(self.grids)]
+        for i, model in enumerate(self.models):
+            grids += [(f"models.{i}.mixed.{k}", one.calibration_mixture) for k, one in enumerate(model.mixed)]
+        known = self.calibration.mixtures
+        for key, mixtures in grids:
+            if mixtures is None and self.calibration.corpus is None:
+                raise ValueError(f"{key}: it names no `calibration_mixture`, and `calibration.corpus` is missing")
+            if unknown := [name for name in mixtures or () if name not in known]:
+                allowed = f"one of {', '.join(known)}" if known else "there: `calibration.mixtures` is missing"
+                raise ValueError(f"{key}.calibration_mixture: {unknown[0]} is not {allowed}")
+        return self
+
     def as_plain(self) -> dict[str, Any]:
         """The study as plain values, from which it can be made again.
 
@@ -426,10 +485,15 @@ class Study(Section):
         values = self.model_dump(mode="json")
         if self.evaluation.paired_stderr is None:
             del values["evaluation"]["paired_stderr"]
-        for model in values["models"]:
-            for key in ("checkpoints", "mixed"):
-                if not model[key]:
-                    del model[key]
+        of_mixtures = [*values["grids"], *(mixed for model in values["models"] for mixed in model["mixed"])]
+        for part, keys in (
+            *((model, ("checkpoints", "mixed")) for model in values["models"]),
+            *((grid, ("calibration_mixture",)) for grid in of_mixtures),
+            (values["calibration"], ("corpora", "mixtures")),
+        ):
+            for key in keys:
+                if not part[key]:
+                    del part[key]
         return values
 
     def models_of(self, grid: Grid) -> list[Model]:
@@ -449,7 +513,7 @@ class Study(Section):
 
     def quantization_of(self, model: str, variant: str) -> Quantization | None:
         """How a variant is quantized; None for an original and for a checkpoint that exists."""
-        if NAME_PATTERN.fullmatch(variant):
+        if UNIFORM_PATTERN.fullmatch(variant):
             return Quantization.from_name(variant)
         if not is_mixed(variant):
             return None
@@ -476,22 +540,27 @@ class Study(Section):
     def variants(self) -> pd.DataFrame:
         """One row for each variant of each model, baselines and existing checkpoints included.
 
-        Columns: model, family, held_out, variant, bits, group_size, calibration_size, calibration_seed; the last four
-        are missing for a baseline and for a checkpoint that exists, bits and group size for a mixed variant. A variant
-        that several grids name occurs once.
+        Columns: model, family, held_out, variant, bits, group_size, calibration_size, calibration_seed and
+        calibration_mixture; the last five are missing for a baseline and for a checkpoint that exists, bits and group
+        size for a mixed variant, and the mixture where samples are from the study's corpus. A variant that several
+        grids name occurs once.
         """
         rows = []
         for model in self.models:
             about = {"model": model.name, "family": model.family, "held_out": model.held_out}
             rows.append(about | {"variant": BASELINE_NAME})
             for q in self.quantizations_of(model):
-                drawn = {"calibration_size": q.calibration_size, "calibration_seed": q.calibration_seed}
+                drawn = {
+                    "calibration_size": q.calibration_size,
+                    "calibration_seed": q.calibration_seed,
+                    "calibration_mixture": q.mixture or None,
+                }
                 uniform = {} if q.exceptions else {"bits": q.bits, "group_size": q.group_size}
                 rows.append(about | {"variant": q.name} | uniform | drawn)
             rows += [about | {"variant": checkpoint.name} for checkpoint in model.checkpoints]
         columns = ["bits", "group_size", "calibration_size", "calibration_seed"]
-        table = pd.DataFrame(rows, columns=[*about, "variant", *columns])
-        return table.astype(dict.fromkeys(columns, "Int64"))
+        table = pd.DataFrame(rows, columns=[*about, "variant", *columns, "calibration_mixture"])
+        return table.astype(dict.fromkeys(columns, "Int64") | {"calibration_mixture": "string"})
 
 
 def read_study(path: Path) -> Study:
@@ -599,7 +668,9 @@ def located(study: Study, folders: Sequence[Path]) -> Study:
         for model in study.models
     ]
     calibration, evaluation = study.calibration, study.evaluation
-    if calibration.dataset is None:
+    corpora = {name: find(path) for name, path in calibration.corpora.items()}
+    calibration = calibration.model_copy(update={"corpora": corpora})
+    if calibration.dataset is None and calibration.corpus is not None:
         calibration = calibration.model_copy(update={"corpus": find(calibration.corpus)})
     if evaluation.tasks_folder is not None:
         evaluation = evaluation.model_copy(update={"tasks_folder": find(evaluation.tasks_folder)})

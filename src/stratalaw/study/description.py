@@ -21,7 +21,7 @@ def listed(values: pd.Series) -> str:
 def describe_study(study: Study) -> dict[str, str]:
     """What captions need to know of a study, in words."""
     variants = study.variants()
-    quantized = variants.dropna(subset="bits")
+    quantized = variants[variants.calibration_mixture.isna()].dropna(subset="bits")
     strata = study.evaluation.strata
     return {
         "name": study.name,

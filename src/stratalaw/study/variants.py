@@ -13,9 +13,15 @@ from typing import Any
 BASELINE_NAME = "bf16"
 BASELINE_BITS = 16
 EXISTING = ", existing"  # at the end of the method of a variant that was not quantized here
+# Of a variant of a grid that is calibrated on the study's corpus: laws, figures and plans speak of these alone.
 NAME_PATTERN = re.compile(r"w(\d+)-g(-1|\d+)-c(\d+)-s(\d+)")
+CALIBRATED_ON = ", calibrated on "  # before the name of a mixture, at the end of the method of its variants
 MIXED = "GPTQ, mixed"  # the method of a variant whose matrices have bits of their own
-MIXED_PATTERN = re.compile(r"mixed-[0-9a-f]{12}-c(\d+)-s(\d+)")
+MIXTURE_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
+_OF_MIXTURE = rf"(?:-({MIXTURE_PATTERN.pattern}))?"
+UNIFORM_PATTERN = re.compile(NAME_PATTERN.pattern + _OF_MIXTURE)  # the same bits for all matrices
+MIXED_PATTERN = re.compile(r"mixed-[0-9a-f]{12}-c(\d+)-s(\d+)" + _OF_MIXTURE)
+DRAW_PATTERN = re.compile(r"s(\d+)" + _OF_MIXTURE)
 
 
 @dataclass(frozen=True, order=True)
@@ -32,7 +38,8 @@ class Quantization:
 
     ``bits``: nominal bits of a weight; ``group_size``: input features that share a scale and a zero point, -1 for a
     whole row; ``calibration_size``: number of calibration samples; ``calibration_seed``: which draw of them;
-    ``exceptions``: the matrices, by name and in order, that have other bits or another group size than the rest.
+    ``exceptions``: the matrices, by name and in order, that have other bits or another group size than the rest;
+    ``mixture``: of corpora, from which the samples are drawn; empty where they are from the study's corpus.
     """
 
     bits: int
@@ -40,10 +47,21 @@ class Quantization:
     calibration_size: int
     calibration_seed: int
     exceptions: tuple[tuple[str, Precision], ...] = ()
+    mixture: str = ""
+
+    @property
+    def draw(self) -> str:
+        """The name of the draw of calibration samples, of which the variant has the first."""
+        return draw_name(self.calibration_seed, self.mixture)
+
+    @property
+    def is_of_laws(self) -> bool:
+        """Whether laws speak of it: they know neither mixed bits nor mixtures of corpora."""
+        return not self.exceptions and not self.mixture
 
     @property
     def name(self) -> str:
-        drawn = f"c{self.calibration_size}-s{self.calibration_seed}"
+        drawn = f"c{self.calibration_size}-{self.draw}"
         if self.exceptions:
             digest = hashlib.sha256(json.dumps(self.allocation, sort_keys=True).encode()).hexdigest()
             return f"mixed-{digest[:12]}-{drawn}"
@@ -76,26 +94,26 @@ class Quantization:
     def from_name(cls, name: str) -> Quantization:
         """The quantization that a variant's name means; raises ValueError for any other text, and for the name of a
         mixed variant, which does not say all."""
-        match = NAME_PATTERN.fullmatch(name)
+        match = UNIFORM_PATTERN.fullmatch(name)
         if match is None:
             raise ValueError(f"{name!r} is not the name of a quantized variant such as w3-g128-c32-s0")
-        bits, group_size, calibration_size, calibration_seed = map(int, match.groups())
-        return cls(bits, group_size, calibration_size, calibration_seed)
+        bits, group_size, calibration_size, calibration_seed = map(int, match.groups()[:4])
+        return cls(bits, group_size, calibration_size, calibration_seed, mixture=match[5] or "")
 
     @classmethod
     def from_allocation(
-        cls, allocation: Mapping[str, Any], calibration_size: int, calibration_seed: int
+        cls, allocation: Mapping[str, Any], calibration_size: int, calibration_seed: int, mixture: str = ""
     ) -> Quantization:
         """The quantization that an allocation means; to name a matrix that is as the rest makes no difference."""
         rest = Precision(allocation["bits"], allocation["group_size"])
         matrices = {name: Precision(**precision) for name, precision in allocation["matrices"].items()}
         exceptions = tuple(sorted((name, precision) for name, precision in matrices.items() if precision != rest))
-        return cls(rest.bits, rest.group_size, calibration_size, calibration_seed, exceptions)
+        return cls(rest.bits, rest.group_size, calibration_size, calibration_seed, exceptions, mixture)
 
 
 def is_quantized_here(variant: str) -> bool:
     """Whether a variant is quantized by a study, by its name: not the original, and not one that existed."""
-    return any(pattern.fullmatch(variant) for pattern in (NAME_PATTERN, MIXED_PATTERN))
+    return any(pattern.fullmatch(variant) for pattern in (UNIFORM_PATTERN, MIXED_PATTERN))
 
 
 def is_mixed(variant: str) -> bool:
@@ -103,10 +121,30 @@ def is_mixed(variant: str) -> bool:
     return MIXED_PATTERN.fullmatch(variant) is not None
 
 
-def calibration_of(variant: str) -> tuple[int, int]:
-    """The number of calibration samples and the draw of them, by the name of a variant that is quantized here."""
+def calibration_of(variant: str) -> tuple[int, int, str]:
+    """The number of calibration samples, their seed and their mixture, by the name of a variant that is quantized
+    here."""
     match = MIXED_PATTERN.fullmatch(variant)
     if match is not None:
-        return int(match[1]), int(match[2])
+        return int(match[1]), int(match[2]), match[3] or ""
     quantization = Quantization.from_name(variant)
-    return quantization.calibration_size, quantization.calibration_seed
+    return quantization.calibration_size, quantization.calibration_seed, quantization.mixture
+
+
+def draw_of(variant: str) -> str:
+    """The name of the draw of calibration samples, by the name of a variant that is quantized here."""
+    _, seed, mixture = calibration_of(variant)
+    return draw_name(seed, mixture)
+
+
+def draw_name(seed: int, mixture: str) -> str:
+    """The name of a draw of calibration samples; ``mixture`` is empty where they are from the study's corpus."""
+    return f"s{seed}-{mixture}" if mixture else f"s{seed}"
+
+
+def seed_and_mixture(draw: str) -> tuple[int, str]:
+    """The inverse of ``draw_name``; raises ValueError for any other text."""
+    match = DRAW_PATTERN.fullmatch(draw)
+    if match is None:
+        raise ValueError(f"{draw!r} is not the name of a draw such as s0")
+    return int(match[1]), match[2] or ""

@@ -81,5 +81,8 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
         )
     table = new_table("Expected shares of what the larger variant adds", f"weight of {kept}", *columns)
     for point in allocated.trade_off.to_dict("records"):
-        table.add_row(f"{point['weight']:.2f}", *(f"{point[stratum]:.0%}" for stratum in columns))
+        shares = ("unsure" if pd.isna(point[stratum]) else f"{point[stratum]:.0%}" for stratum in columns)
+        table.add_row(f"{point['weight']:.2f}", *shares)
     console.print(table)
+    if allocated.trade_off.isna().any(axis=None):
+        console.print("Unsure: all groups together add nothing to the stratum that can be told from nothing.")

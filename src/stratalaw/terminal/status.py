@@ -56,7 +56,7 @@ def show_verified(stages: Sequence[StageVerified], study: str) -> None:
     console.print(table)
     for problem in dict.fromkeys(problem for stage in stages for problem in stage.problems):
         console.print(problem, soft_wrap=True, markup=False)
-    if first := next((stage for stage in stages if stage.problems), None):
+    if first := next((stage for stage in stages if stage.jobs), None):
         again = f"stratalaw redo {study} {first.jobs[0]} --from {first.stage}"
         console.print(f"Begin with the first: {again}", soft_wrap=True, markup=False)
 
