@@ -108,6 +108,9 @@ def captions_of(about: Mapping[str, str]) -> dict[str, str]:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG or PNG; the same figure is the same file."""
     with plt.rc_context(STYLE), appears_whole(path) as unfinished:
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # what it has arranged stays, and is not arranged for each file anew
         figure.savefig(unfinished, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
