@@ -32,7 +32,7 @@ def test_an_analysed_study_says_where_it_is_and_how_to_look_at_it(study, tmp_pat
 
 def test_a_part_of_a_study_says_how_much_is_left(study, tmp_path):
     first, second = lines_of_success(study, "config/demo.yaml", Results(tmp_path), ARGUMENTS)
-    assert first == "What was asked for is done: 0 of the 140 jobs of demo are"
+    assert first == "What was asked for is done: 0 of the 101 jobs of demo are"
     assert second == "To see what is left: stratalaw status config/demo.yaml"
 
 
@@ -61,4 +61,4 @@ def test_a_target_that_was_asked_for_is_not_named_twice(study, tmp_path):
 def test_of_many_failures_the_first_are_named(study, tmp_path):
     jobs = [job for job in jobs_of(study, Results(tmp_path)) if job.stage.name == "scores"]
     lines = lines_of_failure("config/demo.yaml", jobs, ARGUMENTS)
-    assert len(lines) == 10 and lines[-3].endswith(" (and 37 more)")
+    assert len(lines) == 10 and lines[-3].endswith(" (and 24 more)")

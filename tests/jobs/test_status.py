@@ -22,7 +22,7 @@ from stratalaw.study import Study, read_study
 from stratalaw.terminal.status import sentence_of
 
 ROOT = Path(__file__).parents[2]
-MODELS = ("q3", "q5", "q8")
+MODELS = ("q3", "q5", "q6")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def checkpoint_jobs(study, folder):
 def test_the_jobs_are_those_of_the_workflow(study, tmp_path):
     counts = {status.stage.name: status.remaining for status in status_of(study, Results(tmp_path))}
     assert counts == {
-        **{"models": 3, "calibration": 3, "requests": 3, "checkpoints": 39, "answers": 42, "scores": 42},
+        **{"models": 3, "calibration": 3, "requests": 3, "checkpoints": 26, "answers": 29, "scores": 29},
         **{"observations": 1, "coverage": 1, "damage": 1, "laws": 1, "figures": 1, "tables": 1},
         **{"explorer": 1, "summary": 1},
     }
@@ -76,7 +76,7 @@ def test_done_failed_and_remaining_are_told_apart(study, tmp_path):
     jobs[2].log.write_text("INFO layer 3\n")  # and then it was killed
     jobs[3].log.write_text(f"INFO layer 3\n{FINISHED}\n")  # and then what it made was removed
     status = stage(study, tmp_path, "checkpoints")
-    assert (status.done, len(status.failed), status.remaining) == (1, 2, 36)
+    assert (status.done, len(status.failed), status.remaining) == (1, 2, 23)
     assert [(failure.cause.name, failure.line) for _, failure in status.failed] == [
         ("out of GPU memory", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"),
         ("ended early", "INFO layer 3"),
@@ -101,7 +101,7 @@ def test_a_job_that_ended_without_its_output_has_failed_however_it_ended(study, 
     subprocess.run([sys.executable, "-c", code], check=False)
     status = stage(study, tmp_path, "checkpoints")
     assert [failure.cause.name for _, failure in status.failed] == [cause]
-    assert status.remaining == 38
+    assert status.remaining == 25
 
 
 def test_a_job_that_ended_before_it_printed_anything_has_failed(study, tmp_path):
@@ -146,22 +146,22 @@ def test_a_job_runs_as_long_as_its_process_lives_whatever_came_of_it_before(stud
     (job.slurm_logs / "9.log").write_text(
         "slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n"
     )
-    assert counts() == (0, 1, 38)
+    assert counts() == (0, 1, 25)
     waits = f"from stratalaw.jobs.call import *; perform(Call('builtins:input', {str(job.log)!r}))"
     with subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE) as process:
         give_up = time.monotonic() + 60
-        while counts() != (1, 0, 38):
+        while counts() != (1, 0, 25):
             assert time.monotonic() < give_up
             time.sleep(0.1)
         process.kill()
-    assert counts() == (0, 1, 38)
+    assert counts() == (0, 1, 25)
 
 
 def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(study, tmp_path):
     job = checkpoint_jobs(study, tmp_path)[0]
     record_unquantizable(job.outputs[0], RuntimeError("layer 0.down: its Hessian cannot be inverted"))
     status = stage(study, tmp_path, "checkpoints")
-    assert (status.done, len(status.failed), status.remaining) == (0, 1, 38)
+    assert (status.done, len(status.failed), status.remaining) == (0, 1, 25)
     (failure,) = failures_table([status]).itertuples()
     assert (failure.job, failure.cause) == (job.name, "uninvertible Hessian")
     assert failure.line == "layer 0.down: its Hessian cannot be inverted"
@@ -169,7 +169,7 @@ def test_a_variant_that_cannot_be_quantized_has_failed_though_its_job_is_done(st
 
 def test_the_newest_log_of_slurm_counts(study, tmp_path):
     job = checkpoint_jobs(study, tmp_path)[0]
-    logs = tmp_path / "logs" / "slurm" / "rule_checkpoints" / "q3_w2-g16-c8-s0"
+    logs = tmp_path / "logs" / "slurm" / "rule_checkpoints" / "q3_w2-g128-c32-s0"
     logs.mkdir(parents=True)
     (logs / "9.log").write_text("slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***\n")
     os.utime(logs / "9.log", (1, 1))
@@ -185,7 +185,7 @@ def test_the_time_left_follows_from_sizes_and_rates(study, tmp_path):
     for i, job in enumerate(of_model["q3"]):
         finish(job, at=1000 + 10 * i)
     size = {model.name: shapes_of_weights(Path(model.source)).n_params for model in study.models}
-    expected = 10 / size["q3"] * 13 * (size["q5"] + size["q8"])
+    expected = 10 / size["q3"] * (10 * size["q5"] + 6 * size["q6"])
     assert stage(study, tmp_path, "checkpoints").seconds_left == pytest.approx(expected)
 
 
@@ -195,7 +195,7 @@ def test_a_pause_is_not_taken_for_work(study, tmp_path):
     for i, job in enumerate(jobs[1:]):
         finish(job, at=100_000 + 10 * i)
     left = stage(study, tmp_path, "checkpoints").seconds_left
-    assert left < 10 * 39 * 20
+    assert left < 10 * 26 * 20
 
 
 def test_the_time_left_is_a_range_that_holds_stages_of_which_nothing_is_done(study, tmp_path):

@@ -37,7 +37,7 @@ def test_sentences_name_the_first_missing_variants_of_each_model():
 def test_only_variants_with_all_scores_and_a_baseline_count(tmp_path):
     for model, variant in (("q3", "bf16"), ("q3", "w4-g16-c32-s0"), ("q5", "w4-g16-c32-s0")):
         score(tmp_path, model, variant)
-    score(tmp_path, "q8", "bf16", strata=["memorization"])
+    score(tmp_path, "q6", "bf16", strata=["memorization"])
     found = scored_variants(STUDY, Results(tmp_path))
     assert found[["model", "variant"]].values.tolist() == [["q3", "bf16"], ["q3", "w4-g16-c32-s0"]]
 

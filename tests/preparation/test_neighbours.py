@@ -34,6 +34,7 @@ def basis(study: Study, file: str = "study.yaml", **contents: str) -> Basis:
     return Basis(study, file, {"models.q3": "1", "corpus": "2", "tasks": "3"} | contents)
 
 
+GRIDS = [{"bits": [4], "group_size": [32], "calibration_size": [128]}]
 OTHER_MODEL = {"name": "r9", "source": "ladder/models/q1", "family": "ladder"}
 
 
@@ -41,9 +42,9 @@ OTHER_MODEL = {"name": "r9", "source": "ladder/models/q1", "family": "ladder"}
     ("sections", "contents", "clash"),
     [
         ({"name": "other"}, {}, None),
-        ({"grids": [{"bits": [4], "group_size": [32], "calibration_size": [128]}]}, {}, None),
+        ({"grids": GRIDS}, {}, None),
         ({"evaluation": {"items": 7}}, {}, ("answers", "q3", "evaluation.items")),
-        ({"evaluation": {"items": 7}, "models": [OTHER_MODEL]}, {}, None),
+        ({"evaluation": {"items": 7}, "models": [OTHER_MODEL], "grids": GRIDS}, {}, None),
         ({"gptq": {"damping": 0.1}}, {}, ("checkpoints", "q3", "gptq.damping")),
         ({"calibration": {"tokens": 64}}, {}, ("calibration samples", "q3", "calibration.tokens")),
         ({}, {"tasks": "4"}, ("answers", "q3", "evaluation.tasks_folder")),
