@@ -125,7 +125,7 @@ def test_other_methods_are_kept_apart(one_stratum, of_the_paper):
 
 def test_the_command_writes_tables_figures_and_the_checklist(two_strata, tmp_path):
     two_strata.to_csv(tmp_path / "observations.csv", index=False)
-    arguments = ["fit", str(tmp_path / "observations.csv"), "--out", str(tmp_path / "out"), "--resamples", "20"]
+    arguments = ["fit", str(tmp_path / "observations.csv"), "--out", str(tmp_path / "out"), "--resamples", "100"]
     result = CliRunner().invoke(app, [*arguments, "--form", "paper", "--form", "exponential", "--holdout", "6e+08"])
     assert result.exit_code == 0, result.output
     printed = " ".join(result.output.split())

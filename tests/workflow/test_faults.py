@@ -17,7 +17,11 @@ from tests.workflow.conftest import OBSERVATIONS, ROOT, command, snakemake, writ
 def kill_when(folder, appeared) -> None:
     """Run the workflow and kill all of its processes, as a power cut would, once something has appeared."""
     process = subprocess.Popen(
-        command(folder, str(OBSERVATIONS)), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command(folder, str(OBSERVATIONS)),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while not appeared() and process.poll() is None:
         time.sleep(0.01)

@@ -62,7 +62,7 @@ def serve(idle_seconds: float = IDLE_SECONDS) -> None:
     """Fork for every caller until none has come for ``idle_seconds``."""
     path = address()
     with listen(path) as server:
-        # Callers that come meanwhile wait in the socket's queue. What is imported stays: looking for garbage in it would
+        # Callers that come meanwhile wait in the socket's queue. Looking for garbage among modules, which stay, would
         # take an eighth of the time.
         gc.disable()
         for name in PRELOADED:
