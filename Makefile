@@ -2,7 +2,9 @@
 PYTHONS := 3.11
 version_of = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 is_right = $(filter $(PYTHONS),$(call version_of,$(1)))
-PYTHON ?= $(firstword $(foreach name,$(PYTHONS:%=python%) python3,$(if $(call is_right,$(name)),$(name))) python3)
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(firstword $(foreach name,$(PYTHONS:%=python%) python3,$(if $(call is_right,$(name)),$(name))) python3)
+endif
 VENV := .venv
 RUN := $(VENV)/bin
 

@@ -1,5 +1,6 @@
 """Models and studies that several tests use."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,17 @@ import pytest
 from tests.hub_server import HubServer
 
 LADDER = Path(__file__).parent.parent / "ladder"
+# Files and folders whose tests take half a minute or more, the slowest first.
+SLOW = (
+    *("tests/workflow/", "tests/quantization/test_architectures.py", "tests/docs/test_commands_run.py"),
+    *("tests/test_packaging.py", "tests/test_lm_eval_model.py", "tests/ladder/", "tests/laws/"),
+    *("tests/test_security.py", "tests/evaluation/", "tests/preparation/", "tests/report/"),
+)
+
+
+def pytest_collectstart() -> None:
+    """Until all tests are collected: to look for garbage among modules, which stay, is an eighth of importing them."""
+    gc.disable()
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
@@ -24,7 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The slowest come first, so that at the end no process has one left while the other has nothing to do.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(("tests/workflow/", "tests/ladder/")))
+    gc.freeze()
+    gc.enable()
+    items.sort(key=lambda item: [not item.nodeid.startswith(slow) for slow in SLOW])
     for item in items:
         rests_on_study = {"one_variant", "whole"} & {*getattr(item, "fixturenames", ())}
         group = "the whole study" if rests_on_study else item.nodeid.partition("::")[0]

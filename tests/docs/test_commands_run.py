@@ -35,6 +35,7 @@ MEASURED = "needs a measured study: tests/jobs/test_sequel.py"
 ALLOCATED = "needs a measured study: tests/workflow/test_allocation.py"
 MEASURE_BITS = "stratalaw sensitivities config/demo.yaml --model q3 --low w3-g128-c32-s0 --high w4-g128-c32-s0"
 ALLOCATE_BITS = "stratalaw allocate config/demo.yaml --model q3 --memory 3.5bits --keep memorization --out keep.yaml"
+REDO = "stratalaw redo config/demo.yaml q5/w3-g128-c32-s0 --from answers --profile profiles/demo"
 NOT_RUN = {
     "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --form exponential --form paper": A_MINUTE,
     "stratalaw fit docs/studies/first-ladder/observations.csv --holdout r6 --out results/laws": A_MINUTE,
@@ -42,6 +43,7 @@ NOT_RUN = {
     "stratalaw fit observations.csv": "as with --out, which is run",
     "stratalaw power results/studies/demo/observations.csv": "as of observations.csv, which is run",
     "stratalaw resume --profile profiles/slurm": "needs Slurm: tests/cluster/test_faults.py runs it",
+    REDO: "as with -n, which is run",
     "stratalaw adopt config/demo.yaml --profile profiles/demo": ADOPTED,
     "stratalaw adopt study.yaml --profile profiles/demo --quiet": ADOPTED,
     "stratalaw next config/demo.yaml --until 2 --run --profile profiles/demo": GOES_ON,

@@ -1,6 +1,7 @@
 """Each estimator finds the law that made the data, and says how sure it is."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,12 @@ def simulated(seed: int, variants: pd.DataFrame | None = None, **options) -> pd.
     return stratum_accuracies(simulate(PAPER_LAW, TRUE, variants, seed, **options))
 
 
+@cache
+def many_items(seed: int) -> pd.DataFrame:
+    """A table for every estimator."""
+    return simulated(seed, n_items=4000)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_exact_data_give_the_exact_law_back(estimator):
     table = exact(grid())
@@ -41,7 +48,7 @@ def test_estimates_are_unbiased_and_intervals_cover_as_often_as_they_say(estimat
     simulations = 200 if estimator == "logarithm" else 100
     values, covered = [], []
     for seed in range(simulations):
-        fit = fit_law(simulated(seed, n_items=4000), estimator=estimator)
+        fit = fit_law(many_items(seed), estimator=estimator)
         intervals = fit.conf_int()
         values.append(fit.params)
         covered.append([intervals.low[name] <= value <= intervals.high[name] for name, value in TRUE.items()])

@@ -45,7 +45,7 @@ def observations() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def figures(observations) -> dict:
     return plot_observations(observations, damage_of(["w4-g128-c8-s0", "w3-g128-c8-s0"])) | plot_laws(
-        observations, analyse(observations, [form_named("paper"), form_named("anchored")], resamples=50)
+        observations, analyse(observations, [form_named("paper"), form_named("anchored")], resamples=20)
     )
 
 

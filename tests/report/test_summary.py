@@ -29,7 +29,7 @@ def text() -> str:
     table = pd.concat(tables, ignore_index=True)
     table = table.assign(held_out=table.n_params == table.n_params.max(), stderr=np.nan)
     damage = damage_of(["w4-g128-c8-s0", "w3-g128-c8-s0"])
-    return summarize(STUDY, table, damage, analyse(table, [form_named("paper")], resamples=50))
+    return summarize(STUDY, table, damage, analyse(table, [form_named("paper")], resamples=20))
 
 
 def test_captions_know_the_study():

@@ -17,7 +17,11 @@ from tests.workflow.conftest import OBSERVATIONS, ROOT, command, snakemake, writ
 def kill_when(folder, appeared) -> None:
     """Run the workflow and kill all of its processes, as a power cut would, once something has appeared."""
     process = subprocess.Popen(
-        command(folder), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command(folder, str(OBSERVATIONS)),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while not appeared() and process.poll() is None:
         time.sleep(0.01)
@@ -33,7 +37,7 @@ def test_killed_and_started_again_it_gives_the_same_observations(folder, whole, 
     assert snakemake(tmp_path, "--unlock").returncode == 0
     kill_when(tmp_path, lambda: any(results.glob("answers/*/*/*.parquet")))  # a variant is being answered
     assert snakemake(tmp_path, "--unlock").returncode == 0
-    resumed = snakemake(tmp_path)
+    resumed = snakemake(tmp_path, str(OBSERVATIONS))
     assert resumed.returncode == 0, resumed.stderr
     assert (tmp_path / OBSERVATIONS).read_bytes() == (folder / OBSERVATIONS).read_bytes()
     half_written = [path for path in results.rglob(".*") if path.name != ".snakemake_timestamp"]

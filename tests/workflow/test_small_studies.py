@@ -32,7 +32,6 @@ ALL_STRATA = {"memorization": MEMORIZATION, "application": APPLICATION, "reasoni
 # By name, the bits and the strata of a study of one model: one of everything, and several of each thing.
 STUDIES: dict[str, tuple[list[int], dict[str, list[str]]]] = {
     "two-variants": ([4, 8], ALL_STRATA),
-    "one-stratum": ([8], {"reasoning": REASONING}),
     "one-benchmark": ([4], {"reasoning": ["ladder_paths"]}),
     "unequal-strata": ([4], {"memorization": [*MEMORIZATION, SHORT], "reasoning": ["ladder_paths"]}),
 }

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from stratalaw.damage.paired import (
     LEVEL,
@@ -24,6 +23,7 @@ from stratalaw.damage.paired import (
     sign_flip_p,
 )
 from stratalaw.errors import StratalawError
+from stratalaw.multiple_tests import holm
 from stratalaw.study.variants import BASELINE_NAME
 
 ALL = "all"  # in the place of a benchmark: the mean over those of a stratum
@@ -109,7 +109,7 @@ def damage_table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     """Rows of ``compare`` as one table, with p adjusted for all of them."""
     table = pd.DataFrame(rows, columns=[column for column in COLUMNS if column != "p_holm"])
     kind = np.select([table.stratum == GENERAL, table.benchmark == ALL], ["general", "stratum"], "benchmark")
-    adjusted = table.groupby(kind).p.transform(lambda p: multipletests(p, method="holm")[1])
+    adjusted = table.groupby(kind).p.transform(lambda p: holm(p.tolist()))
     table.insert(list(COLUMNS).index("p_holm"), "p_holm", adjusted.astype(float))
     return table.astype({"bytes": "Int64", "bytes_original": "Int64"})
 

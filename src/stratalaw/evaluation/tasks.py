@@ -73,12 +73,14 @@ def installed_tasks(names: frozenset[str] = frozenset()) -> TaskManager:
 
     Finding all takes lm-eval seconds: it reads fourteen thousand files.
     """
-    folders = folders_of(names)
-    if not folders:
+    if not names:
         return TaskManager()
-    logging.getLogger("lm_eval.tasks._index").setLevel(logging.ERROR)  # of tags that several folders share
-    manager = TaskManager(include_path=folders, include_defaults=False)
-    return manager if all(is_complete(manager, name) for name in names) else TaskManager()
+    if folders := folders_of(names):
+        logging.getLogger("lm_eval.tasks._index").setLevel(logging.ERROR)  # of tags that several folders share
+        manager = TaskManager(include_path=folders, include_defaults=False)
+        if all(is_complete(manager, name) for name in names):
+            return manager
+    return installed_tasks()
 
 
 def is_complete(manager: TaskManager, name: str) -> bool:

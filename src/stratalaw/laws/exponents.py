@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,9 @@ OF_MODELS = {DAMAGE: ("c", "gamma", "delta"), ACCURACY: ("beta", "gamma", "delta
 FACTOR_OF = {"c": "B", "beta": "B", "gamma": "C", "delta": "G"}
 
 
+Settings = tuple[NDArray[np.bool_], dict[str, NDArray[np.float64]]]
+
+
 @dataclass(frozen=True)
 class Panel:
     """Rows of the models that are fitted, originals and 2 bits included, with one or many draws of their accuracies.
@@ -46,6 +50,7 @@ class Panel:
     _known: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    _settings: dict[tuple[str, str], Settings] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def observed(cls, accuracies: pd.DataFrame) -> Panel:
@@ -54,7 +59,7 @@ class Panel:
         tables = {str(name): part.reset_index(drop=True) for name, part in fitted.groupby("stratum", sort=False)}
         return cls(tables, {name: table.accuracy_adjusted.to_numpy(float)[None] for name, table in tables.items()})
 
-    @property
+    @cached_property
     def models(self) -> pd.DataFrame:
         """model, family and n_params of all models, in the order of the table."""
         together = pd.concat([table[["model", "family", "n_params"]] for table in self.tables.values()])
@@ -64,6 +69,15 @@ class Panel:
         """The rows of a model in a stratum, and their accuracies, shape (draws, rows)."""
         chosen = (self.tables[stratum].model == model).to_numpy()
         return self.tables[stratum][chosen], self.accuracy[stratum][:, chosen]
+
+    def settings_of(self, stratum: str, model: str) -> Settings:
+        """Which rows of a model are fitted, and their bits, calibration sizes and group sizes by symbol."""
+        if (stratum, model) not in self._settings:
+            table, _ = self.rows_of(stratum, model)
+            used = (reasons_to_leave_out(table.assign(held_out=False), keep_collapsed=True) == "").to_numpy()
+            factors = {name: table[column].to_numpy(float)[used] for name, column in FACTORS.items() if name in "BCG"}
+            self._settings[stratum, model] = used, factors
+        return self._settings[stratum, model]
 
     @property
     def draws(self) -> int:
@@ -102,7 +116,7 @@ def _exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, ND
         table, accuracy = panel.rows_of(stratum, str(model))
         if table.empty:
             continue
-        used, factors = _settings(table)
+        used, factors = panel.settings_of(stratum, str(model))
         varied = _varied(factors)
         own = form.without({"N", "B", "C", "G"} - varied)
         factors = {name: factors[name] for name in own.factors}
@@ -127,12 +141,6 @@ def _exponents_of_models(panel: Panel, stratum: str, scale: str) -> dict[str, ND
     return found
 
 
-def _settings(table: pd.DataFrame) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.float64]]]:
-    """Which rows of a model are fitted, and their bits, calibration sizes and group sizes by symbol."""
-    used = (reasons_to_leave_out(table.assign(held_out=False), keep_collapsed=True) == "").to_numpy()
-    return used, {name: table[column].to_numpy(float)[used] for name, column in FACTORS.items() if name in "BCG"}
-
-
 def _varied(factors: Mapping[str, NDArray[np.float64]]) -> set[str]:
     return {
         name for name, values in factors.items() if len(values) and np.isfinite(values).all() and np.ptp(values) > 0
@@ -153,7 +161,7 @@ def varied_alone(factors: Mapping[str, NDArray[np.float64]]) -> set[str]:
 def confounded_models(panel: Panel, stratum: str, exponent: str) -> tuple[int, int]:
     """How many models vary the factor of an exponent, and how many of them with all else the same."""
     name = FACTOR_OF[exponent]
-    settings = [_settings(panel.rows_of(stratum, str(model))[0])[1] for model in panel.models.model]
+    settings = [panel.settings_of(stratum, str(model))[1] for model in panel.models.model]
     varying = [factors for factors in settings if name in _varied(factors)]
     return len(varying), sum(name in varied_alone({n: factors[n] for n in _varied(factors)}) for factors in varying)
 

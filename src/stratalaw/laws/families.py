@@ -26,7 +26,8 @@ from stratalaw.laws.exponents import (
     mean_over_models,
     slope_over_sizes,
 )
-from stratalaw.laws.verdicts import LEVEL, MIN_MODELS, UNDECIDED, holm
+from stratalaw.laws.verdicts import LEVEL, MIN_MODELS, UNDECIDED
+from stratalaw.multiple_tests import holm
 
 AGREE, DIFFER = "agree", "differ"
 CLAIM_OF = {"alpha": "size", "c": "bits", "gamma": "calibration", "delta": "group"}

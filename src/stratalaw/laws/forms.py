@@ -212,13 +212,8 @@ class Form:
 
     def without(self, constant: Collection[str]) -> Form:
         """The form for data in which some factors do not vary: the parameters of their effects are 0."""
-        dropped = [p for p in self.parameters if p.factor in constant]
-        if not dropped:
-            return self
-        shared = sympy.sympify(self.formula, locals=self._symbols)
-        formula = shared.subs({self._symbols[p.name]: 0 for p in dropped})
-        kept = tuple(p for p in self.parameters if p not in dropped)
-        return replace(self, formula=str(formula), parameters=kept)
+        dropped = tuple(p for p in self.parameters if p.factor in constant)
+        return _without(self, dropped) if dropped else self
 
     def to_fitted(self, values: Iterable[float]) -> NDArray[np.float64]:
         """Natural values of the parameters as they are fitted."""
@@ -239,6 +234,14 @@ class Form:
             others = np.random.default_rng(seed).permutation(np.arange(1, len(combinations)))[: count - 1]
             combinations = combinations[np.concatenate([[0], np.sort(others)])]
         return np.stack([self.to_fitted(values) for values in combinations])
+
+
+@lru_cache(maxsize=512)
+def _without(form: Form, dropped: tuple[Parameter, ...]) -> Form:
+    """The form without some of its parameters, which are 0."""
+    shared = sympy.sympify(form.formula, locals=form._symbols)
+    formula = shared.subs({form._symbols[p.name]: 0 for p in dropped})
+    return replace(form, formula=str(formula), parameters=tuple(p for p in form.parameters if p not in dropped))
 
 
 @lru_cache(maxsize=1024)

@@ -21,6 +21,7 @@ from stratalaw.laws.gauss_newton import solve
 from stratalaw.laws.rows import Rows
 
 FLAT = 1e-10  # a second derivative that says nothing
+PROFILE_GRADIENT = 1e-6  # by item; at a curvature of 1e-2 by item, 1,000,000 items lose less than 1e-4 to it
 Lost = Callable[[float, NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 RESAMPLES = 1000
 FEW_MODELS = 10
@@ -148,9 +149,9 @@ def profile_curve(fit: LawFit, rows: Rows, parameter: str, points: int = 13, rea
     lost, best, index, spread = _profile(fit, rows, parameter)
     values, costs = best[index] + spread * np.linspace(-reach, reach, points), np.empty(points)
     for side in (range(points // 2, points), range(points // 2, -1, -1)):  # outwards, each from its neighbour
-        others = np.delete(best, index)
+        found = best
         for place in side:
-            costs[place], others = lost(values[place], others)
+            costs[place], found = lost(values[place], found)
     natural = np.exp(values) if fit.form.parameters[index].positive else values
     return pd.DataFrame({"parameter": parameter, "value": natural, "lost": costs})
 
@@ -165,17 +166,21 @@ def _profile(fit: LawFit, rows: Rows, parameter: str) -> tuple[Lost, NDArray[np.
         lambda theta: -beta_binomial.log_likelihood(fit.form, rows.factors, counts, theta)[1] / scale, best
     )
     inverse = _inverse(np.delete(np.delete(curvature, index, axis=0), index, axis=1))
+    # How the best others move with the parameter, as far as the likelihood is a parabola.
+    slope = 0.0 if inverse is None else -inverse @ np.delete(curvature[:, index], index)
 
-    def lost(value: float, others: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Twice the log-likelihood that fixing the parameter costs, and the best others."""
+    def lost(value: float, near: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Twice the log-likelihood that fixing the parameter costs, and the best parameters; ``near``: those found
+        for another value."""
+        others = np.delete(near, index) + slope * (value - near[index])
 
         def loss(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             theta = np.insert(free, index, value)
             likelihood, gradient = beta_binomial.log_likelihood(fit.form, rows.factors, counts, theta)
             return -likelihood / scale, -np.delete(gradient, index) / scale
 
-        found = beta_binomial.minimize_with_gradient(loss, others, tolerance=1e-9, curvature=inverse)
-        return 2 * (found.fun * scale + fit.diagnostics["log_likelihood"]), found.x
+        found = beta_binomial.minimize_with_gradient(loss, others, tolerance=PROFILE_GRADIENT, curvature=inverse)
+        return 2 * (found.fun * scale + fit.diagnostics["log_likelihood"]), np.insert(found.x, index, value)
 
     variance = float(fit.covariance[index, index])
     return lost, best, index, np.sqrt(variance) if variance > 0 else 1.0
@@ -191,17 +196,17 @@ def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
 def _end(lost: Lost, best: NDArray[np.float64], index: int, step: float, threshold: float) -> float:
     """Where the profile crosses the threshold in the direction of ``step``."""
-    others, centre = np.delete(best, index), best[index]
+    near, centre = best, best[index]
     inside, outside = 0.0, 2.0
     while True:
-        cost, found = lost(centre + outside * step, others)
+        cost, found = lost(centre + outside * step, near)
         if cost > threshold:
             break
-        inside, others = outside, found
+        inside, near = outside, found
         outside *= 2
         if outside > 64:
             return float(np.sign(step) * np.inf)
-    if lost(centre + inside * step, others)[0] >= threshold:  # an optimizer's noise at the edge
+    if lost(centre + inside * step, near)[0] >= threshold:  # an optimizer's noise at the edge
         return float(centre + inside * step)
-    crossing = brentq(lambda width: lost(centre + width * step, others)[0] - threshold, inside, outside, xtol=1e-3)
+    crossing = brentq(lambda width: lost(centre + width * step, near)[0] - threshold, inside, outside, xtol=1e-3)
     return float(centre + crossing * step)

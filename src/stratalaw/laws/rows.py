@@ -90,10 +90,8 @@ def reasons_to_leave_out(table: pd.DataFrame, keep_two_bits: bool = False, keep_
     if not keep_collapsed:
         conditions["at or below chance"] = table.accuracy_adjusted <= 0
         conditions["all answers right (the law has no logarithm)"] = table.accuracy_adjusted >= 1
-    reasons = pd.Series("", index=table.index)
-    for reason, applies in reversed(conditions.items()):
-        reasons = reasons.mask(applies.fillna(False).astype(bool), reason)
-    return reasons
+    applies = [condition.fillna(False).to_numpy(bool) for condition in conditions.values()]
+    return pd.Series(np.select(applies, list(conditions), ""), index=table.index, dtype=object)
 
 
 def fitted_method(table: pd.DataFrame) -> str:

@@ -19,6 +19,7 @@ from scipy import stats
 
 from stratalaw.laws.claims import CLAIMS, STRATA_DIFFER, Claim, Margin, NotTestable
 from stratalaw.laws.exponents import Estimate, Panel, mean_over_models, slope_over_sizes
+from stratalaw.multiple_tests import holm
 
 LEVEL = 0.05
 MIN_MODELS = 3
@@ -226,15 +227,6 @@ def _agreement(test: Tested, draw: int) -> tuple[int, float]:
         return int(np.isfinite(test.margins[test.least_sure].values[draw]).sum()), float("nan")
     known = np.isfinite(each).all(0)
     return int(known.sum()), float((each[:, known] > 0).all(0).sum())
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values; statsmodels' collect garbage at every call, which takes longer than all the rest."""
-    p = np.nan_to_num(np.array(p_values, float), nan=1.0)
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return [float(value) for value in np.minimum(adjusted, 1)]
 
 
 def _items(test: Tested, noisy: Sequence[Margin], models: pd.DataFrame, draw: int) -> tuple[float, float, float]:
