@@ -43,6 +43,12 @@ def content_of_draw(wildcards):
     return content if parts is None else digest_of([content, digest_of_mixture(parts)])
 
 
+@cache
+def samples_of_mixture(mixture):
+    """How many samples are drawn from a mixture, or from the study's corpus."""
+    return samples_of(STUDY, NEIGHBOURS, mixture)
+
+
 rule calibration:
     "A draw of calibration samples as token ids; smaller sets are its first rows."
     input:
@@ -65,7 +71,7 @@ rule calibration:
         content=content_of_draw,
         tokens=STUDY.calibration.tokens,
         overlap_words=STUDY.calibration.overlap_words,
-        samples=lambda wildcards: samples_of(STUDY, NEIGHBOURS, seed_and_mixture(wildcards.draw)[1]),
+        samples=lambda wildcards: samples_of_mixture(seed_and_mixture(wildcards.draw)[1]),
         # Without a record: of draws that were made before, none is made again for a parameter more.
         names=lambda wildcards, input: list(corpora_of(wildcards)),
         parts=lambda wildcards, input: parts_of(wildcards),
