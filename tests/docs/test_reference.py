@@ -99,12 +99,14 @@ def test_the_columns_of_failures():
 
 @pytest.mark.parametrize("file", sorted(path.relative_to(PUBLISHED) for path in PUBLISHED.rglob("*.csv")), ids=str)
 def test_the_columns_of_published_tables(file):
-    assert set(documented_columns(file.name)) == set(pd.read_csv(PUBLISHED / file, nrows=0).columns)
+    undocumented = set(pd.read_csv(PUBLISHED / file, nrows=0).columns) ^ set(documented_columns(file.name))
+    # Studies that were published before there were mixtures have no column for them.
+    assert undocumented <= {"calibration_mixture"}
 
 
 def test_every_stage_is_in_the_architecture():
     page = Path("docs/explanation/architecture.md").read_text()
-    rows = re.findall(r"^\| ([a-z, ]+) \| (?:study|model|variant|model and seed) \|", page, re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z, ]+) \| (?:study|model|variant|model and draw) \|", page, re.MULTILINE)
     assert [name for row in rows for name in row.split(", ")] == [stage.name for stage in STAGES]
 
 

@@ -333,8 +333,10 @@ def test_calibration_texts_are_long_enough_and_hold_no_evaluated_item(world, hel
         for item in items:
             answered = f"{item.context} {item.answer}"
             is_table_entry = name == "arithmetic" and item.subtask == "k=1"
+            if is_table_entry or f" {answered} " not in stream:
+                continue
             for boundary in ("<end>", ","):
-                assert is_table_entry or f" {boundary} {answered} " not in stream, (name, item.context)
+                assert f" {boundary} {answered} " not in stream, (name, item.context)
 
 
 def test_calibration_texts_name_nobody_whom_an_item_asks_about(world, held_out_items, of_strata):

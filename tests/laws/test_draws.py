@@ -43,6 +43,13 @@ def test_where_nothing_was_drawn_twice_there_is_nothing_to_say():
     assert draw_spread(replicates(1)).empty
 
 
+def test_another_mixture_of_corpora_is_no_other_draw():
+    table = replicates(2)
+    of_mixture = table.assign(variant=table.variant + "-even", method="GPTQ, calibrated on even", accuracy=0.1)
+    both = pd.concat([table.assign(method="GPTQ"), of_mixture], ignore_index=True)
+    assert draw_spread(both).spread.iloc[0] == pytest.approx(draw_spread(table).spread.iloc[0] / np.sqrt(2))
+
+
 def test_one_draw_of_each_setting_is_its_own_mean():
     accuracies = stratum_accuracies(replicates(1, 10).assign(n_items=100))
     averaged, names = mean_over_draws(accuracies)

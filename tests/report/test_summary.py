@@ -8,7 +8,7 @@ import pytest
 from docutils.core import publish_string
 
 from stratalaw.laws import form_named
-from stratalaw.laws.analysis import analyse
+from stratalaw.laws.analysis import Analysis, analyse
 from stratalaw.laws.published import EXPONENTS
 from stratalaw.laws.simulation import grid, simulate
 from stratalaw.report.summary import summarize
@@ -48,6 +48,19 @@ def test_every_question_has_its_line(text):
     for stratum in ("memorization", "application", "reasoning", "general"):
         assert f"- {stratum}: α = -0." in text
     assert "left out: 64 × 2 bits (phase transition), 48 × model held out" in text
+
+
+def test_a_study_of_mixtures_alone_says_what_was_run():
+    study = read_study(Path("config/ladder-mixtures.yaml"))
+    originals = (
+        study.variants()
+        .query("variant == 'bf16'")
+        .assign(n_params=1000, bits=16, stratum="reasoning", benchmark="b", chance=0.2, n_items=10, accuracy=0.5)
+    )
+    said = summarize(study, originals, damage_of(["w4-g128-c8-s0-even"]), Analysis.without_laws("none"))
+    mixtures = "variants calibrated on mixtures (memorization, application, reasoning, even)"
+    assert f"**What was run.** {mixtures}, of 6 models (q3, " in said
+    assert "1 of 1 calibrated on mixtures" in said and "r2 w4-g128-c8-s0-even" in said
 
 
 def test_it_is_sound_restructured_text(text):

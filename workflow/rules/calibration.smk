@@ -43,11 +43,17 @@ def content_of_draw(wildcards):
     return content if parts is None else digest_of([content, digest_of_mixture(parts)])
 
 
+@cache
+def samples_of_mixture(mixture):
+    """How many samples are drawn from a mixture, or from the study's corpus."""
+    return samples_of(STUDY, NEIGHBOURS, mixture)
+
+
 rule calibration:
     "A draw of calibration samples as token ids; smaller sets are its first rows."
     input:
         model=RESULTS.model("{model}"),
-        fetched=lambda wildcards: corpora_of(wildcards)["corpus"] if is_fetched(wildcards) else [],
+        fetched=lambda wildcards: list(corpora_of(wildcards).values()) if is_fetched(wildcards) else [],
         corpora=ancient(lambda wildcards: [] if is_fetched(wildcards) else list(corpora_of(wildcards).values())),
         record=lambda wildcards: RESULTS.corpus_record(STUDY.calibration) if is_fetched(wildcards) else [],
         requests=REQUESTS if STUDY.calibration.overlap_words else [],
@@ -65,9 +71,9 @@ rule calibration:
         content=content_of_draw,
         tokens=STUDY.calibration.tokens,
         overlap_words=STUDY.calibration.overlap_words,
-        samples=lambda wildcards: samples_of(STUDY, NEIGHBOURS, seed_and_mixture(wildcards.draw)[1]),
+        samples=lambda wildcards: samples_of_mixture(seed_and_mixture(wildcards.draw)[1]),
         # Without a record: of draws that were made before, none is made again for a parameter more.
-        corpora=lambda wildcards, input: {name: str(file) for name, file in corpora_of(wildcards).items()},
+        names=lambda wildcards, input: list(corpora_of(wildcards)),
         parts=lambda wildcards, input: parts_of(wildcards),
         made_by=made_by("numpy", "tokenizers", "transformers"),
     script:

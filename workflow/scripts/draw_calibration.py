@@ -4,7 +4,7 @@ run(
     snakemake,
     "stratalaw.jobs.stages:draw_calibration",
     model=snakemake.input.model,
-    corpora=snakemake.params.corpora,
+    corpora=dict(zip(snakemake.params.names, [*snakemake.input.fetched, *snakemake.input.corpora], strict=True)),
     record=snakemake.input.get("record") or None,
     requests=snakemake.input.requests,
     samples=snakemake.params.samples,

@@ -146,11 +146,11 @@ def turns(parts: Sequence[float], samples: int) -> list[int]:
     The first samples have the shares of all of them, as nearly as whole samples can, so that smaller sets are prefixes
     of larger ones.
     """
-    whole = [Fraction(part) for part in parts]
-    taken = [0] * len(parts)
-    found = []
+    total = sum(map(Fraction, parts))
+    shares, taken = [Fraction(part) / total for part in parts], [0] * len(parts)
+    found: list[int] = []
     for count in range(1, samples + 1):
-        missing = [part * count / sum(whole) - had for part, had in zip(whole, taken, strict=True)]
+        missing = [share * count - had for share, had in zip(shares, taken, strict=True)]
         found.append(missing.index(max(missing)))
         taken[found[-1]] += 1
     return found

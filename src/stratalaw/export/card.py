@@ -104,12 +104,6 @@ def _how_it_was_made(exported: Exported) -> list[str]:
     precision = f"{quantization.bits} bits in {group}"
     if quantization.exceptions:
         precision = f"{audit['effective_bits']:.2f} bits on average, those of each matrix in `{ALLOCATION}`"
-    corpus = exported.calibration
-    text = f"{corpus.corpus} of {corpus.dataset} at `{corpus.revision}`" if corpus.dataset else corpus.corpus
-    if quantization.mixture:
-        parts = corpus.mixtures[quantization.mixture]
-        shares = {corpus.corpora[name]: part / sum(parts.values()) for name, part in parts.items()}
-        text = ", ".join(f"{share:.0%} {file}" for file, share in shares.items())
     kept = audit["unquantized"]
     return [
         f"# {exported.name}\n",
@@ -118,8 +112,8 @@ def _how_it_was_made(exported: Exported) -> list[str]:
         "| | |",
         "|---|---|",
         f"| licence of the base model | {exported.licence or NOT_KNOWN} |",
-        f"| calibration text | {text} |",
-        f"| calibration set | {quantization.calibration_size} samples of {corpus.tokens} tokens, "
+        f"| calibration text | {calibration_text(exported.calibration, quantization.mixture)} |",
+        f"| calibration set | {quantization.calibration_size} samples of {exported.calibration.tokens} tokens, "
         f"{audit['calibration_tokens']:,} tokens in all, draw {quantization.calibration_seed} |",
         f"| GPTQ | {'symmetric' if options.symmetric else 'asymmetric'}, desc_act "
         f"{str(options.activation_order).lower()}, damping {options.damping:g} |",
@@ -128,6 +122,17 @@ def _how_it_was_made(exported: Exported) -> list[str]:
         f"| weights | {exported.shapes.weight_bytes(quantization):,} bytes; "
         f"{exported.shapes.weight_bytes(None):,} in bf16 |\n",
     ]
+
+
+def calibration_text(calibration: Calibration, mixture: str) -> str:
+    """Where calibration samples are from, in words; ``mixture``: empty where that is the study's corpus."""
+    if mixture:
+        parts = calibration.mixtures[mixture]
+        shares = {name: part / sum(parts.values()) for name, part in parts.items()}
+        return ", ".join(f"{share:.0%} {calibration.corpora[name]}" for name, share in shares.items())
+    if calibration.dataset is not None:
+        return f"{calibration.corpus} of {calibration.dataset} at `{calibration.revision}`"
+    return str(calibration.corpus)
 
 
 def _what_it_lost(exported: Exported) -> list[str]:

@@ -45,6 +45,8 @@ def forecast_items(study: Study, name: str, results: Results) -> ItemForecast:
         quantization = Quantization.from_name(variant)
     except ValueError as error:
         raise ForecastError(f"{name}: {error}; write MODEL/VARIANT") from None
+    if quantization.mixture:
+        raise ForecastError(f"{name}: what is calibrated on a mixture of corpora cannot be told from what is not")
     models = {entry.name: entry for entry in study.models}
     if model not in models:
         raise ForecastError(f"{name}: {model} is not one of the study's models ({', '.join(models)})")

@@ -168,9 +168,9 @@ def draw_calibration(
             for argument in read_table(path, "requests", {"stratum": path.stem}, columns=["arguments"])[0].arguments
         )
         overlap = Overlap(item_texts(asked), overlap_words)
-    shares = [1.0] if parts is None else list(parts.values())
+    shares = list((parts or {}).values())
     draws = []
-    for file, count in zip(corpora.values(), counts_of(shares, samples), strict=True):
+    for file, count in zip(corpora.values(), counts_of(shares, samples) if shares else [samples], strict=True):
         texts = read_corpus(Path(file))
         try:
             draws.append(
@@ -185,7 +185,7 @@ def draw_calibration(
             )
         except CorpusError as error:
             raise CorpusError(f"{file}: {error}") from None
-    table = draws[0] if parts is None else interleaved(draws, shares)
+    table = interleaved(draws, shares) if shares else draws[0]
     if overlap:
         table.attrs["overlapping_texts"] = overlap.overlapping
         LOG.info("%d texts skipped that share %d words with a benchmark item", overlap.overlapping, overlap_words)

@@ -21,7 +21,7 @@ def draw_spread(observations: pd.DataFrame) -> pd.DataFrame:
     """
     accuracies = stratum_accuracies(observations)
     quantized = accuracies[accuracies.bits < BASELINE_BITS]
-    grouped = quantized.groupby(SAME, sort=False).accuracy_adjusted
+    grouped = quantized.groupby([*SAME, "method"], sort=False).accuracy_adjusted
     within = grouped.agg(draws="size", variance="var", largest=np.ptp).reset_index()
     within = within[within.draws > 1]
     within["freedom"] = within.draws - 1

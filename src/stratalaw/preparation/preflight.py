@@ -220,8 +220,8 @@ def texts_needed(study: Study, results: Results) -> dict[Path, int]:
     mixtures = {calibration_of(name)[2] for _, name in study.variant_names() if is_quantized_here(name)}
     for mixture in sorted(mixtures):
         files, most = results.corpora(study.calibration, mixture), samples_of(study, [], mixture)
-        parts = study.calibration.mixtures[mixture].values() if mixture else [1]
-        for file, count in zip(files.values(), counts_of(list(parts), most), strict=True):
+        counts = counts_of(list(study.calibration.mixtures[mixture].values()), most) if mixture else [most]
+        for file, count in zip(files.values(), counts, strict=True):
             needed[file] = max(needed.get(file, 0), count)
     return needed
 

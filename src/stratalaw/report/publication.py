@@ -15,6 +15,7 @@ from stratalaw.layout import LAW_TABLES, Results
 from stratalaw.observations.coverage import coverage
 from stratalaw.seals import read_table
 from stratalaw.study import Study
+from stratalaw.study.variants import is_mixed
 
 TIMED_STAGES = ("checkpoints", *TIMED)
 TABLES = ("damage.csv", *(f"{name}.csv" for name in LAW_TABLES))
@@ -51,7 +52,8 @@ def publish(study: Study, results: Results, folder: Path) -> None:
         without_formulas(observations).to_csv(unfinished / "observations.csv", index=False, float_format=SIGNIFICANT)
         without_formulas(coverage(study, observations)).to_csv(unfinished / "coverage.csv", index=False)
         seconds(study, observations, results).to_csv(unfinished / "seconds.csv", index=False)
-        if not (spread := draw_spread(observations)).empty:
+        # Mixed variants of the same nominal bits differ in more than the draw.
+        if not (spread := draw_spread(observations[~observations.variant.map(is_mixed)])).empty:
             without_formulas(spread).to_csv(unfinished / "draws.csv", index=False, float_format=SIGNIFICANT)
         for name in TABLES:
             shutil.copy(source / name, unfinished)
