@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stratalaw.laws.verdicts import holm
+from stratalaw.multiple_tests import holm
 
 PAIR = ["model", "bits", "group_size", "calibration_size", "calibration_seed"]
 

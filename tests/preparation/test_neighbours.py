@@ -76,6 +76,14 @@ def test_a_mixture_must_be_the_same_wherever_its_name_is(demo, calibration, cont
     assert next(clashes(basis(mine, **of_corpora | contents), basis(other, **of_corpora)), None) == clash
 
 
+def test_a_draw_is_made_of_one_text_also_where_no_variant_is_shared(demo):
+    mine = changed(demo, calibration=EVEN | {"mixtures": {"even": {"a": 1, "b": 2}}}, grids=OF_EVEN)
+    other = changed(demo, calibration=EVEN, grids=[OF_EVEN[0] | {"bits": [3]}])
+    of_corpora = {"corpora.a": "5", "corpora.b": "6"}
+    clash = next(clashes(basis(mine, **of_corpora), basis(other, **of_corpora)))
+    assert clash == ("calibration samples", "q3", "calibration.mixtures")
+
+
 def test_mixtures_beside_the_corpus_overwrite_nothing(demo):
     with_mixtures = changed(demo, calibration=EVEN, grids=demo.as_plain()["grids"] + OF_EVEN)
     assert list(clashes(basis(with_mixtures), basis(demo))) == []

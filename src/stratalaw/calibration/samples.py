@@ -143,8 +143,8 @@ def sample(
 def turns(parts: Sequence[float], samples: int) -> list[int]:
     """Which corpus each sample of a mixture is from, by its place in ``parts``.
 
-    The first samples have the shares of all of them, as nearly as whole samples can, so that smaller sets are prefixes
-    of larger ones.
+    The first samples have the shares of all of them to about one sample, so that smaller sets are prefixes of larger
+    ones.
     """
     total = sum(map(Fraction, parts))
     shares, taken = [Fraction(part) / total for part in parts], [0] * len(parts)

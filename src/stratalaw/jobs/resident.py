@@ -1,9 +1,10 @@
 """Processes that stay: each performs one job after another, and keeps what it has loaded and compiled.
 
-A process on a GPU cannot be forked, and to start one (libraries, CUDA, kernels) takes longer than to quantize a small
-model. So each *place* has a host: a small process that holds the place's lease of a GPU and passes calls on to a
-process for each function, since what one library changes in another (gptqmodel patches transformers) must not reach
-the answers. A process that failed, or whose caller is gone, is ended: no job ever meets what a broken one left behind.
+To start a process (libraries, and on a GPU CUDA and kernels) takes longer than to quantize a small model, and one on a
+GPU cannot be forked. So each *place* has a host: a small process that holds the place's lease of a GPU, if it has one,
+and passes calls on to a process for each function, since what one library changes in another (gptqmodel patches
+transformers) must not reach the answers. A process that failed, or whose caller is gone, is ended: no job ever meets
+what a broken one left behind. So are processes that wait for a job where memory is short.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+import psutil
+
 from stratalaw.jobs.call import Call, killed, perform
 from stratalaw.jobs.sockets import callers, listen
 
 IDLE_SECONDS = 30
+LITTLE_MEMORY = 4 * 2**30  # bytes; with less, no process waits for its next job
 SECONDS_TO_TIDY = 60  # for a job whose caller is gone, to clear away what is unfinished
 STARTED = "started"
 SOURCES = Path(__file__).parents[1]
@@ -95,6 +99,7 @@ def _passed_on(
     if resident is not None and resident.setting != setting:
         resident.end()
         resident = None
+    make_room(residents)
     if resident is None:
         resident = Resident(setting)
     error: str | None = killed(call)
@@ -107,6 +112,12 @@ def _passed_on(
     else:
         resident.end()
     return error
+
+
+def make_room(residents: dict[str, Resident]) -> None:
+    """End processes that wait for a job, the one that has waited longest first, while memory is short."""
+    while residents and psutil.virtual_memory().available < LITTLE_MEMORY:
+        residents.pop(next(iter(residents))).end()
 
 
 def reside(connection: Connection) -> None:

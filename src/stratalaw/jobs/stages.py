@@ -402,10 +402,10 @@ def answer_in_part(
 def kept_scorer(
     evaluation: Mapping[str, Any], tasks: str, stratum: str, requests: pd.DataFrame, digest: str, documents: str
 ) -> Scorer:
-    """The scorer of a stratum, kept for other variants as long as ``tasks``, requests and documents are the same.
+    """The scorer of a stratum, kept for other variants, and other models, as long as ``tasks``, documents, and requests
+    but for their tokens are the same.
 
-    Scores know nothing of tokens, so that models that were asked the same share a scorer. ``digest``: that of the
-    requests; ``documents``: the file that was recorded with them.
+    ``digest``: that of the requests; ``documents``: the file that was recorded with them.
     """
     from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.scoring import Scorer
@@ -417,16 +417,19 @@ def kept_scorer(
     if made_of not in KEPT_SCORERS:
         with replayed_documents(recorded):
             KEPT_SCORERS[made_of] = Scorer(requests, Tasks(**evaluation), stratum)
-    scorer = KEPT_SCORERS[made_of]
+    scorer = KEPT_SCORERS[made_of] = KEPT_SCORERS.pop(made_of)  # the last to go
     while len(KEPT_SCORERS) > MOST_SCORERS:
         del KEPT_SCORERS[next(iter(KEPT_SCORERS))]
     return scorer
 
 
 def _digest_of_rows(table: pd.DataFrame) -> str:
+    """A digest of a table's rows and index, and of the names of its columns."""
     import pandas as pd
 
-    return hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes()).hexdigest()
+    named = hashlib.sha256(json.dumps(list(table.columns)).encode())
+    named.update(pd.util.hash_pandas_object(table).to_numpy().tobytes())
+    return named.hexdigest()
 
 
 def about(path: Path) -> dict[str, str]:

@@ -17,7 +17,8 @@ def only_emulates_bf16(device: str) -> bool:
 
 @contextmanager
 def computing_in_float32(model: torch.nn.Module) -> Iterator[None]:
-    """Within this context the bf16 parameters and buffers of a model are float32; afterwards they are bf16 again.
+    """Within this context the bf16 parameters and buffers of a model are float32; afterwards they are bf16 again, unless
+    an error ended it.
 
     Every bf16 number is a float32 number, so that what nobody changed is as it was. What was replaced within the
     context, as matrices by packed ones, stays as it is.
@@ -34,5 +35,6 @@ def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _cast(model: torch.nn.Module, names: set[str], dtype: torch.dtype) -> None:
     for name, tensor in _tensors(model):
+        # A packed part may have the name of what it replaced, as a bias, and has a kind of its own.
         if name in names and tensor.dtype in (torch.bfloat16, torch.float32):
             tensor.data = tensor.data.to(dtype)

@@ -18,7 +18,7 @@ from stratalaw.models.sources import files_of
 from stratalaw.preparation.checks import task_files
 from stratalaw.seals import Seal, read_record, write_record
 from stratalaw.study import Study, StudyError
-from stratalaw.study.variants import calibration_of, is_quantized_here
+from stratalaw.study.variants import calibration_of, draw_of, is_quantized_here
 
 KIND = "study"
 RECORD = "study.json"
@@ -130,11 +130,15 @@ def clashes(one: Basis, other: Basis) -> Iterator[tuple[str, str, str]]:
     for name in shared:
         if one.model(name) != other.model(name):
             yield "files", name, "models.source"
-    variants = {*other.study.variant_names()}
-    made = [pair for pair in one.study.variant_names() if pair in variants and is_quantized_here(pair[1])]
-    for mixture, model in {calibration_of(variant)[2]: model for model, variant in reversed(made)}.items():
+    quantized, of_other = (
+        [pair for pair in study.variant_names() if is_quantized_here(pair[1])] for study in (one.study, other.study)
+    )
+    draws = {(model, draw_of(variant)) for model, variant in of_other}
+    drawn = [(model, variant) for model, variant in quantized if (model, draw_of(variant)) in draws]
+    for mixture, model in {calibration_of(variant)[2]: model for model, variant in reversed(drawn)}.items():
         if key := first_difference(one.calibration(mixture), other.calibration(mixture)):
             yield "calibration samples", model, f"calibration.{key}"
+    made = [pair for pair in quantized if pair in {*of_other}]
     if made and (key := first_difference(one.study.gptq.model_dump(), other.study.gptq.model_dump())):
         yield "checkpoints", made[0][0], f"gptq.{key}"
     share_strata = bool(one.study.evaluation.strata.keys() & other.study.evaluation.strata.keys())

@@ -119,7 +119,8 @@ def quantize(
     model = GPTQModel.load(str(model_folder.resolve()), config, device=device, trust_remote_code=False)
     samples = [{"input_ids": list(tokens), "attention_mask": [1] * len(tokens)} for tokens in calibration]
     # gptqmodel leaves a folder "logs" in the current one.
-    arithmetic = computing_in_float32(model.model) if only_emulates_bf16(device) else nullcontext()
+    in_float32 = only_emulates_bf16(device)
+    arithmetic = computing_in_float32(model.model) if in_float32 else nullcontext()
     with TemporaryDirectory() as scratch, chdir(scratch), arithmetic, faster_on_gpus(), recorded() as (raised, dead):
         model.quantize(samples, batch_size=options.batch_size, calibration_sort=None, calibration_data_min_length=1)
     if raised:
@@ -150,6 +151,7 @@ def quantize(
             "options": options.model_dump(),
             "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
             **({"gpus": gpus} if on_gpu else {}),
+            **({"arithmetic": "float32"} if in_float32 else {}),
             "versions": {name: version(name) for name in ("gptqmodel", "torch", "transformers")},
             "seconds": round(time.monotonic() - started, 3),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

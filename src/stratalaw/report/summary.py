@@ -42,8 +42,8 @@ def summarize(study: Study, observations: pd.DataFrame, damage: pd.DataFrame, an
     if about["variants"] == "0":
         kinds = [("mixed", "variants of mixed bits"), ("checkpoints", "checkpoints that existed")]
         named = [text for key, text in kinds if any(getattr(model, key) for model in study.models)]
-        if any(grid.calibration_mixture for grid in study.grids):
-            named.insert(0, f"variants calibrated on mixtures ({', '.join(study.calibration.mixtures)})")
+        if used := dict.fromkeys(name for grid in study.grids for name in grid.calibration_mixture or ()):
+            named.insert(0, f"variants calibrated on mixtures ({', '.join(used)})")
         made = f"{' and '.join(named)}, of {models_of(about, sizes)}"
     lines = [
         "**Findings.** " + " ".join([damage_sentence(damage), *findings(observations, damage, analysis)]).strip(),
