@@ -1,7 +1,7 @@
 """A warm worker: a process that has the heavy libraries loaded, and that forks for every call.
 
-Loading torch and transformers takes longer than most of what is asked of it. The first call starts the worker, which ends
-by itself when nobody has called for a while; each fork has the caller's folder and environment, and dies with it.
+Loading torch and transformers takes longer than most of what is asked of it. The first call starts the worker, which
+ends by itself when nobody has called for a while; each fork has the caller's folder and environment, and dies with it.
 This library's modules are loaded by the fork, so that they are never out of date.
 """
 
