@@ -24,10 +24,10 @@ class NotResumable(ValueError):
     """A model whose layers do not hand on one tensor and nothing else."""
 
 
-def decoder_layers(model: PreTrainedModel) -> Sequence[torch.nn.Module]:
+def decoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     """The layers of a model in their order; none if it does not have them in a list."""
     layers = getattr(model.get_decoder(), "layers", None)
-    return layers if isinstance(layers, torch.nn.ModuleList) else []
+    return list(layers) if isinstance(layers, torch.nn.ModuleList) else []
 
 
 class ResumedPasses:

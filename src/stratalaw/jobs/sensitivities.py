@@ -94,7 +94,7 @@ def subject_of(
                     f"{stratum}: no benchmark of it is answered by choosing among continuations, and only such items "
                     "have a margin"
                 )
-    # Unpacked where that is fast; then a small part of a GPU, or it waits in the memory of the machine.
+    # Unpacked on the GPU, which is fast; it stays there only where there is room beside a model and its passes.
     larger = load_dense(results.checkpoint(model, high), device())
     groups = parameters_of_groups(larger, shapes_of_weights(results.model(model)).matrices)
     place = larger.device if is_small(larger) else torch.device("cpu")

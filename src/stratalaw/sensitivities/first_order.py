@@ -59,23 +59,30 @@ def first_order_gains(subject: Subject) -> pd.DataFrame:
 def _batches(asked: pd.DataFrame, tokens_per_batch: int, as_trees: bool) -> Iterator[pd.DataFrame]:
     """Requests of whole items, padded at most ``tokens_per_batch`` tokens or one item; items of like lengths together.
 
-    ``as_trees``: whether an item is one row, of at most the longest context and all continuations.
+    ``as_trees``: whether an item is one row, or each request.
     """
-    sizes = pd.DataFrame({"context": asked.context.map(len), "continuation": asked.continuation.map(len)})
-    by_item = sizes.groupby([asked[name] for name in ITEM], sort=False)
-    apart = (sizes.context + sizes.continuation).groupby([asked[name] for name in ITEM], sort=False)
-    lengths = by_item.context.max() + by_item.continuation.sum() if as_trees else apart.max()
-    n_rows = by_item.size() * 0 + 1 if as_trees else by_item.size()
-    places = asked.groupby(ITEM, sort=False).indices
-    rows: list[int] = []
+    items = [item for _, item in asked.groupby(ITEM, sort=False)]
+    longest = [_tokens_of_tree(item) if as_trees else _most_tokens(item) for item in items]
+    rows: list[pd.DataFrame] = []
     used = 0
-    for item, longest in lengths.sort_values(kind="stable").items():  # so the last of a batch is the longest
-        if rows and (used + n_rows[item]) * longest > tokens_per_batch:
-            yield asked.iloc[rows]
+    for place in np.argsort(longest, kind="stable"):  # so the last of a batch is the longest
+        more = 1 if as_trees else len(items[place])
+        if rows and (used + more) * longest[place] > tokens_per_batch:
+            yield pd.concat(rows)
             rows, used = [], 0
-        rows += places[item].tolist()
-        used += n_rows[item]
-    yield asked.iloc[rows]
+        rows.append(items[place])
+        used += more
+    yield pd.concat(rows)
+
+
+def _tokens_of_tree(item: pd.DataFrame) -> int:
+    """At most so many tokens has the tree of an item: contexts share nothing unless they are equal."""
+    contexts = {tuple(context) for context in item.context.tolist()}
+    return sum(map(len, contexts)) + sum(map(len, item.continuation.tolist()))
+
+
+def _most_tokens(item: pd.DataFrame) -> int:
+    return int((item.context.map(len) + item.continuation.map(len)).max())
 
 
 def _changes(subject: Subject, batch: pd.DataFrame, as_trees: bool) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
@@ -148,7 +155,8 @@ def _of_trees(model: Any, batch: pd.DataFrame) -> torch.Tensor:
     ):
         chosen = place_[first:last] - start, target_[first:last]
         parts.append(again(_chosen, model.get_output_embeddings(), hidden[start : start + HEAD_POSITIONS], *chosen))
-    return hidden.new_zeros(len(batch), dtype=torch.float32).index_add(0, request_, torch.cat(parts))
+    totals = torch.zeros(len(batch), device=model.device)
+    return totals.index_add(0, request_, torch.cat(parts))
 
 
 def _chosen(head: Any, hidden: torch.Tensor, row: torch.Tensor, token: torch.Tensor) -> torch.Tensor:

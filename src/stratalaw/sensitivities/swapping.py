@@ -36,7 +36,7 @@ def is_small(model: PreTrainedModel) -> bool:
     """Whether the device of a model would hold ``COPIES`` of it."""
     if model.device.type != "cuda":
         return True
-    return COPIES * model.get_memory_footprint() <= torch.cuda.mem_get_info(model.device)[1]
+    return bool(COPIES * model.get_memory_footprint() <= torch.cuda.mem_get_info(model.device)[1])
 
 
 @contextmanager
