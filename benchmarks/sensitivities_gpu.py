@@ -2,8 +2,8 @@
 
 ``python benchmarks/sensitivities_gpu.py OUT.json SECONDS 8B 8B/12 …``: a Qwen3 shape with random bf16 weights and, to
 measure some of its layers, how many. The larger checkpoint is the same dense weights, each changed by 1 %: time does
-not depend on what they are, and no checkpoint is packed or unpacked. Three strata of ITEMS items (set in the environment; 300) are asked; an item is
-a context of 80 to 160 tokens and four continuations of 4 to 12. Stages are:
+not depend on what they are, and no checkpoint is packed or unpacked. Three strata of ITEMS items are asked (set in the
+environment; 300 if it is not); an item is a context of 80 to 160 tokens and four continuations of 4 to 12. Stages are:
 
 - *measured*: gains of each group of matrices, as ``stratalaw sensitivities`` measures them; *whole passes* is the same
   of some groups spread over the layers, with all layers run for each group, and what that makes for all groups.
