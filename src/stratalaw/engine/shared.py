@@ -96,6 +96,18 @@ def _log_likelihoods(
     return run(model, batching or make_batching(contexts, continuations, **limits))
 
 
+def share_prefixes(
+    model: PreTrainedModel, contexts: Sequence[TokenIds], continuations: Sequence[TokenIds], max_length: int
+) -> bool:
+    """Whether ``log_likelihoods`` of these requests is what ``run`` gives of one batching."""
+    lengths = np.array([min(len(a) + len(b) - 1, max_length) for a, b in zip(contexts, continuations, strict=True)])
+    return (
+        len(kept_apart(model, lengths)) <= 1
+        and not depends_on_company(model, contexts, continuations, max_length)
+        and obstacle(model) is None
+    )
+
+
 def depends_on_company(
     model: PreTrainedModel, contexts: Sequence[TokenIds], continuations: Sequence[TokenIds], max_length: int
 ) -> bool:
@@ -176,12 +188,8 @@ def _changes_its_logits(model: PreTrainedModel, context: Integers) -> bool:
 def _run_batch(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """For each prediction of a batch its log-likelihood (nats), and 1 where it is the most likely one; float32, shape
     (2, predictions)."""
-    tokens, depth, end, position, place, target = to_device(
-        (batch.tokens, batch.depth, batch.end, batch.position, batch.place, batch.target), model.device
-    )
-    hidden = model.get_decoder()(
-        input_ids=tokens[None], position_ids=depth[None], use_cache=False, tree=Tree(end)
-    ).last_hidden_state[0]
+    hidden = last_hidden_states(model, batch)
+    position, place, target = to_device((batch.position, batch.place, batch.target), model.device)
     starts = range(0, len(position), HEAD_POSITIONS)
     predictions = np.searchsorted(batch.place, [*starts, len(position)])
     parts = []
@@ -192,6 +200,15 @@ def _run_batch(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
         log_likelihood = logits[row, token].float() - log_normalizer[row]
         parts.append(torch.stack([log_likelihood, likeliest[row] == token]))
     return torch.cat(parts, dim=1)
+
+
+def last_hidden_states(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Of each token of a batch (tokens, width), within ``tree_attention``."""
+    tokens, depth, end = to_device((batch.tokens, batch.depth, batch.end), model.device)
+    hidden: torch.Tensor = (
+        model.get_decoder()(input_ids=tokens[None], position_ids=depth[None], use_cache=False, tree=Tree(end))
+    ).last_hidden_state[0]
+    return hidden
 
 
 def log_normalizers(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -72,11 +72,13 @@ def subject_of(
     Args:
         items: of each half that is wanted, at most so many of each stratum; all if None.
     """
+    import torch
+
     from stratalaw.evaluation.answers import load_dense
     from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.scoring import Scorer
     from stratalaw.sensitivities.margins import requests_of_half
-    from stratalaw.sensitivities.swapping import parameters_of_groups
+    from stratalaw.sensitivities.swapping import is_small, parameters_of_groups
 
     use_no_network()
     asked: dict[int, dict[str, pd.DataFrame]] = {half: {} for half in items}
@@ -92,11 +94,13 @@ def subject_of(
                     f"{stratum}: no benchmark of it is answered by choosing among continuations, and only such items "
                     "have a margin"
                 )
+    # Unpacked on the GPU, which is fast; it stays there only where there is room beside a model and its passes.
+    larger = load_dense(results.checkpoint(model, high), device())
+    groups = parameters_of_groups(larger, shapes_of_weights(results.model(model)).matrices)
+    place = larger.device if is_small(larger) else torch.device("cpu")
+    other = {name: larger.get_parameter(name).detach().to(place) for names in groups.values() for name in names}
+    del larger
     dense = load_dense(results.checkpoint(model, low), device())
-    # In the memory of the machine: a GPU holds one model.
-    larger = load_dense(results.checkpoint(model, high), "cpu")
-    groups = parameters_of_groups(dense, shapes_of_weights(results.model(model)).matrices)
-    other = {name: larger.get_parameter(name).detach() for names in groups.values() for name in names}
     return {
         half: Subject(dense, other, groups, of_half, study.evaluation.tokens_per_batch)
         for half, of_half in asked.items()

@@ -4,13 +4,21 @@ bits."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from stratalaw.engine import log_likelihoods, make_batching
+from stratalaw.engine import (
+    LogLikelihoods,
+    ResumedPasses,
+    can_resume,
+    decoder_layers,
+    log_likelihoods,
+    make_batching,
+    share_prefixes,
+)
 from stratalaw.sensitivities.margins import margins, mean_change
 from stratalaw.sensitivities.swapping import swapped
 
@@ -59,21 +67,62 @@ class Subject:
         """What ``margins`` says of each item of each stratum, with the weights of the larger checkpoint in some
         groups."""
         with swapped(self.model, self.other, self.groups, chosen):
-            found = {
-                stratum: log_likelihoods(self.model, *requests, batching=self._batchings[stratum], **self._limits).total
+            return self._margins(
+                log_likelihoods(self.model, *requests, batching=self._batchings[stratum], **self._limits)
                 for stratum, requests in self._requests.items()
-            }
-        return {stratum: margins(self.asked[stratum], total) for stratum, total in found.items()}
+            )
+
+    def answered_by_group(self) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+        """``answered`` with each group alone, from the first layer to the last: layers before the group's run once for
+        all groups, where the model allows it."""
+        layer_of = self._layers_of_groups() if self._is_resumable() else dict.fromkeys(self.groups, 0)
+        passes = ResumedPasses(self.model, list(self._batchings.values()))
+        for group in sorted(self.groups, key=layer_of.__getitem__):
+            while passes.layer < layer_of[group]:
+                passes.advance()
+            if passes.layer == 0:
+                yield group, self.answered([group])
+                continue
+            with swapped(self.model, self.other, self.groups, [group]):
+                found = self._margins(passes.log_likelihoods())
+            yield group, found
+
+    def shares_prefixes(self) -> bool:
+        """Whether the model takes the requests of an item as a tree, in which each token that they share runs once."""
+        max_length = self._limits["max_length"]
+        return all(share_prefixes(self.model, *requests, max_length) for requests in self._requests.values())
+
+    def _is_resumable(self) -> bool:
+        return self.shares_prefixes() and can_resume(self.model)
+
+    def _layers_of_groups(self) -> dict[str, int]:
+        """The number of the first layer that a group's weights are in; 0 for weights that are in none."""
+        layers = {
+            id(weight): number
+            for number, layer in enumerate(decoder_layers(self.model))
+            for weight in layer.parameters()
+        }
+        return {
+            group: min(layers.get(id(self.model.get_parameter(name)), 0) for name in names)
+            for group, names in self.groups.items()
+        }
+
+    def _margins(self, answers: Iterable[LogLikelihoods]) -> dict[str, pd.DataFrame]:
+        return {
+            stratum: margins(asked, found.total)
+            for (stratum, asked), found in zip(self.asked.items(), answers, strict=True)
+        }
 
 
 def measured_gains(subject: Subject) -> pd.DataFrame:
     """One row for each group and stratum: ``group``, ``stratum``, ``kind``, ``gain`` (nats of an item's margin, their
     mean), ``stderr`` and ``n_items``."""
-    before, rows = subject.answered([]), []
-    for place, group in enumerate(subject.groups, 1):
+    before = subject.answered([])
+    rows: dict[str, list[dict[str, object]]] = {}
+    for place, (group, answered) in enumerate(subject.answered_by_group(), 1):
         LOG.info("%s (%d of %d)", group, place, len(subject.groups))
-        for stratum, after in subject.answered([group]).items():
+        for stratum, after in answered.items():
             gain, stderr = mean_change(after.margin - before[stratum].margin)
             about = {"group": group, "stratum": stratum, "kind": MEASURED}
-            rows.append(about | {"gain": gain, "stderr": stderr, "n_items": len(after)})
-    return pd.DataFrame(rows)
+            rows.setdefault(group, []).append(about | {"gain": gain, "stderr": stderr, "n_items": len(after)})
+    return pd.DataFrame([row for group in subject.groups for row in rows[group]])

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 from stratalaw.models.allocation import loaded_as
 from stratalaw.models.shapes import Matrix
 
+COPIES = 4  # a model, the weights of another checkpoint, and twice as much for what passes take
+
 
 def parameters_of_groups(model: PreTrainedModel, matrices: Iterable[Matrix]) -> dict[str, list[str]]:
     """The parameters of a model that make up each group of matrices with bits of its own, by the group's name.
@@ -28,6 +30,13 @@ def parameters_of_groups(model: PreTrainedModel, matrices: Iterable[Matrix]) -> 
     if missing := [group for group, names in groups.items() if not names]:
         raise ValueError(f"the model has no parameter for {missing[0]}")
     return groups
+
+
+def is_small(model: PreTrainedModel) -> bool:
+    """Whether the device of a model would hold ``COPIES`` of it."""
+    if model.device.type != "cuda":
+        return True
+    return bool(COPIES * model.get_memory_footprint() <= torch.cuda.mem_get_info(model.device)[1])
 
 
 @contextmanager
