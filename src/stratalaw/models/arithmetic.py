@@ -17,8 +17,8 @@ def only_emulates_bf16(device: str) -> bool:
 
 @contextmanager
 def computing_in_float32(model: torch.nn.Module) -> Iterator[None]:
-    """Within this context the bf16 parameters and buffers of a model are float32; unless an error ends it, they are bf16
-    again afterwards.
+    """Within this context the bf16 parameters and buffers of a model are float32. Unless an error ends it, they are
+    bf16 again afterwards.
 
     Every bf16 number is a float32 number, so that what nobody changed is as it was. What was replaced within the
     context, as matrices by packed ones, stays as it is.
