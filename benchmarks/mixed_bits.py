@@ -142,12 +142,19 @@ def interval(values: pd.Series, by: pd.Series) -> str:
 
 
 def summarize(table: pd.DataFrame) -> None:
-    """Print what the kept stratum and the others have more than by each other rule."""
-    for average, rows in table.groupby("average"):
-        for name, own in (("kept stratum", rows.kept == rows.stratum), ("other strata", rows.kept != rows.stratum)):
+    """Print what the kept stratum and the others have more than by each other rule, by bits and stratum to keep and over
+    all."""
+    parts = [
+        *((f"{average} bits to keep {kept}", rows) for (average, kept), rows in table.groupby(["average", "kept"])),
+        ("all of them", table),
+    ]
+    for name, rows in parts:
+        own = rows.kept == rows.stratum
+        as_simple = rows["is simple"][own].mean()
+        print(f"{name}: {rows.model.nunique()} models, as by GPTQ's loss in {as_simple:.0%} of the cases")
+        for strata, chosen in (("kept stratum", own), ("other strata", ~own)):
             for rule in SIMPLE:
-                found = interval(rows[rule][own], rows.model[own])
-                print(f"{average} bits, {rows.model.nunique()} models, {name}, points more than {rule}: {found}")
+                print(f"  {strata}, points more than {rule}: {interval(rows[rule][chosen], rows.model[chosen])}")
 
 
 def main() -> None:

@@ -102,7 +102,8 @@ def desk(tmp_path_factory) -> Iterator[Path]:
     (folder / "config" / "ladder.yaml").write_text(yaml.safe_dump(ladder))
     demo = yaml.safe_load((folder / "config" / "demo.yaml").read_text())
     demo["name"] = "one"
-    demo["models"] = [model for model in demo["models"] if model["name"] == "q8"]  # of which nothing was made
+    demo["models"] = [model for model in demo["models"] if model["name"] == "q6"]  # of which nothing was made
+    demo["grids"] = [grid for grid in demo["grids"] if "models" not in grid]
     (folder / "study.yaml").write_text(yaml.safe_dump(demo))
     shutil.copyfile(folder / "docs/studies/ladder/seconds.csv", folder / "seconds.csv")
     whole = pd.read_csv(folder / "docs/studies/first-ladder/observations.csv")
