@@ -142,7 +142,7 @@ def interval(values: pd.Series, by: pd.Series) -> str:
 
 
 def summarize(table: pd.DataFrame) -> None:
-    """Print what the kept stratum and the others have more than by each other rule: by bits and stratum, and over all."""
+    """Print what the kept stratum and the others have more than by each other rule: by bits and stratum, and in all."""
     parts = [
         *((f"{average} bits to keep {kept}", rows) for (average, kept), rows in table.groupby(["average", "kept"])),
         ("all of them", table),
