@@ -41,7 +41,8 @@ FLIPS = 10
 def finished(folder, whole, tmp_path_factory) -> tuple[Study, Path]:
     """The study, and a copy of its results to damage."""
     copy = tmp_path_factory.mktemp("damaged") / "results"
-    shutil.copytree(folder / "results", copy)
+    # Sensitivities are measured by other tests, before these or after.
+    shutil.copytree(folder / "results", copy, ignore=shutil.ignore_patterns("sensitivities"))
     return read_study(folder / "study.yaml"), copy
 
 

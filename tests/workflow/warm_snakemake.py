@@ -38,13 +38,13 @@ def _server() -> subprocess.Popen:
 
 def run_snakemake(arguments: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run ``snakemake ARGUMENTS`` in a folder, with this environment and more, to its end; what it said."""
-    # The name of the test that runs would make processes that stay from one job to the next start anew for each test.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"} | environment
+    # Which test runs, and in which process, would make processes that stay from one job to the next start anew.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     with tempfile.TemporaryDirectory() as said:
         streams = [f"{said}/stdout", f"{said}/stderr"]
         server = _server()
         assert server.stdin and server.stdout
-        print(json.dumps([arguments, str(folder), environment, streams]), file=server.stdin, flush=True)
+        print(json.dumps([arguments, str(folder), ours | environment, streams]), file=server.stdin, flush=True)
         status = int(server.stdout.readline())
         return subprocess.CompletedProcess(arguments, status, *(Path(stream).read_text() for stream in streams))
 
