@@ -99,6 +99,8 @@ PRIORITY = {"answers": 1, "scores": 2} if SCORED_BESIDE else {"answers": 0, "sco
 # For the scripts of jobs, which see the configuration: what they obey, and what requests are checked against. No
 # parameters, since nothing that is made depends on them.
 config["scored_by"] = STUDY.evaluation.scored_by()
+# To start processes that stay takes longer than they save a study of few variants.
+config["keeps_processes"] = len(STUDY.variant_names()) >= 20
 IS_PACKED = PACKED in os.environ  # one GPU, and processes that stay for all jobs of the pack
 RUN_HERE = IS_PACKED or (workflow.is_main_process and workflow.local_exec)
 config |= OPTIONS.for_jobs(RUN_HERE, 1 if IS_PACKED else GPU_JOBS)

@@ -21,8 +21,10 @@ def export_library() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
 
 
-# What is done for every variant: libraries, and the tasks of lm-eval, are kept from one to the next.
-OF_VARIANTS = {f"stratalaw.jobs.stages:{name}" for name in ("quantize_model", "answer_requests", "score_items")}
+# The tasks of lm-eval, which take longer to make than a variant's answers to score, are kept from one to the next; in
+# studies of many variants the libraries as well.
+SCORES = "stratalaw.jobs.stages:score_items"
+OF_VARIANTS = {f"stratalaw.jobs.stages:{name}" for name in ("quantize_model", "answer_requests")}
 
 
 def run(job: Any, function: str, **arguments: Any) -> None:
@@ -39,7 +41,8 @@ def run(job: Any, function: str, **arguments: Any) -> None:
     call = Call(function, str(job.log[0]), {name: _plain(value) for name, value in arguments.items()})
     try:
         gpus = _gpus_for(job)
-        error = _performed(call, gpus, 1 if gpus is None else gpus_of(job), job.config["warm_worker"])
+        stays = function == SCORES or (function in OF_VARIANTS and job.config.get("keeps_processes", False))
+        error = _performed(call, gpus, 1 if gpus is None else gpus_of(job), job.config["warm_worker"], stays)
     except LeaseError as refused:
         error = str(refused)
         with suppress(OSError):  # for `stratalaw status`
@@ -54,13 +57,14 @@ def gpus_of(job: Any) -> int:
     return max(1, int(job.resources.get("gpu", 0)) // int(job.config["jobs_per_gpu"]))
 
 
-def _performed(call: Call, gpus: Gpus | None, count: int, warm: bool) -> str | None:
-    """Perform a call in a process that stays, in a fork of the warm worker, or here, as with several GPUs."""
+def _performed(call: Call, gpus: Gpus | None, count: int, warm: bool, stays: bool) -> str | None:
+    """Perform a call in a process that stays, if it ``stays`` or there is a GPU; in a fork of the warm worker; or here, as
+    with several GPUs."""
     from stratalaw.jobs.lease import leased_gpus
     from stratalaw.jobs.places import ask_resident
     from stratalaw.jobs.worker import ask_worker
 
-    if warm and count == 1 and (gpus is not None or call.function in OF_VARIANTS):
+    if warm and count == 1 and (gpus is not None or stays):
         try:
             return ask_resident(call, gpus)
         except OSError as reason:
