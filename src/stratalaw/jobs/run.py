@@ -58,8 +58,10 @@ def gpus_of(job: Any) -> int:
 
 
 def _performed(call: Call, gpus: Gpus | None, count: int, warm: bool, stays: bool) -> str | None:
-    """Perform a call in a process that stays, if it ``stays`` or there is a GPU; in a fork of the warm worker; or here, as
-    with several GPUs."""
+    """Perform a call in a process that stays, if it ``stays`` or there is a GPU, in a fork of the warm worker, or here.
+
+    Here it is performed on several GPUs.
+    """
     from stratalaw.jobs.lease import leased_gpus
     from stratalaw.jobs.places import ask_resident
     from stratalaw.jobs.worker import ask_worker
