@@ -58,9 +58,8 @@ def gpus_of(job: Any) -> int:
 
 
 def _performed(call: Call, gpus: Gpus | None, count: int, warm: bool, stays: bool) -> str | None:
-    """Perform a call in a process that stays, if it ``stays`` or there is a GPU, in a fork of the warm worker, or here.
-
-    Here it is performed on several GPUs.
+    """Perform a call in a process that stays (on a GPU, or where it ``stays``), in a fork of the warm worker, or
+    here, as on several GPUs.
     """
     from stratalaw.jobs.lease import leased_gpus
     from stratalaw.jobs.places import ask_resident
