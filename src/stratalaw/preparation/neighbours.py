@@ -138,7 +138,8 @@ def clashes(one: Basis, other: Basis) -> Iterator[tuple[str, str, str]]:
     for mixture, model in {calibration_of(variant)[2]: model for model, variant in reversed(drawn)}.items():
         if key := first_difference(one.calibration(mixture), other.calibration(mixture)):
             yield "calibration samples", model, f"calibration.{key}"
-    made = [pair for pair in quantized if pair in {*of_other}]
+    variants = {*of_other}
+    made = [pair for pair in quantized if pair in variants]
     if made and (key := first_difference(one.study.gptq.model_dump(), other.study.gptq.model_dump())):
         yield "checkpoints", made[0][0], f"gptq.{key}"
     share_strata = bool(one.study.evaluation.strata.keys() & other.study.evaluation.strata.keys())
