@@ -178,6 +178,35 @@ def captions(stage):
     return RESULTS.captions(STUDY.name, stage)
 
 
+def corpora_of(wildcards):
+    """The files that a draw is from, by the names that its seal gives them."""
+    _, mixture = seed_and_mixture(wildcards.draw)
+    return RESULTS.corpora(STUDY.calibration, mixture)
+
+
+def parts_of(wildcards):
+    """The parts that corpora have in a mixture; none for a draw from the study's corpus."""
+    return STUDY.calibration.mixtures.get(seed_and_mixture(wildcards.draw)[1])
+
+
+def is_fetched(wildcards):
+    """Whether a draw is from a corpus of the Hub: those of mixtures are on this machine."""
+    return STUDY.calibration.dataset is not None and parts_of(wildcards) is None
+
+
+def content_of_draw(wildcards):
+    """What a draw depends on but for its model and number, as far as it is on this machine."""
+    content = content_of(*([] if is_fetched(wildcards) else corpora_of(wildcards).values()))
+    parts = parts_of(wildcards)
+    return content if parts is None else digest_of([content, digest_of_mixture(parts)])
+
+
+@cache
+def samples_of_mixture(mixture):
+    """How many samples are drawn from a mixture, or from the study's corpus."""
+    return samples_of(STUDY, NEIGHBOURS, mixture)
+
+
 def samples_for(wildcards):
     """The calibration samples of a variant; none but those that the study names are made."""
     if (wildcards.model, wildcards.variant) not in NAMED:
