@@ -85,7 +85,7 @@ class Results:
     blocks/MODEL/VARIANT/STRATUM.parquet       the same while only some items are asked: a wish for more goes on from it
     scores/MODEL/VARIANT/STRATUM.parquet       the score of each item
     scores/MODEL/VARIANT/STRATUM.json          the accuracy of each benchmark
-    sensitivities/MODEL/LOW/HIGH.parquet       what each part of a model adds to a stratum with more bits
+    sensitivities/MODEL/BASE/OTHER/STRATUM.parquet  what each part of a model changes in a stratum with other bits
     studies/STUDY/                             tables, laws, figures, pages
     logs/STAGE/…, timings/STAGE/…              what each job printed, and how long it took
     rehearsals/KEY.json                        that the chain runs for a kind of model that no test covers
@@ -171,9 +171,9 @@ class Results:
     def accuracies(self, model: str, variant: str, stratum: str) -> Path:
         return self.scores(model, variant, stratum).with_suffix(".json")
 
-    def sensitivities(self, model: str, low: str, high: str) -> Path:
-        """What each part of a model adds when it has the bits of the second of two variants."""
-        return self.root / "sensitivities" / model / low / f"{high}.parquet"
+    def sensitivities(self, model: str, base: str, other: str, stratum: str) -> Path:
+        """What each part of a model changes in a stratum when it has the bits of the second of two variants."""
+        return self.root / "sensitivities" / model / base / other / f"{stratum}.parquet"
 
     def of_study(self, study: str, file: str = "") -> Path:
         """A file of a study such as ``laws.json``, or its folder."""

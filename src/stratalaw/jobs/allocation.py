@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,22 +14,32 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from stratalaw.jobs.sensitivities import (
     SensitivityError,
     check_model,
+    check_strata,
     losses_of_gptq,
     read_sensitivities,
     subject_of,
 )
 from stratalaw.layout import Results
-from stratalaw.models.allocation import loaded_as
+from stratalaw.models.allocation import Placement, loaded_as
 from stratalaw.models.shapes import Shapes, shapes_of_weights
-from stratalaw.planning.allocation import BEYOND_DOUBT, chosen_groups, meets, neighbours, share_of_gains, shrunk
+from stratalaw.planning.allocation import (
+    BEYOND_DOUBT,
+    meets,
+    neighbours,
+    one_way,
+    place_bits,
+    share_of_range,
+    shrunk,
+)
 from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, mean_change
 from stratalaw.sensitivities.measuring import MEASURED, Subject
 from stratalaw.study import Study
 from stratalaw.study.variants import Quantization, calibration_of
 
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
+OPTION = ["group", "variant"]
 MOST_NEIGHBOURS = 6  # that are measured
-SMALLER, CHOSEN, BY_LOSS, LARGER = "smaller", "allocation", "by GPTQ's loss", "larger"
+CHOSEN, BY_LOSS, BY_LOSS_TRADED = "allocation", "by GPTQ's loss", "by GPTQ's loss, fewer bits for more"
 
 
 @dataclass(frozen=True)
@@ -37,36 +47,40 @@ class Allocated:
     """An allocation and what speaks for it.
 
     Attributes:
-        low, high: the variants between which it lies.
-        groups: one row for each group of matrices: ``group``, ``bits``, ``bytes`` (what it takes more with the bits of
-            the larger variant), and of the strata that matter ``gain`` (nats, weighted) and ``stderr``.
-        matrices: the names of the matrices that have the bits of the larger variant.
+        base: the variant whose bits matrices keep that are not named.
+        options: one row for each group of matrices and other variant: ``group``, ``variant``, ``is_chosen``, ``bytes``
+            (what it takes more than the base), and of the strata that matter ``gain`` (nats, weighted) and ``stderr``.
+        matrices: how matrices are quantized that do not keep the bits of the base, by name.
         judged: one row for each candidate and stratum: ``candidate``, ``stratum``, ``accuracy`` on the held-out items,
-            ``more`` (than by GPTQ's loss, paired by item), ``stderr`` of it and ``n_items``.
+            ``more`` (than by the simple rule, paired by item), ``stderr`` of it and ``n_items``. Candidates are all
+            variants that were measured, each for the whole model, bits by GPTQ's loss, and the allocation.
         trade_off: one row for each weight of the strata that matter against the others: ``weight``, and of each
-            stratum the share of the gain that is expected (see ``share_of_gains``).
+            stratum the share of its range that is expected (see ``share_of_range``).
         bytes: of the weights of the whole model.
-        uniform: the uniform variant of the study that lies between the two, and takes no more than this one may.
-        is_simple: whether bits are those by GPTQ's loss, since nothing that was measured is better beyond doubt.
-        is_better: whether it is beyond doubt better than bits by GPTQ's loss, in the strata that matter.
+        unmeasured: a uniform variant of the study that takes no more than this may, and from which nothing was measured.
+        uniform: the variant that all matrices have, if they have the same.
+        rule: the candidate that is the simple rule: the better, as measured, of bits by GPTQ's loss and of the largest
+            uniform variant within the memory.
+        is_simple: whether bits are those of the rule, since nothing that was measured is better beyond doubt.
+        is_better: whether it is beyond doubt better than the rule, in the strata that matter.
     """
 
-    low: Quantization
-    high: Quantization
-    groups: pd.DataFrame
-    matrices: list[str]
+    base: Quantization
+    options: pd.DataFrame
+    matrices: dict[str, Quantization]
     judged: pd.DataFrame
     trade_off: pd.DataFrame
     bytes: int
+    unmeasured: str | None
     uniform: str | None
+    rule: str
     is_simple: bool
     is_better: bool
 
     def as_plain(self) -> dict[str, object]:
         """What a study's file of an allocation holds."""
-        precision = {"bits": self.high.bits, "group_size": self.high.group_size}
-        matrices = {name: dict(precision) for name in self.matrices}
-        return {"bits": self.low.bits, "group_size": self.low.group_size, "matrices": matrices}
+        matrices = {name: {"bits": one.bits, "group_size": one.group_size} for name, one in self.matrices.items()}
+        return {"bits": self.base.bits, "group_size": self.base.group_size, "matrices": matrices}
 
 
 def allocate(
@@ -79,7 +93,7 @@ def allocate(
         model: one of its models, of which sensitivities were measured.
         memory: average bits of a weight, such as ``3.5bits``, or bytes of all weights, such as ``5GB``.
         weights: of the strata that matter.
-        floors: the least share of what the larger variant has over the smaller one, by stratum.
+        floors: the least share of what the largest variant has over the smallest one, by stratum.
         results: where sensitivities and checkpoints are.
 
     Raises:
@@ -87,77 +101,125 @@ def allocate(
         AllocationError: the floors cannot be met.
         SealError: a file is damaged, or was made from another one than is there.
     """
-    strata = list(study.evaluation.strata)
-    if unknown := sorted({*weights, *floors} - set(strata)):
-        raise SensitivityError(f"{unknown[0]} is not one of the study's strata ({', '.join(strata)})")
+    wanted = list(dict.fromkeys([*weights, *floors]))
+    check_strata(study, wanted)
     check_model(study, model, results)
-    low_name, high_name, spare = _between(model, memory, results)
-    low, high = Quantization.from_name(low_name), Quantization.from_name(high_name)
-    table = read_sensitivities(study, model, low_name, high_name, results)
+    shapes = shapes_of_weights(results.model(model))
+    base, others, measured, spare = _measured_around(study, model, memory, wanted, shapes, results)
+    table = read_sensitivities(model, base, others, measured, results)
     table = table[table.kind == MEASURED]
-    bytes_more = table.drop_duplicates("group").set_index("group").bytes
-    noisy, errors = (
-        table.pivot(index="group", columns="stratum", values=column).loc[bytes_more.index, strata]
-        for column in ("gain", "stderr")
-    )
-    if bytes_more.min() > spare:
-        raise SensitivityError(f"--memory {memory} leaves no room for more bits than those of {low_name} anywhere")
+    bytes_more = table.drop_duplicates(OPTION).set_index(OPTION).bytes
+    if bytes_more.min() > spare >= 0:
+        raise SensitivityError(f"--memory {memory} leaves no room for more bits than those of {base} anywhere")
+    noisy, errors = (wide(table, bytes_more, column)[measured] for column in ("gain", "stderr"))
     gains = shrunk(noisy, errors, bytes_more)
-    first = chosen_groups(gains, bytes_more, spare, weights, floors)  # none where none seems to gain anything
-    subjects = subject_of(
-        study, model, low_name, high_name, {CHOOSING: int(table.n_items.max()), HELD_OUT: None}, results
-    )
-    losses = losses_of_gptq(model, low_name, high_name, results).loc[bytes_more.index].to_frame("loss")
-    by_loss = chosen_groups(losses, bytes_more, spare, {"loss": 1.0}, {})
-    near = [groups for groups in neighbours(first, bytes_more, spare) if meets(floors, gains, groups)]
-    rule, *others = [by_loss, first, *few(near)] if meets(floors, gains, by_loss) else [first, *few(near)]
-    chosen = best_measured(subjects[CHOOSING], rule, others, weights)
-    candidates = {SMALLER: [], BY_LOSS: by_loss, CHOSEN: chosen, LARGER: list(bytes_more.index)}
-    judged = judge(subjects[HELD_OUT], candidates, BY_LOSS)
+    halves = {CHOOSING: int(table.n_items.max()), HELD_OUT: None}
+    subjects = subject_of(study, model, base, others, list(study.evaluation.strata), halves, results)
+    choosing = subjects[CHOOSING].asking({name: subjects[CHOOSING].asked[name] for name in weights})
+    losses = losses_of_gptq(model, base, others, results)
+    uniforms = uniform_placements(base, bytes_more)
+    rules = {
+        name: placement
+        for name, placement in simple_rules(base, losses, bytes_more, spare).items()
+        if meets(floors, gains, bytes_more, placement)
+    }
+    found = [
+        one
+        for one in placements_to_measure(gains, bytes_more, spare, weights, floors)
+        if meets(floors, gains, bytes_more, one)
+    ]
+    rule, chosen = best_measured(choosing, list(rules.values()) or found[:1], found, weights)
+    rule_name = next((name for name, placement in rules.items() if placement == rule), CHOSEN)
+    judged = judge(subjects[HELD_OUT], {**uniforms, **rules, CHOSEN: chosen}, rule_name)
     own = judged[(judged.candidate == CHOSEN) & judged.stratum.isin(weights)].set_index("stratum")
     by_weight = pd.Series(weights)
     lead = float((by_weight * own.more).sum())
     doubt = float(np.sqrt(((by_weight * own.stderr) ** 2).sum()))
-    shapes = shapes_of_weights(results.model(model))
+    placed = {matrix.name: chosen.get(loaded_as(matrix.name)) for matrix in shapes.matrices}
+    base_bytes = shapes.weight_bytes(Quantization.from_name(base))
     return Allocated(
-        low=low,
-        high=high,
-        groups=_groups(noisy, errors, bytes_more, chosen, weights, (low, high)),
-        matrices=[matrix.name for matrix in shapes.matrices if loaded_as(matrix.name) in chosen],
+        base=Quantization.from_name(base),
+        options=_options(noisy, errors, bytes_more, chosen, weights),
+        matrices={name: Quantization.from_name(variant) for name, variant in placed.items() if variant},
         judged=judged,
         trade_off=_trade_off(gains, errors, bytes_more, spare, weights),
-        bytes=shapes.weight_bytes(low) + int(bytes_more[chosen].sum()),
-        uniform=uniform_between(study, model, shapes, (low, high), shapes.weight_bytes(low) + spare),
-        is_simple=set(chosen) == set(by_loss),
+        bytes=base_bytes + bytes_of(chosen, bytes_more),
+        unmeasured=unmeasured_uniform(study, model, shapes, [base, *others], base_bytes + spare),
+        uniform=next((name for name, placement in uniforms.items() if placement == chosen), None),
+        rule=rule_name,
+        is_simple=chosen == rule,
         is_better=lead > BEYOND_DOUBT * doubt,
     )
 
 
-def uniform_between(
-    study: Study, model: str, shapes: Shapes, between: tuple[Quantization, Quantization], memory: int
-) -> str | None:
-    """The largest uniform variant of a study with more bits than the one and fewer than the other of two, calibrated as
-    the first, whose weights take at most ``memory`` bytes; None if there is none."""
-    low, high = between
+def simple_rules(base: str, losses: pd.Series, bytes_more: pd.Series, spare: int) -> dict[str, dict[str, str]]:
+    """The placements that no measurement of a stratum is needed for, by their names: the largest uniform variant within
+    the memory, and bits by GPTQ's loss, of options that go the way of the memory, and of all.
+
+    Args:
+        base: the variant from which options go.
+        losses: by how much GPTQ's loss is smaller, by option.
+        bytes_more, spare: see ``place_bits``.
+    """
+    fitting = {
+        name: placement
+        for name, placement in uniform_placements(base, bytes_more).items()
+        if bytes_of(placement, bytes_more) <= spare
+    }
+    rules = dict(list(fitting.items())[-1:])
+    for name, options in ((BY_LOSS, one_way(bytes_more, spare)), (BY_LOSS_TRADED, bytes_more)):
+        gains = losses.loc[options.index].to_frame("loss")
+        placement = place_bits(gains, options, spare, {"loss": 1.0}, {}) if len(options) else {}
+        if placement not in rules.values():
+            rules[name] = placement
+    return rules
+
+
+def placements_to_measure(
+    gains: pd.DataFrame, bytes_more: pd.Series, spare: int, weights: Mapping[str, float], floors: Mapping[str, float]
+) -> list[dict[str, str]]:
+    """The knapsack's answers over all options and over those that go the way of the memory, and some neighbours of the
+    first; see ``place_bits``."""
+    first = place_bits(gains, bytes_more, spare, weights, floors)
+    options = one_way(bytes_more, spare)
+    second = place_bits(gains.loc[options.index], options, spare, weights, {}) if len(options) else {}
+    return [first, second, *few(neighbours(first, bytes_more, spare))]
+
+
+def wide(table: pd.DataFrame, bytes_more: pd.Series, column: str) -> pd.DataFrame:
+    """A column of sensitivities by option (rows, in the order of ``bytes_more``) and stratum (columns)."""
+    return table.pivot(index=OPTION, columns="stratum", values=column).loc[bytes_more.index]
+
+
+def unmeasured_uniform(study: Study, model: str, shapes: Shapes, measured: Sequence[str], memory: int) -> str | None:
+    """The largest uniform variant of a study that takes at most ``memory`` bytes and has bits between those of some
+    that were measured, but is none of them, calibrated as the first of these; None if there is none."""
     (entry,) = (entry for entry in study.models if entry.name == model)
-    uniform = [one for one in study.quantizations_of(entry) if not one.exceptions and low.bits < one.bits < high.bits]
-    alike = [one for one in uniform if calibration_of(one.name) == calibration_of(low.name)]
-    fitting = [one for one in alike if shapes.weight_bytes(one) <= memory]
+    bits = [Quantization.from_name(name).bits for name in measured]
+    fitting = [
+        one
+        for one in study.quantizations_of(entry)
+        if not one.exceptions
+        and one.name not in measured
+        and min(bits) < one.bits < max(bits)
+        and calibration_of(one.name) == calibration_of(measured[0])
+        and shapes.weight_bytes(one) <= memory
+    ]
     return max(fitting, key=shapes.weight_bytes).name if fitting else None
 
 
-def judge(subject: Subject, candidates: Mapping[str, Sequence[str]], against: str) -> pd.DataFrame:
+def judge(subject: Subject, candidates: Mapping[str, Placement], against: str) -> pd.DataFrame:
     """The accuracy of each candidate in each stratum, and what it has more than one of them, paired by item; see
     ``Allocated.judged``.
 
     Args:
         subject: with the items that judge.
-        candidates: the groups that have the bits of the larger variant, by the candidate's name.
+        candidates: placements, by the candidate's name.
         against: the name of one of them.
     """
-    different = {frozenset(groups): groups for groups in candidates.values()}
-    by_groups = {key: subject.answered(groups) for key, groups in different.items()}
-    answered = {name: by_groups[frozenset(groups)] for name, groups in candidates.items()}
+    different = {frozenset(placement.items()): placement for placement in candidates.values()}
+    by_options = {key: subject.answered(placement) for key, placement in different.items()}
+    answered = {name: by_options[frozenset(placement.items())] for name, placement in candidates.items()}
     rows = []
     for name, found in answered.items():
         for stratum, items in found.items():
@@ -169,77 +231,103 @@ def judge(subject: Subject, candidates: Mapping[str, Sequence[str]], against: st
     return pd.DataFrame(rows)
 
 
-def _between(model: str, memory: str, results: Results) -> tuple[str, str, int]:
-    """The variants between which the memory lies, and the bytes that it leaves above the smaller one."""
-    wanted = AVERAGE_BITS.fullmatch(memory.strip())
-    try:
-        limit = None if wanted else int(TypeAdapter(ByteSize).validate_python(memory))
-    except ValidationError:
-        raise SensitivityError(f"--memory {memory}: give average bits such as 3.5bits, or bytes such as 5GB") from None
-    shapes = shapes_of_weights(results.model(model))
-    found = []
-    for path in sorted(results.sensitivities(model, "*", "*").parent.parent.glob("*/*.parquet")):
-        low, high = Quantization.from_name(path.parent.name), Quantization.from_name(path.stem)
-        least, most = shapes.weight_bytes(low), shapes.weight_bytes(high)
-        if wanted:
-            spare = int((float(wanted[1]) - low.bits) / (high.bits - low.bits) * (most - least))
-        else:
-            spare = (limit or 0) - least
-        if 0 < spare < most - least:
-            found.append((most - least, low.name, high.name, spare))
-    if not found:
-        raise SensitivityError(
-            f"no sensitivities of {model} were measured between two variants of which {memory} is more than the one "
-            f"takes and less than the other: stratalaw sensitivities STUDY.yaml --model {model} --low … --high …"
-        )
-    _, low_name, high_name, spare = min(found)
-    return low_name, high_name, spare
-
-
 def best_measured(
-    subject: Subject, rule: list[str], others: Sequence[list[str]], weights: Mapping[str, float]
-) -> list[str]:
-    """The allocation of a rule, or that one of others which is best as a whole: gains need not add up.
+    subject: Subject, rules: Sequence[Placement], others: Sequence[Placement], weights: Mapping[str, float]
+) -> tuple[Placement, Placement]:
+    """The best of some simple rules, and the best of these and of others, each measured as a whole: gains need not add
+    up.
 
-    Another must be better beyond doubt on the items by which bits are chosen, paired by item: of many that are as
-    good, one always looks better.
+    One that is no rule must be better than the best rule beyond doubt on the items by which bits are chosen, paired by
+    item: of many that are as good, one always looks better. Of rules that are as good, the first is taken.
     """
-    before = subject.answered(rule)
-    best, lead_of_best = rule, 0.0
-    for groups in (groups for groups in others if groups != rule):
-        after = subject.answered(groups)
-        changes = {name: mean_change(after[name].margin - before[name].margin) for name in weights}
-        lead = sum(weight * changes[name][0] for name, weight in weights.items())
-        doubt = sum((weight * changes[name][1]) ** 2 for name, weight in weights.items()) ** 0.5
+    answered = [subject.answered(placement) for placement in rules]
+    leads = [_lead(found, answered[0], weights)[0] for found in answered]
+    place = int(np.argmax(leads))
+    rule = best = rules[place]
+    lead_of_best = 0.0
+    for placement in (placement for placement in others if placement not in rules):
+        lead, doubt = _lead(subject.answered(placement), answered[place], weights)
         if lead > max(lead_of_best, BEYOND_DOUBT * doubt):
-            best, lead_of_best = groups, lead
-    return best
+            best, lead_of_best = placement, lead
+    return rule, best
 
 
-def few(near: list[list[str]]) -> list[list[str]]:
+def few(near: Sequence[Placement]) -> Sequence[Placement]:
     """At most as many of the neighbours of an allocation as are measured, spread over them."""
     return near[:: max(1, -(-len(near) // MOST_NEIGHBOURS))]
 
 
-def _groups(
+def _lead(
+    after: Mapping[str, pd.DataFrame], before: Mapping[str, pd.DataFrame], weights: Mapping[str, float]
+) -> tuple[float, float]:
+    """By how many nats the margins of items are larger, weighted over strata, and the standard error of it."""
+    changes = {name: mean_change(after[name].margin - before[name].margin) for name in weights}
+    lead = sum(weight * changes[name][0] for name, weight in weights.items())
+    return lead, sum((weight * changes[name][1]) ** 2 for name, weight in weights.items()) ** 0.5
+
+
+def _measured_around(
+    study: Study, model: str, memory: str, wanted: Sequence[str], shapes: Shapes, results: Results
+) -> tuple[str, list[str], list[str], int]:
+    """The base and the other variants between which a memory lies, the strata that were measured, and what the memory
+    leaves above the base; of several measurements that with most variants, or else with the least between them."""
+    average = AVERAGE_BITS.fullmatch(memory.strip())
+    try:
+        limit = None if average else int(TypeAdapter(ByteSize).validate_python(memory))
+    except ValidationError:
+        raise SensitivityError(f"--memory {memory}: give average bits such as 3.5bits, or bytes such as 5GB") from None
+    found = []
+    for folder in sorted(results.root.glob(f"sensitivities/{model}/*")):
+        base, others = Quantization.from_name(folder.name), sorted(path.name for path in folder.iterdir())
+        strata = [
+            name
+            for name in study.evaluation.strata
+            if all(results.sensitivities(model, base.name, other, name).exists() for other in others)
+        ]
+        sizes = [shapes.weight_bytes(Quantization.from_name(name)) for name in (base.name, *others)]
+        if average:
+            bit = shapes.weight_bytes(replace(base, bits=base.bits + 1)) - sizes[0]
+            spare = int((float(average[1]) - base.bits) * bit)
+        else:
+            spare = (limit or 0) - sizes[0]
+        if set(wanted) <= set(strata) and min(sizes) < sizes[0] + spare < max(sizes):
+            found.append((-len(others), max(sizes) - min(sizes), base.name, others, strata, spare))
+    if not found:
+        raise SensitivityError(
+            f"no sensitivities of {model} were measured for {', '.join(wanted)} between variants of which {memory} is "
+            "more than the smallest takes and less than the largest: stratalaw sensitivities STUDY.yaml --model "
+            f"{model} --base … --other …"
+        )
+    return min(found)[2:]
+
+
+def uniform_placements(base: str, bytes_more: pd.Series) -> dict[str, dict[str, str]]:
+    """The placements in which all groups have the same variant, by its name; from the smallest to the largest."""
+    sizes = bytes_more.groupby(level=1).sum()
+    sizes[base] = 0
+    return {
+        str(variant): dict(option for option in bytes_more.index if option[1] == variant)
+        for variant in sizes.sort_values().index
+    }
+
+
+def bytes_of(placement: Placement, bytes_more: pd.Series) -> int:
+    """What a placement takes more than the base."""
+    return int(bytes_more[list(placement.items())].sum())
+
+
+def _options(
     gains: pd.DataFrame,
     errors: pd.DataFrame,
     bytes_more: pd.Series,
-    chosen: Sequence[str],
+    chosen: Placement,
     weights: Mapping[str, float],
-    between: tuple[Quantization, Quantization],
 ) -> pd.DataFrame:
     by_weight = pd.Series(weights)
-    low, high = between
-    table = pd.DataFrame(
-        {
-            "group": gains.index,
-            "bits": [high.bits if group in chosen else low.bits for group in gains.index],
-            "bytes": bytes_more.to_numpy(),
-            "gain": (gains[by_weight.index] @ by_weight).to_numpy(),
-            "stderr": np.sqrt(errors[by_weight.index] ** 2 @ by_weight**2).to_numpy(),
-        }
-    )
+    table = bytes_more.reset_index()
+    table["is_chosen"] = [chosen.get(group) == variant for group, variant in bytes_more.index]
+    table["gain"] = (gains[by_weight.index] @ by_weight).to_numpy()
+    table["stderr"] = np.sqrt(errors[by_weight.index] ** 2 @ by_weight**2).to_numpy()
     return table
 
 
@@ -250,6 +338,6 @@ def _trade_off(
     rows = []
     for weight in (1.0, 0.75, 0.5, 0.25, 0.0) if others else (1.0,):
         mixed = {name: weight * own for name, own in weights.items()} | dict.fromkeys(others, 1 - weight)
-        chosen = chosen_groups(gains, bytes_more, spare, mixed, {})
-        rows.append({"weight": weight} | share_of_gains(gains, errors, chosen).to_dict())
+        chosen = place_bits(gains, bytes_more, spare, mixed, {})
+        rows.append({"weight": weight} | share_of_range(gains, errors, bytes_more, chosen).to_dict())
     return pd.DataFrame(rows)

@@ -1,10 +1,12 @@
-"""The sensitivities of a model's strata: measured between two of its checkpoints, and kept under results/."""
+"""The sensitivities of a model's strata: measured between checkpoints of it, and kept under results/."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
+from itertools import product
 
 import pandas as pd
 
@@ -19,7 +21,7 @@ from stratalaw.seals import Seal, read_table, seal_of, write_table
 from stratalaw.sensitivities.margins import CHOOSING
 from stratalaw.sensitivities.measuring import Subject
 from stratalaw.study import Study
-from stratalaw.study.variants import UNIFORM_PATTERN, Quantization
+from stratalaw.study.variants import UNIFORM_PATTERN, Precision, Quantization
 
 KIND = "sensitivities"
 
@@ -28,44 +30,71 @@ class SensitivityError(StratalawError):
     """Sensitivities cannot be measured or are not there; the message says what is missing."""
 
 
-def measure_sensitivities(study: Study, model: str, low: str, high: str, items: int, results: Results) -> pd.DataFrame:
-    """What each group of matrices adds to each stratum when it has the bits of another variant; written as well.
+def measure_sensitivities(
+    study: Study, model: str, base: str, others: Sequence[str], strata: Sequence[str], items: int, results: Results
+) -> pd.DataFrame:
+    """What each group of matrices changes in each stratum when it alone goes from the bits of one variant to those of
+    each of some others; written as well, in one table for each other variant and stratum.
 
-    Columns: ``group``, ``stratum``, ``kind`` (measured, or to first order), ``gain`` (nats of an item's margin),
-    ``stderr``, ``n_items`` and ``bytes`` (what the group takes more).
+    Columns: ``group``, ``variant`` (the other), ``stratum``, ``kind`` (measured, or to first order), ``gain`` (nats of
+    an item's margin; less than 0 for a loss), ``stderr``, ``n_items`` and ``bytes`` (what the group takes more; less
+    than 0 for less).
 
     Args:
         study: whose benchmarks ask.
         model: one of its models.
-        low, high: two uniform variants of it that were quantized; the second has more bits.
+        base, others: uniform variants of it that were quantized.
+        strata: those that are asked.
         items: of each stratum at most so many, of the half for choosing.
-        results: where the checkpoints and the requests are, and where the table comes.
+        results: where the checkpoints and the requests are, and where the tables come.
 
     Raises:
-        SensitivityError: a variant is none, or something is missing.
+        SensitivityError: a variant or a stratum is none, or something is missing.
         SealError: a file is damaged.
     """
     from stratalaw.sensitivities.first_order import first_order_gains
     from stratalaw.sensitivities.measuring import measured_gains
 
-    check_variants(study, model, low, high, results)
-    sources = made_from(model, low, high, list(study.evaluation.strata), results)
-    subject = subject_of(study, model, low, high, {CHOOSING: items}, results)[CHOOSING]
+    check_variants(study, model, base, others, results)
+    check_strata(study, strata)
+    sources = {
+        (other, stratum): made_from(model, base, other, stratum, results) for other, stratum in product(others, strata)
+    }
+    subject = subject_of(study, model, base, others, strata, {CHOOSING: items}, results)[CHOOSING]
     table = pd.concat([measured_gains(subject), first_order_gains(subject)], ignore_index=True)
-    table["bytes"] = table.group.map(more_bytes(model, low, high, results))
-    write_table(table, results.sensitivities(model, low, high), Seal(KIND, _about(model, low, high), sources))
+    more = more_bytes(model, base, others, results)
+    table["bytes"] = [more[option] for option in zip(table.group, table.variant, strict=True)]
+    for (other, stratum), of_both in sources.items():
+        rows = table[(table.variant == other) & (table.stratum == stratum)].reset_index(drop=True)
+        path = results.sensitivities(model, base, other, stratum)
+        write_table(rows, path, Seal(KIND, _about(model, base, other, stratum), of_both))
     return table
 
 
-def read_sensitivities(study: Study, model: str, low: str, high: str, results: Results) -> pd.DataFrame:
-    """What ``measure_sensitivities`` wrote, of the checkpoints and the requests that are there now."""
-    sources = made_from(model, low, high, list(study.evaluation.strata), results)
-    path = results.sensitivities(model, low, high)
-    return read_table(path, KIND, _about(model, low, high), sources)[0]
+def read_sensitivities(
+    model: str, base: str, others: Sequence[str], strata: Sequence[str], results: Results
+) -> pd.DataFrame:
+    """What ``measure_sensitivities`` wrote of some strata, of the checkpoints and the requests that are there now."""
+    tables = [
+        read_table(
+            results.sensitivities(model, base, other, stratum),
+            KIND,
+            _about(model, base, other, stratum),
+            made_from(model, base, other, stratum, results),
+        )[0]
+        for other, stratum in product(others, strata)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def subject_of(
-    study: Study, model: str, low: str, high: str, items: dict[int, int | None], results: Results
+    study: Study,
+    model: str,
+    base: str,
+    others: Sequence[str],
+    strata: Sequence[str],
+    items: Mapping[int, int | None],
+    results: Results,
 ) -> dict[int, Subject]:
     """What is measured, for each half of the items; the halves share one model.
 
@@ -82,7 +111,7 @@ def subject_of(
 
     use_no_network()
     asked: dict[int, dict[str, pd.DataFrame]] = {half: {} for half in items}
-    for stratum in study.evaluation.strata:
+    for stratum in strata:
         requests, _ = read_table(results.requests(model, stratum), "requests")
         documents, _ = read_table(results.documents(model, stratum), "documents")
         with replayed_documents(documents), redirect_stderr(StringIO()):  # progress bars of lm-eval
@@ -94,34 +123,50 @@ def subject_of(
                     f"{stratum}: no benchmark of it is answered by choosing among continuations, and only such items "
                     "have a margin"
                 )
-    # Unpacked on the GPU, which is fast; it stays there only where there is room beside a model and its passes.
-    larger = load_dense(results.checkpoint(model, high), device())
-    groups = parameters_of_groups(larger, shapes_of_weights(results.model(model)).matrices)
-    place = larger.device if is_small(larger) else torch.device("cpu")
-    other = {name: larger.get_parameter(name).detach().to(place) for names in groups.values() for name in names}
-    del larger
-    dense = load_dense(results.checkpoint(model, low), device())
+    # Unpacked on the GPU, which is fast; they stay there only where there is room beside a model and its passes.
+    weights: dict[str, dict[str, torch.Tensor]] = {}
+    for other in others:
+        dense = load_dense(results.checkpoint(model, other), device())
+        groups = parameters_of_groups(dense, shapes_of_weights(results.model(model)).matrices)
+        place = dense.device if is_small(dense, len(others)) else torch.device("cpu")
+        names = [name for of_group in groups.values() for name in of_group]
+        weights[other] = {name: dense.get_parameter(name).detach().to(place) for name in names}
+        del dense
+    dense = load_dense(results.checkpoint(model, base), device())
     return {
-        half: Subject(dense, other, groups, of_half, study.evaluation.tokens_per_batch)
+        half: Subject(dense, weights, groups, of_half, study.evaluation.tokens_per_batch)
         for half, of_half in asked.items()
     }
 
 
-def check_variants(study: Study, model: str, low: str, high: str, results: Results) -> None:
-    """Raise SensitivityError unless both variants are checkpoints of a model of the study, of which one has more."""
+def check_variants(study: Study, model: str, base: str, others: Sequence[str], results: Results) -> None:
+    """Raise SensitivityError unless all are checkpoints of a model of the study, and each other one has a precision
+    that no other of them has."""
     check_model(study, model, results)
-    for variant in (low, high):
+    variants = [base, *others]
+    for variant in variants:
         if not UNIFORM_PATTERN.fullmatch(variant):
             raise SensitivityError(f"{variant!r} is not the name of a uniform variant such as w3-g128-c32-s0")
-    for variant in (low, high):
+    seen: dict[Precision, str] = {}
+    for variant in variants:
+        (precision,) = Quantization.from_name(variant).precisions
+        if precision in seen:
+            raise SensitivityError(f"{seen[precision]} and {variant} have the same bits and group size")
+        seen[precision] = variant
+    for variant in variants:
         folder = results.checkpoint(model, variant)
         if not folder.exists() or why_unquantizable(folder):
             raise SensitivityError(f"{folder} holds no checkpoint: run the study with that variant first")
     for stratum in study.evaluation.strata:
         if not results.documents(model, stratum).exists():
             raise SensitivityError(f"{results.requests(model, stratum)} is not there: run the study first")
-    if Quantization.from_name(low).bits >= Quantization.from_name(high).bits:
-        raise SensitivityError(f"{high} must have more bits than {low}")
+
+
+def check_strata(study: Study, strata: Iterable[str]) -> None:
+    """Raise SensitivityError unless all are strata of the study."""
+    known = list(study.evaluation.strata)
+    if unknown := sorted(set(strata) - set(known)):
+        raise SensitivityError(f"{unknown[0]} is not one of the study's strata ({', '.join(known)})")
 
 
 def check_model(study: Study, model: str, results: Results) -> None:
@@ -133,23 +178,29 @@ def check_model(study: Study, model: str, results: Results) -> None:
         raise SensitivityError(f"{results.model(model)} is not there: run the study first")
 
 
-def more_bytes(model: str, low: str, high: str, results: Results) -> dict[str, int]:
-    """What each group of matrices takes more in the larger variant, by its name."""
-    shapes = shapes_of_weights(results.model(model))
-    return bytes_more(shapes.matrices, Quantization.from_name(low), Quantization.from_name(high))
+def more_bytes(model: str, base: str, others: Sequence[str], results: Results) -> dict[tuple[str, str], int]:
+    """What each group of matrices takes more in each other variant than in the base, by group and variant."""
+    matrices = shapes_of_weights(results.model(model)).matrices
+    more = {other: bytes_more(matrices, *map(Quantization.from_name, (base, other))) for other in others}
+    return {(group, other): count for other, of_group in more.items() for group, count in of_group.items()}
 
 
-def losses_of_gptq(model: str, low: str, high: str, results: Results) -> pd.Series:
-    """By how much the layer-wise error that GPTQ reports is smaller in the larger variant, by group: the simple rule
-    that knows of no stratum."""
+def losses_of_gptq(model: str, base: str, others: Sequence[str], results: Results) -> pd.Series:
+    """By how much the layer-wise error that GPTQ reports is smaller in each other variant than in the base, by group
+    and variant: the simple rule that knows of no stratum."""
     matrices = shapes_of_weights(results.model(model)).matrices
     groups = {_without_path(group): group for group in (loaded_as(matrix.name) for matrix in matrices)}
-    losses = dict.fromkeys(groups.values(), 0.0)
-    for variant, sign in ((low, 1), (high, -1)):
+
+    def losses(variant: str) -> dict[str, float]:
+        found = dict.fromkeys(groups.values(), 0.0)
         audit = json.loads((results.checkpoint(model, variant) / AUDIT).read_text())
         for module in audit["modules"]:
-            losses[groups[loaded_as(module["name"])]] += sign * module["loss"] * module["tokens"]
-    return pd.Series(losses)
+            found[groups[loaded_as(module["name"])]] += module["loss"] * module["tokens"]
+        return found
+
+    of_base = losses(base)
+    smaller = {(group, other): of_base[group] - loss for other in others for group, loss in losses(other).items()}
+    return pd.Series(smaller)
 
 
 def _without_path(group: str) -> str:
@@ -158,18 +209,17 @@ def _without_path(group: str) -> str:
     return ".".join(parts[next(place for place, part in enumerate(parts) if part.isdecimal()) :])
 
 
-def made_from(model: str, low: str, high: str, strata: list[str], results: Results) -> dict[str, str]:
-    """The digests of all that sensitivities depend on."""
+def made_from(model: str, base: str, other: str, stratum: str, results: Results) -> dict[str, str]:
+    """The digests of all that the sensitivities of a stratum depend on."""
     from stratalaw.quantization.gptq import checkpoint_seal
 
     of_model = {"model": manifest_seal(results.model(model)).digest}
     checkpoints = {
         name: checkpoint_seal(results.checkpoint(model, variant), of_model).digest
-        for name, variant in (("low", low), ("high", high))
+        for name, variant in (("base", base), ("other", other))
     }
-    asked = {f"requests.{name}": seal_of(results.requests(model, name)).digest for name in strata}
-    return {**of_model, **checkpoints, **asked}
+    return {**of_model, **checkpoints, "requests": seal_of(results.requests(model, stratum)).digest}
 
 
-def _about(model: str, low: str, high: str) -> dict[str, str]:
-    return {"model": model, "low": low, "high": high}
+def _about(model: str, base: str, other: str, stratum: str) -> dict[str, str]:
+    return {"model": model, "base": base, "other": other, "stratum": stratum}

@@ -61,11 +61,11 @@ def _sensitivities(chain: _Chain) -> list[StageVerified]:
     found = StageVerified("sensitivities")
     for model in chain.study.models:
         for path in sorted(chain.results.sensitivities(model.name, "*", "*").parent.parent.glob("*/*.parquet")):
-            about = {"model": model.name, "low": path.parent.name, "high": path.stem}
+            about = {"model": model.name, "base": path.parent.name, "other": path.stem}
             try:
                 seal = seal_of(path, "sensitivities", about)
                 made_from = chain.of_model(model.name)
-                made_from |= {name: chain.of_weights(model.name, about[name]) for name in ("low", "high")}
+                made_from |= {name: chain.of_weights(model.name, about[name]) for name in ("base", "other")}
                 for name in seal.made_from:
                     if name.startswith(REQUESTS):
                         requests = chain.results.requests(model.name, name.removeprefix(REQUESTS))

@@ -8,7 +8,7 @@ and the whole, and the parts share their bits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stratalaw.files import write_json
@@ -17,6 +17,8 @@ from stratalaw.models.shapes import Matrix
 from stratalaw.study.variants import Precision, Quantization, calibration_of
 
 ALLOCATION = "allocation.json"
+# The variant whose bits each group of matrices has (see ``loaded_as``), for groups that do not keep those of a base.
+Placement = Mapping[str, str]
 EXPERT = re.compile(r"(?<=experts)\.\d+\..*")
 PARTS = re.compile(r"(?<=\.)(?:(?P<attention>[qkv])|gate|up)_proj$")
 
@@ -27,11 +29,12 @@ def loaded_as(name: str) -> str:
     return PARTS.sub(lambda part: "qkv_proj" if part["attention"] else "gate_up_proj", name)
 
 
-def bytes_more(matrices: Iterable[Matrix], low: Quantization, high: Quantization) -> dict[str, int]:
-    """What the matrices of each group that engines load as one take more in the second of two variants."""
+def bytes_more(matrices: Iterable[Matrix], base: Quantization, other: Quantization) -> dict[str, int]:
+    """What the matrices of each group that engines load as one take more in the second of two variants; less than 0
+    where they take less."""
     more: dict[str, int] = {}
     for matrix in matrices:
-        bytes_of = [matrix.packed_bytes(one.of(matrix.name)) for one in (low, high)]
+        bytes_of = [matrix.packed_bytes(one.of(matrix.name)) for one in (base, other)]
         more[loaded_as(matrix.name)] = more.get(loaded_as(matrix.name), 0) + bytes_of[1] - bytes_of[0]
     return more
 

@@ -1,18 +1,21 @@
-"""Which groups of matrices get the larger of two precisions within a memory: a knapsack over measured gains, solved
-with PuLP.
+"""Which of several precisions each group of matrices gets within a memory: a knapsack over measured gains, solved with
+PuLP.
 
-It takes the gains of groups as if they added up. So what it chooses is measured as a whole before it is believed.
+An *option* is a group and a variant whose bits it may have instead of those of a base. The knapsack takes the gains of
+groups as if they added up. So what it chooses is measured as a whole before it is believed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pulp
 
 from stratalaw.errors import StratalawError
+from stratalaw.models.allocation import Placement
 
 BEYOND_DOUBT = 1.96  # standard errors: half of a 95 % interval
 
@@ -21,72 +24,109 @@ class AllocationError(StratalawError):
     """No allocation meets what was asked."""
 
 
-def chosen_groups(
+def place_bits(
     gains: pd.DataFrame, bytes_more: pd.Series, spare: int, weights: Mapping[str, float], floors: Mapping[str, float]
-) -> list[str]:
-    """The groups that get more bits, in the order of the table.
+) -> dict[str, str]:
+    """The placement that gains most, in the order of the table.
 
-    Gains of a stratum count as shares of what all groups add to it together, so that strata with other units or other
-    items weigh alike.
+    Gains of a stratum count as shares of what all options change in it, so that strata with other units or other items
+    weigh alike.
 
     Args:
-        gains: of each group (rows) in each stratum (columns).
-        bytes_more: what each group takes more with the larger precision.
-        spare: bytes that all of them may take more.
+        gains: of each option (rows, by group and variant) in each stratum (columns); less than 0 for a loss.
+        bytes_more: what each option takes more than the base; less than 0 for less.
+        spare: bytes that all groups may take more than the base; less than 0 where they must take less.
         weights: of strata; those that are not named do not count.
-        floors: least share of the gain of a stratum.
+        floors: least share of the range of a stratum; see ``share_of_range``.
 
     Raises:
         AllocationError: the floors cannot be met within the memory.
     """
     shares = gains / gains.abs().sum().replace(0, 1.0)
     problem = pulp.LpProblem("bits", pulp.LpMaximize)
-    taken = {group: pulp.LpVariable(f"group_{place}", cat="Binary") for place, group in enumerate(gains.index)}
+    taken = {option: pulp.LpVariable(f"option_{place}", cat="Binary") for place, option in enumerate(gains.index)}
     value = shares[list(weights)] @ pd.Series(weights)
-    problem += pulp.lpSum(float(value[group]) * taken[group] for group in gains.index)
-    problem += pulp.lpSum(int(bytes_more[group]) * taken[group] for group in gains.index) <= spare
+    problem += pulp.lpSum(float(value[option]) * one for option, one in taken.items())
+    problem += pulp.lpSum(int(bytes_more[option]) * one for option, one in taken.items()) <= spare
+    for group in gains.index.unique(0):
+        problem += pulp.lpSum(one for option, one in taken.items() if option[0] == group) <= 1
     for stratum, floor in floors.items():
-        gained = pulp.lpSum(float(shares[stratum][group]) * taken[group] for group in gains.index)
-        problem += gained >= floor * float(shares[stratum].sum())
+        gained = pulp.lpSum(float(shares[stratum][option]) * one for option, one in taken.items())
+        problem += gained >= _floor(shares[stratum], bytes_more, floor)
     problem.solve(pulp.PULP_CBC_CMD(msg=False))
     if pulp.LpStatus[problem.status] != "Optimal":
         named = ", ".join(f"{stratum} {floor:g}" for stratum, floor in floors.items())
         raise AllocationError(f"no allocation within the memory meets the floors ({named}); lower them or take more")
-    return [group for group in gains.index if taken[group].value() > 0.5]
+    return dict(option for option, one in taken.items() if one.value() > 0.5)
 
 
-def meets(floors: Mapping[str, float], gains: pd.DataFrame, chosen: Sequence[str]) -> bool:
-    """Whether the groups that get more bits bring what the floors ask; see ``chosen_groups``."""
-    return all(gains[name][list(chosen)].sum() >= floor * gains[name].sum() for name, floor in floors.items())
+def _floor(gains: pd.Series, bytes_more: pd.Series, floor: float) -> float:
+    worst, best = _range(gains, bytes_more)
+    return worst + floor * (best - worst)
 
 
-def neighbours(chosen: Sequence[str], bytes_more: pd.Series, spare: int) -> list[list[str]]:
-    """The allocations within the memory that give the bits of one chosen group to another, or add one."""
+def _range(gains: pd.Series, bytes_more: pd.Series) -> tuple[float, float]:
+    """What a stratum gains with the smallest variant everywhere, and with the largest."""
+    ends = [(0, 0.0), *((int(rows.sum()), float(gains[rows.index].sum())) for _, rows in bytes_more.groupby(level=1))]
+    return min(ends)[1], max(ends)[1]
+
+
+def share_of_range(gains: pd.DataFrame, errors: pd.DataFrame, bytes_more: pd.Series, placement: Placement) -> pd.Series:
+    """Of each stratum the share that a placement has of what lies between the smallest variant everywhere (0) and the
+    largest (1); missing where these two cannot be told apart, between which there are no shares."""
+    gained, noise = gains.loc[list(placement.items())].sum(), (errors**2).sum() ** 0.5
+    found = {}
+    for stratum in gains:
+        worst, best = _range(gains[stratum], bytes_more)
+        is_told = best - worst > BEYOND_DOUBT * noise[stratum]
+        found[stratum] = (gained[stratum] - worst) / (best - worst) if is_told else np.nan
+    return pd.Series(found)
+
+
+def meets(floors: Mapping[str, float], gains: pd.DataFrame, bytes_more: pd.Series, placement: Placement) -> bool:
+    """Whether a placement brings what the floors ask; see ``place_bits``."""
+    gained = gains.loc[list(placement.items())].sum()
+    return all(gained[name] >= _floor(gains[name], bytes_more, floor) for name, floor in floors.items())
+
+
+def one_way(bytes_more: pd.Series, spare: int) -> pd.Series:
+    """The options that go the way of the memory: to more bits where there is more than the base takes, to fewer where
+    there is less, and none where there is as much."""
+    return bytes_more[np.sign(bytes_more) == np.sign(spare)] if spare else bytes_more[:0]
+
+
+def neighbours(placement: Placement, bytes_more: pd.Series, spare: int) -> list[dict[str, str]]:
+    """The placements within the memory in which two groups have exchanged their bits, or one has more."""
+    groups, variants = list(bytes_more.index.unique(0)), [None, *bytes_more.index.unique(1)]
+
+    def bytes_of(group: str, variant: str | None) -> int:
+        return int(bytes_more[group, variant]) if variant else 0
+
+    own = {group: placement.get(group) for group in groups}
+    left = spare - sum(bytes_of(*option) for option in own.items())
+    changes = [
+        {group: variant}
+        for group in groups
+        for variant in variants
+        if bytes_of(group, variant) > bytes_of(group, own[group])
+    ]
+    changes += [{one: own[two], two: own[one]} for one, two in combinations(groups, 2) if own[one] != own[two]]
     found = []
-    rest = [group for group in bytes_more.index if group not in chosen]
-    for out in (None, *chosen):
-        kept = [group for group in chosen if group != out]
-        left = spare - int(bytes_more[kept].sum())
-        found += [[*kept, group] for group in rest if bytes_more[group] <= left]
+    for change in changes:
+        if sum(bytes_of(group, variant) - bytes_of(group, own[group]) for group, variant in change.items()) <= left:
+            found.append({group: variant for group, variant in (own | change).items() if variant})
     return found
 
 
-def share_of_gains(gains: pd.DataFrame, errors: pd.DataFrame, chosen: Sequence[str]) -> pd.Series:
-    """Of each stratum the share of all gains that some groups bring; missing where all of them together cannot be told
-    from nothing, of which there are no shares."""
-    total = gains.sum()
-    is_told = total > BEYOND_DOUBT * (errors**2).sum() ** 0.5
-    share: pd.Series = gains.loc[list(chosen)].sum() / total.where(is_told)
-    return share
-
-
 def shrunk(gains: pd.DataFrame, errors: pd.DataFrame, bytes_more: pd.Series) -> pd.DataFrame:
-    """Gains drawn towards what their bytes would bring on average, as far as their noise alone would explain them
-    (empirical Bayes, moments); of the shape of ``gains``."""
-    found = {}
-    for stratum in gains:
-        expected = bytes_more * gains[stratum].sum() / bytes_more.sum()
-        scatter = float(((gains[stratum] - expected) ** 2).mean() - (errors[stratum] ** 2).mean())
-        kept = max(scatter, 0.0) / (max(scatter, 0.0) + errors[stratum] ** 2).replace(0, np.inf)
-        found[stratum] = expected + kept * (gains[stratum] - expected)
-    return pd.DataFrame(found)
+    """Gains drawn towards what their bytes would bring on average with the same variant, as far as their noise alone
+    would explain them (empirical Bayes, moments); of the shape of ``gains``."""
+    found = gains.copy()
+    for _, rows in bytes_more.groupby(level=1):
+        for stratum in gains:
+            gain, noise = gains.loc[rows.index, stratum], errors.loc[rows.index, stratum] ** 2
+            expected = rows * gain.sum() / rows.sum()
+            scatter = float(((gain - expected) ** 2).mean() - noise.mean())
+            kept = max(scatter, 0.0) / (max(scatter, 0.0) + noise).replace(0, np.inf)
+            found.loc[rows.index, stratum] = expected + kept * (gain - expected)
+    return found

@@ -1,4 +1,5 @@
-"""What each group of matrices would add to each stratum, to first order: one backward pass for all groups at once.
+"""What each group of matrices would add to each stratum, to first order: one backward pass for all groups and other
+checkpoints at once.
 
 A change dW of a matrix changes an item's margin by about the sum over its tokens of (gradient of the margin by the
 matrix's output) . (dW x), where x is the matrix's input.
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 from unittest.mock import patch
 
@@ -30,6 +31,7 @@ from stratalaw.sensitivities.measuring import Subject
 
 FIRST_ORDER = "first order"
 again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # computed anew in the backward pass
+Option = tuple[str, str]  # a group and the other checkpoint whose weights it would have
 Note = Callable[[torch.Tensor, torch.Tensor], None]  # of the input of a matrix, and the gradient by its output
 
 
@@ -42,16 +44,16 @@ def first_order_gains(subject: Subject) -> pd.DataFrame:
     rows = []
     as_trees = subject.shares_prefixes()
     for stratum, asked in subject.asked.items():
-        changes: dict[str, list[float]] = {}
+        changes: dict[tuple[str, str], list[float]] = {}
         items: list[Any] = []
         for batch in _batches(asked, subject.tokens_per_batch, as_trees):
-            for group, found in _changes(subject, batch, as_trees).items():
-                changes.setdefault(group, []).extend(map(float, found))
+            for option, found in _changes(subject, batch, as_trees).items():
+                changes.setdefault(option, []).extend(map(float, found))
             items += batch[ITEM].drop_duplicates().itertuples(index=False, name=None)
         index = pd.MultiIndex.from_tuples(items, names=ITEM)
-        for group, of_items in changes.items():
+        for (group, variant), of_items in changes.items():
             gain, stderr = mean_change(pd.Series(of_items, index))
-            about = {"group": group, "stratum": stratum, "kind": FIRST_ORDER}
+            about = {"group": group, "variant": variant, "stratum": stratum, "kind": FIRST_ORDER}
             rows.append(about | {"gain": gain, "stderr": stderr, "n_items": len(items)})
     return pd.DataFrame(rows)
 
@@ -85,20 +87,23 @@ def _most_tokens(item: pd.DataFrame) -> int:
     return int((item.context.map(len) + item.continuation.map(len)).max())
 
 
-def _changes(subject: Subject, batch: pd.DataFrame, as_trees: bool) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """The change of each item's margin by each group, in the order of the items."""
+def _changes(
+    subject: Subject, batch: pd.DataFrame, as_trees: bool
+) -> dict[Option, np.ndarray[Any, np.dtype[np.float64]]]:
+    """The change of each item's margin by each group and other checkpoint, in the order of the items."""
     model, device = subject.model, subject.model.device
     numbers = torch.tensor(batch.groupby(ITEM, sort=False).ngroup().to_numpy(), device=device)
     n_items = int(numbers.max()) + 1
     item_of_row = torch.arange(n_items, device=device) if as_trees else numbers
-    changes = {group: torch.zeros(n_items, dtype=torch.float64, device=device) for group in subject.groups}
+    options = product((group for group in subject.groups if not subject.is_fused(group)), subject.others)
+    changes = {option: torch.zeros(n_items, dtype=torch.float64, device=device) for option in options}
     attention = tree_attention(model) if as_trees else nullcontext()
     with _noting(subject, item_of_row, changes), attention:
         totals = _of_trees(model, batch) if as_trees else _of_rows(model, batch)
         is_right = torch.tensor(batch.is_right.to_numpy(bool), device=device)
         margins = _log_sums(totals, numbers, is_right, n_items) - _log_sums(totals, numbers, ~is_right, n_items)
         torch.autograd.backward(margins.sum())
-    return {group: found.cpu().numpy() for group, found in changes.items() if not subject.is_fused(group)}
+    return {option: found.cpu().numpy() for option, found in changes.items()}
 
 
 @dataclass(frozen=True)
@@ -212,15 +217,16 @@ class _NotedLinear(torch.autograd.Function):
 
 
 @contextmanager
-def _noting(subject: Subject, item_of_row: torch.Tensor, changes: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Within this context a backward pass adds to ``changes`` what each group would change, and has no gradients by
-    weights."""
+def _noting(subject: Subject, item_of_row: torch.Tensor, changes: Mapping[Option, torch.Tensor]) -> Iterator[None]:
+    """Within this context a backward pass adds to ``changes`` what each group would change with each other checkpoint,
+    and has no gradients by weights."""
     model = subject.model
 
     def note(group: str, name: str, x: torch.Tensor, gradient: torch.Tensor) -> None:
-        difference = subject.other[name].to(x) - model.get_parameter(name)
-        change = (gradient.float() * functional.linear(x, difference)).sum(dim=(1, 2)).double()
-        changes[group].index_add_(0, item_of_row, change)
+        for variant, weights in subject.others.items():
+            difference = weights[name].to(x) - model.get_parameter(name)
+            change = (gradient.float() * functional.linear(x, difference)).sum(dim=(1, 2)).double()
+            changes[group, variant].index_add_(0, item_of_row, change)
 
     def noted(module: torch.nn.Linear, note: Note) -> Callable[[torch.Tensor], torch.Tensor]:
         def forward(x: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""A model with some parts of another checkpoint of it, in place: nothing is quantized anew."""
+"""A model with some parts of other checkpoints of it, in place: nothing is quantized anew."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from stratalaw.models.allocation import loaded_as
 from stratalaw.models.shapes import Matrix
 
-COPIES = 4  # a model, the weights of another checkpoint, and twice as much for what passes take
+COPIES_OF_PASSES = 2  # what passes take, in sizes of the model
 
 
 def parameters_of_groups(model: PreTrainedModel, matrices: Iterable[Matrix]) -> dict[str, list[str]]:
@@ -32,32 +32,25 @@ def parameters_of_groups(model: PreTrainedModel, matrices: Iterable[Matrix]) -> 
     return groups
 
 
-def is_small(model: PreTrainedModel) -> bool:
-    """Whether the device of a model would hold ``COPIES`` of it."""
+def is_small(model: PreTrainedModel, n_others: int) -> bool:
+    """Whether the device of a model would hold it, the weights of so many other checkpoints, and what passes take."""
     if model.device.type != "cuda":
         return True
-    return bool(COPIES * model.get_memory_footprint() <= torch.cuda.mem_get_info(model.device)[1])
+    copies = 1 + n_others + COPIES_OF_PASSES
+    return bool(copies * model.get_memory_footprint() <= torch.cuda.mem_get_info(model.device)[1])
 
 
 @contextmanager
-def swapped(
-    model: PreTrainedModel,
-    other: Mapping[str, torch.Tensor],
-    groups: Mapping[str, Collection[str]],
-    chosen: Iterable[str],
-) -> Iterator[None]:
-    """Within this context some groups of a model have the weights of another checkpoint.
+def swapped(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Within this context some parameters of a model have other values.
 
     Args:
         model: changed in place, and as it was afterwards.
-        other: the parameters of the other checkpoint, by name.
-        groups: the names of the parameters of each group; see ``parameters_of_groups``.
-        chosen: names of groups.
+        weights: the values, by the parameter's name.
     """
-    names = [name for group in chosen for name in groups[group]]
-    former = {name: model.get_parameter(name).detach().clone() for name in names}
+    former = {name: model.get_parameter(name).detach().clone() for name in weights}
     try:
-        _put(model, {name: other[name] for name in names})
+        _put(model, weights)
         yield
     finally:
         _put(model, former)
