@@ -1,15 +1,16 @@
 """Seconds of sensitivities and of an allocation at a true shape, by stage, beside which a quantization is to be seen.
 
 ``python benchmarks/sensitivities_gpu.py OUT.json SECONDS 8B 8B/12 …``: a Qwen3 shape with random bf16 weights and, to
-measure some of its layers, how many. The larger checkpoint is the same dense weights, each changed by 1 %: time does
-not depend on what they are, and no checkpoint is packed or unpacked. Three strata of ITEMS items are asked (set in the
-environment; 300 if it is not); an item is a context of 80 to 160 tokens and four continuations of 4 to 12. Stages are:
+measure some of its layers, how many. OTHERS other checkpoints (set in the environment; 1 if it is not) are the same
+dense weights, each changed by 1 %: time does not depend on what they are, and no checkpoint is packed or unpacked.
+KEPT strata (1 if it is not set) of ITEMS items (300) are measured; three are judged. An item is a context of 80 to 160
+tokens and four continuations of 4 to 12. Stages are:
 
 - *measured*: gains of each group of matrices, as ``stratalaw sensitivities`` measures them; *whole passes* is the same
   of some groups spread over the layers, with all layers run for each group, and what that makes for all groups.
 - *first order*: the estimates beside them.
 - *knapsack*: the allocation by PuLP. *candidates*: it, six neighbours and another rule, measured as a whole. *judged*:
-  four allocations on as many other items.
+  four placements on as many other items of each of three strata.
 
 OUT.json has what is known, and stays if the SECONDS are up. With a GPU all that the device does is waited for.
 """
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,9 @@ import pandas as pd
 import torch
 from true_shapes import SHAPES, VOCABULARY, random_model
 
-from stratalaw.jobs.allocation import best_measured, few, judge
+from stratalaw.jobs.allocation import best_measured, judge, placements_to_measure, simple_rules, wide
 from stratalaw.models.shapes import Matrix
-from stratalaw.planning.allocation import chosen_groups, neighbours, shrunk
+from stratalaw.planning.allocation import shrunk
 from stratalaw.sensitivities.first_order import first_order_gains
 from stratalaw.sensitivities.measuring import Subject, measured_gains
 from stratalaw.sensitivities.swapping import is_small, parameters_of_groups
@@ -42,6 +44,8 @@ from stratalaw.sensitivities.swapping import is_small, parameters_of_groups
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 STRATA, CHOICES = ("memorization", "application", "reasoning"), 4
 ITEMS = int(os.environ.get("ITEMS", "300"))  # of each stratum
+KEPT = STRATA[: int(os.environ.get("KEPT", "1"))]
+OTHERS = [f"other {number}" for number in range(int(os.environ.get("OTHERS", "1")))]
 TOKENS_PER_BATCH = 32_768
 WHOLE = 3  # groups that are also measured with whole passes
 SHARE = 0.5  # of the bytes that more bits for all take
@@ -97,16 +101,17 @@ def subjects_of(model: Any, items: int) -> tuple[Subject, Subject]:
         if weight.ndim == 2 and ".layers." in name
     ]
     groups = parameters_of_groups(model, matrices)
-    place = DEVICE if is_small(model) else "cpu"
+    place = DEVICE if is_small(model, len(OTHERS)) else "cpu"
     torch.manual_seed(1)
-    other = {}
-    for name in (name for names in groups.values() for name in names):
-        weight = model.get_parameter(name).detach()
-        other[name] = (weight * (1 + 0.01 * torch.randn_like(weight))).to(place)
+    others: dict[str, dict[str, torch.Tensor]] = {other: {} for other in OTHERS}
+    for weights, names in product(others.values(), groups.values()):
+        for name in names:
+            weight = model.get_parameter(name).detach()
+            weights[name] = (weight * (1 + 0.01 * torch.randn_like(weight))).to(place)
     rng = np.random.default_rng(0)
     return tuple(
-        Subject(model, other, groups, {name: asked_of(rng, items) for name in STRATA}, TOKENS_PER_BATCH)
-        for _ in range(2)
+        Subject(model, others, groups, {name: asked_of(rng, items) for name in strata}, TOKENS_PER_BATCH)
+        for strata in (KEPT, STRATA)
     )
 
 
@@ -118,45 +123,48 @@ def measure(size: str, n_layers: int, stages: Stages) -> None:
     stages.note("groups", len(choosing.groups))
     stages.note("tokens of a pass", sum(batching.tokens for batching in choosing._batchings.values()))
     with stages.stage("kernels"):  # compiled once for a machine, and the model's way to run found out
-        small = Subject(model, choosing.other, choosing.groups, {"s": asked_of(np.random.default_rng(1), 8)}, 1024)
-        small.answered([])
-        small.answered_by_group().__next__()
+        small = Subject(model, choosing.others, choosing.groups, {"s": asked_of(np.random.default_rng(1), 8)}, 1024)
+        small.answered({})
+        next(small.answered_by_group())
     with stages.stage("first order"):
         estimated = first_order_gains(choosing)
     with stages.stage("one whole pass"):
-        before = choosing.answered([])
+        before = choosing.answered({})
     with stages.stage(f"whole passes of {WHOLE} groups"):
         some = list(choosing.groups)[:: -(-len(choosing.groups) // WHOLE)]
-        whole = {group: choosing.answered([group]) for group in some}
+        whole = {group: choosing.answered({group: OTHERS[0]}) for group in some}
     per_group = stages.record[f"whole passes of {WHOLE} groups, s"] / len(whole)
-    stages.note("measured by whole passes, extrapolated, s", round(per_group * len(choosing.groups), 1))
+    n_options = len(choosing.groups) * len(OTHERS)
+    stages.note("measured by whole passes, extrapolated, s", round(per_group * n_options, 1))
     with stages.stage("measured"):
         table = measured_gains(choosing)
-    gains, errors = (
-        table.pivot(index="group", columns="stratum", values=name).loc[list(choosing.groups), list(STRATA)]
-        for name in ("gain", "stderr")
+    bytes_more = pd.Series(
+        {
+            (group, other): (1 - 2 * place) * sum(choosing.others[other][name].numel() for name in names) // 8
+            for place, other in enumerate(OTHERS)  # the first has more bits, the second fewer
+            for group, names in choosing.groups.items()
+        }
     )
+    gains, errors = (wide(table, bytes_more, name) for name in ("gain", "stderr"))
     differences = [
-        float((found.margin - before[stratum].margin).mean()) - gains[stratum][group]
+        float((found.margin - before[stratum].margin).mean()) - gains[stratum][group, OTHERS[0]]
         for group, answered in whole.items()
         for stratum, found in answered.items()
     ]
     stages.note("largest difference of gains, nats", float(np.abs(differences).max()))
-    both = table.merge(estimated, on=["group", "stratum"])
+    both = table.merge(estimated, on=["group", "variant", "stratum"])
     stages.note("rank correlation with first order", round(float(both.gain_x.corr(both.gain_y, method="spearman")), 2))
-    bytes_more = pd.Series(
-        {group: sum(choosing.other[name].numel() for name in names) // 8 for group, names in choosing.groups.items()}
-    )
-    spare = int(SHARE * bytes_more.sum())
+    spare = int(SHARE * bytes_more.clip(lower=0).sum()) if len(OTHERS) == 1 else 0
+    by_weight = dict.fromkeys(KEPT, 1.0)
     with stages.stage("knapsack"):
-        first = chosen_groups(shrunk(gains, errors, bytes_more), bytes_more, spare, {STRATA[0]: 1.0}, {})
-        rule = chosen_groups(errors, bytes_more, spare, {STRATA[0]: 1.0}, {})
-        near = few(neighbours(first, bytes_more, spare))
-    stages.note("candidates", 2 + len(near))
+        found = placements_to_measure(shrunk(gains, errors, bytes_more), bytes_more, spare, by_weight, {})
+        rules = list(simple_rules("base", errors[KEPT[0]], bytes_more, spare).values())
+    stages.note("candidates", len(rules) + len(found))
     with stages.stage("candidates"):
-        chosen = best_measured(choosing, rule, [first, *near], {STRATA[0]: 1.0})
+        rule, chosen = best_measured(choosing, rules, found, by_weight)
     with stages.stage("judged"):
-        judge(judging, {"smaller": [], "rule": rule, "chosen": chosen, "larger": list(choosing.groups)}, "rule")
+        everywhere = {group: OTHERS[0] for group in choosing.groups}
+        judge(judging, {"base": {}, "rule": rule, "chosen": chosen, "larger": everywhere}, "rule")
 
 
 def main(out: str, seconds: str, *runs: str) -> None:
@@ -165,7 +173,7 @@ def main(out: str, seconds: str, *runs: str) -> None:
         size, _, layers = run.partition("/")
         n_layers = int(layers or SHAPES[size][2])
         device = torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE
-        about = {"size": size, "layers": n_layers, "items": ITEMS * len(STRATA), "device": device}
+        about = {"size": size, "layers": n_layers, "items": ITEMS * len(KEPT), "others": len(OTHERS), "device": device}
         stages = Stages(records, about, Path(out), ends)
         try:
             measure(size, n_layers, stages)

@@ -77,7 +77,7 @@ ARGUMENTS = {
     "select": ["FILE", "--laws", "FILE", "--seconds", "FILE", "--gpu-hours", "1"],
     "next": ["FILE", "--until", "±2"],
     "forecast": ["FILE", "q1/w4-g128-c32-s0"],
-    "sensitivities": ["FILE", "--model", "q1", "--low", "w3-g128-c32-s0", "--high", "w4-g128-c32-s0"],
+    "sensitivities": ["FILE", "--model", "q1", "--base", "w3-g128-c32-s0", "--other", "w4-g128-c32-s0"],
     "allocate": ["FILE", "--model", "q1", "--memory", "3.5bits", "--keep", "reasoning"],
     "publish": ["FILE", "published"],
     "export": ["FILE", "q1/w4-g128-c32-s0", "exported"],

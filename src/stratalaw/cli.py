@@ -610,20 +610,28 @@ def forecast(
 def sensitivities(
     study: StudyFile,
     model: Annotated[str, typer.Option(help="A model of the study.")],
-    low: Annotated[str, typer.Option(help="A variant with fewer bits, e.g. w3-g128-c32-s0.")],
-    high: Annotated[str, typer.Option(help="A variant with more bits.")],
+    base: Annotated[str, typer.Option(help="The variant to start from, e.g. w3-g128-c32-s0.")],
+    other: Annotated[
+        list[str], typer.Option(help="A variant with more or fewer bits, or another group size (repeatable).")
+    ],
+    stratum: Annotated[
+        list[str] | None, typer.Option(help="Stratum to measure (repeatable; default: all of the study).")
+    ] = None,
     items: Annotated[int, typer.Option(min=2, help="Items of each stratum, at most.")] = 300,
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
-    """Measure what each part of a model adds to each stratum when it alone has more bits, from two of its variants."""
+    """Measure what each part of a model changes in each stratum when it alone has other bits, from its variants."""
     with _one_line_errors():
         from stratalaw.jobs.sensitivities import measure_sensitivities
         from stratalaw.layout import Results
         from stratalaw.study import read_study
         from stratalaw.terminal.allocation import show_sensitivities
 
-        table = measure_sensitivities(read_study(study), model, low, high, items, Results(results))
-        show_sensitivities(table, f"{model}, {low} to {high}")
+        asked = read_study(study)
+        strata = stratum or list(asked.evaluation.strata)
+        table = measure_sensitivities(asked, model, base, other, strata, items, Results(results))
+        for variant, rows in table.groupby("variant", sort=False):
+            show_sensitivities(rows, f"{model}, {base} to {variant}")
 
 
 @app.command()
@@ -639,14 +647,14 @@ def allocate(
     ] = None,
     floor: Annotated[
         list[str] | None,
-        typer.Option(help="Least share of what more bits add to a stratum, e.g. memorization=0.3 (repeatable)."),
+        typer.Option(help="Least share of what the most bits add to a stratum, e.g. memorization=0.3 (repeatable)."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File for the allocation, as YAML.", dir_okay=False)] = Path(
         "allocation.yaml"
     ),
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
-    """Choose which parts of a model get more bits so that a stratum keeps most, and judge it by held-out items."""
+    """Choose the bits of each part of a model so that a stratum keeps most, and judge it by held-out items."""
     with _one_line_errors():
         import yaml
 
@@ -661,6 +669,9 @@ def allocate(
             raise StratalawError("give --keep, such as reasoning, or --weight, such as reasoning=2")
         found = make_allocation(read_study(study), model, memory, weights, _pairs(floor), Results(results))
         show_allocation(found, weights, f"{model}, {memory}")
+        if found.uniform is not None:
+            typer.echo(f"take {found.uniform} as it is; {out} is not written")
+            return
         write_text(yaml.safe_dump(found.as_plain(), sort_keys=False), out)
         typer.echo(f"{out} holds the allocation; name it under mixed of the model, and run the study")
 

@@ -39,7 +39,7 @@ from stratalaw.study.variants import Quantization, calibration_of
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
 OPTION = ["group", "variant"]
 MOST_NEIGHBOURS = 6  # that are measured
-CHOSEN, BY_LOSS, BY_LOSS_TRADED = "allocation", "by GPTQ's loss", "by GPTQ's loss, fewer bits for more"
+CHOSEN, BY_LOSS, BY_LOSS_TRADED = "allocation", "by GPTQ's loss", "by GPTQ's loss, trading bits"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Allocated:
         trade_off: one row for each weight of the strata that matter against the others: ``weight``, and of each
             stratum the share of its range that is expected (see ``share_of_range``).
         bytes: of the weights of the whole model.
-        unmeasured: a uniform variant of the study that takes no more than this may, and from which nothing was measured.
+        unmeasured: a uniform variant of the study that takes no more than this may, but was not measured; see
+            ``unmeasured_uniform``.
         uniform: the variant that all matrices have, if they have the same.
         rule: the candidate that is the simple rule: the better, as measured, of bits by GPTQ's loss and of the largest
             uniform variant within the memory.

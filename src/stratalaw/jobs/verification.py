@@ -23,8 +23,6 @@ from stratalaw.seals import Seal, digest_of, read_record, read_sealed, seal_of
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME, draw_of, seed_and_mixture
 
-REQUESTS = "requests."  # before the name of a stratum, in the seals of sensitivities
-
 
 @dataclass
 class StageVerified:
@@ -60,16 +58,13 @@ def _sensitivities(chain: _Chain) -> list[StageVerified]:
     """What was measured beside the workflow, which has no job; empty where nothing was."""
     found = StageVerified("sensitivities")
     for model in chain.study.models:
-        for path in sorted(chain.results.sensitivities(model.name, "*", "*").parent.parent.glob("*/*.parquet")):
-            about = {"model": model.name, "base": path.parent.name, "other": path.stem}
+        for path in sorted(chain.results.root.glob(f"sensitivities/{model.name}/*/*/*.parquet")):
+            base, other = path.parent.parent.name, path.parent.name
+            about = {"model": model.name, "base": base, "other": other, "stratum": path.stem}
             try:
-                seal = seal_of(path, "sensitivities", about)
-                made_from = chain.of_model(model.name)
-                made_from |= {name: chain.of_weights(model.name, about[name]) for name in ("base", "other")}
-                for name in seal.made_from:
-                    if name.startswith(REQUESTS):
-                        requests = chain.results.requests(model.name, name.removeprefix(REQUESTS))
-                        made_from[name] = chain.digest(requests)
+                weights = {name: chain.of_weights(model.name, about[name]) for name in ("base", "other")}
+                requests = chain.digest(chain.results.requests(model.name, path.stem))
+                made_from = chain.of_model(model.name) | weights | {"requests": requests}
                 read_sealed(path, "sensitivities", about, made_from)
                 found.whole += 1
             except (StratalawError, OSError) as error:

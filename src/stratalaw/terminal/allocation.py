@@ -14,7 +14,8 @@ from stratalaw.units import readable_bytes
 
 
 def show_sensitivities(table: pd.DataFrame, title: str) -> None:
-    """Print what each group adds to each stratum, with its standard error, and how the kinds agree."""
+    """Print what each group changes in each stratum with another variant's bits, with its standard error, and how the
+    kinds agree."""
     strata = list(table.stratum.unique())
     console = PlainConsole()
     measured, estimated = table[table.kind == MEASURED], table[table.kind != MEASURED]
@@ -22,7 +23,7 @@ def show_sensitivities(table: pd.DataFrame, title: str) -> None:
     shown = new_table(title, f"{start}…", "takes more", *(f"{stratum}, nats" for stratum in strata))
     for group, rows in measured.groupby("group", sort=False):
         cells = {row["stratum"]: f"{row['gain']:+.3f} ± {row['stderr']:.3f}" for row in rows.to_dict("records")}
-        name, more = str(group).removeprefix(start), readable_bytes(rows.bytes.iloc[0])
+        name, more = str(group).removeprefix(start), _more(rows.bytes.iloc[0])
         shown.add_row(name, more, *(cells[stratum] for stratum in strata))
     console.print(shown)
     both = measured.merge(estimated, on=["group", "stratum"])
@@ -39,20 +40,23 @@ def shared_start(names: Iterable[str]) -> str:
 
 def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: str) -> None:
     """Print the bits of each group with the reason, what was measured of the whole, and the trade-off."""
-    console, low, high = PlainConsole(), allocated.low, allocated.high
+    console, base = PlainConsole(), allocated.base
     kept = ", ".join(weights)
-    start = shared_start(allocated.groups.group)
-    table = new_table(title, f"{start}…", "bits", "takes more", f"gain in {kept}, nats", "rank by byte")
-    groups = allocated.groups
-    ranks = (groups.gain / groups.bytes).rank(method="first", ascending=False).astype(int)
-    for rank, row in zip(ranks, groups.to_dict("records"), strict=True):
-        bits = styled(str(row["bits"]), "bold" if row["bits"] == high.bits else "")
-        gain = f"{row['gain']:+.3f} ± {row['stderr']:.3f}"
-        table.add_row(
-            row["group"].removeprefix(start), bits, readable_bytes(row["bytes"]), gain, f"{rank} of {len(groups)}"
-        )
+    start = shared_start(allocated.options.group)
+    others = list(allocated.options.variant.unique())
+    headings = (heading for other in others for heading in ("takes more", f"{_precision(other)}, nats of {kept}"))
+    table = new_table(title, f"{start}…", "bits", *headings)
+    for group, rows in allocated.options.groupby("group", sort=False):
+        chosen = next(iter(rows.variant[rows.is_chosen]), base.name)
+        bits = styled(_precision(chosen), "" if chosen == base.name else "bold")
+        cells = []
+        for row in rows.to_dict("records"):
+            cells += [_more(row["bytes"]), f"{row['gain']:+.3f} ± {row['stderr']:.3f}"]
+        table.add_row(str(group).removeprefix(start), bits, *cells)
     console.print(table)
-    console.print(f"Weights {readable_bytes(allocated.bytes)}, between {low.name} and {high.name}.", highlight=False)
+    console.print(
+        f"Weights {readable_bytes(allocated.bytes)}; from {base.name} to {' and '.join(others)}.", highlight=False
+    )
     columns = list(allocated.judged.stratum.unique())
     table = new_table("On items that had no part in the choice", "candidate", *columns)
     for candidate, rows in allocated.judged.groupby("candidate", sort=False):
@@ -62,27 +66,42 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
             cells.append(f"{row['accuracy']:.3f}{more}")
         table.add_row(str(candidate), *cells)
     console.print(table)
-    console.print("In brackets: points more than by GPTQ's loss, paired by item, with the standard error.")
-    if allocated.uniform is not None:
+    if allocated.rule != CHOSEN:
         console.print(
-            f"{allocated.uniform} takes no more, and no weight of it has as few bits as {low.bits}: measure between it "
-            "and a larger or a smaller variant instead, or compare this allocation with it.",
+            f"In brackets: points more than {allocated.rule}, which knows of no stratum, paired by item, with the "
+            "standard error.",
+            highlight=False,
+        )
+    if allocated.unmeasured is not None:
+        console.print(
+            f"{allocated.unmeasured} takes no more and was not measured: measure from it as --base, or compare this "
+            "allocation with it.",
             highlight=False,
         )
     if allocated.is_simple:
+        placed = "placed" if allocated.uniform is None else "those of"
         console.print(
-            "Bits are placed by GPTQ's loss, which knows of no stratum: nothing that was measured keeps more of "
-            f"{kept} beyond doubt."
+            f"Bits are {placed} {allocated.rule}: nothing that was measured keeps more of {kept} beyond doubt.",
+            highlight=False,
         )
     elif not allocated.is_better:
         console.print(
-            f"It is not shown to keep more of {kept} than bits by GPTQ's loss, which know of no stratum: the simple "
-            "rule does as well here."
+            f"It is not shown to keep more of {kept} than {allocated.rule}: the simple rule does as well here.",
+            highlight=False,
         )
-    table = new_table("Expected shares of what the larger variant adds", f"weight of {kept}", *columns)
+    table = new_table("Expected shares of what the largest variant adds to the smallest", f"weight of {kept}", *columns)
     for point in allocated.trade_off.to_dict("records"):
         shares = ("unsure" if pd.isna(point[stratum]) else f"{point[stratum]:.0%}" for stratum in columns)
         table.add_row(f"{point['weight']:.2f}", *shares)
     console.print(table)
     if allocated.trade_off.isna().any(axis=None):
         console.print("Unsure: all groups together add nothing to the stratum that can be told from nothing.")
+
+
+def _precision(variant: str) -> str:
+    """The part of a variant's name that says bits and group size."""
+    return variant.partition("-c")[0]
+
+
+def _more(count: int) -> str:
+    return f"{'-' if count < 0 else ''}{readable_bytes(abs(count))}"
