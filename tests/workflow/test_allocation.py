@@ -24,20 +24,26 @@ def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, m
     wanted = ["allocate", study, "--model", "q1", "--keep", "reasoning", "--out", tmp_path / "keep.yaml", "--memory"]
     unmeasured = run(*wanted, "6bits")
     assert unmeasured.exit_code == 1 and "no sensitivities of q1 were measured" in unmeasured.output
-    measured = run("sensitivities", study, "--model", "q1", "--low", LOW, "--high", HIGH, "--items", 20)
+    asked = ["sensitivities", study, "--model", "q1", "--base", LOW, "--other", HIGH, "--items", 20]
+    strata = list(read_study(study).evaluation.strata)
+    measured = run(*asked, "--stratum", strata[0])
     assert measured.exit_code == 0, measured.output
-    table, seal = read_table(results.sensitivities("q1", LOW, HIGH), "sensitivities")
-    assert {"low", "high", "model", "requests.reasoning"} <= seal.made_from.keys()
+    unasked = run(*wanted, "6bits")
+    assert unasked.exit_code == 1 and "were measured for reasoning" in unasked.output
+    measured = run(*asked)
+    assert measured.exit_code == 0, measured.output
+    path = results.sensitivities("q1", LOW, HIGH, "reasoning")
+    table, seal = read_table(path, "sensitivities")
+    assert {"base", "other", "model", "requests"} <= seal.made_from.keys()
     groups = table.group.unique()
-    assert len(table) == 2 * 3 * len(groups)  # measured and to first order, in each stratum
+    assert len(table) == 2 * len(groups)  # measured and to first order
     (verified,) = (stage for stage in verify_study(read_study(study), results) if stage.stage == "sensitivities")
-    assert (verified.whole, verified.problems) == (1, [])
-    path = results.sensitivities("q1", LOW, HIGH)
+    assert (verified.whole, verified.problems) == (len(strata), [])
     content = path.read_bytes()
     path.write_bytes(content.replace(b"reasoning", b"reasonin_", 1))
     damaged = run("verify", study)
     path.write_bytes(content)
-    assert damaged.exit_code == 1 and f"{HIGH}.parquet: damaged or edited" in damaged.output
+    assert damaged.exit_code == 1 and "reasoning.parquet: damaged or edited" in damaged.output
     assert "redo" not in damaged.output
     shapes = shapes_of_weights(results.model("q1"))
     low, high = (shapes.weight_bytes(Quantization.from_name(name)) for name in (LOW, HIGH))
@@ -55,11 +61,12 @@ def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, m
 
 def test_what_makes_no_sense_is_one_line(whole, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    asked = ["sensitivities", "study.yaml", "--model", "q1", "--low"]
+    asked = ["sensitivities", "study.yaml", "--model", "q1", "--base"]
     for arguments, said in (
-        ([*asked, HIGH, "--high", LOW], f"{LOW} must have more bits than {HIGH}"),
-        ([*asked, "bf16", "--high", LOW], "'bf16' is not the name of a uniform variant"),
-        ([*asked, "w2-g128-c4-s0", "--high", LOW], "w2-g128-c4-s0 holds no checkpoint"),
+        ([*asked, HIGH, "--other", LOW, "--other", LOW], f"{LOW} and {LOW} have the same bits and group size"),
+        ([*asked, HIGH, "--other", LOW, "--stratum", "x"], "x is not one of"),
+        ([*asked, "bf16", "--other", LOW], "'bf16' is not the name of a uniform variant"),
+        ([*asked, "w2-g128-c4-s0", "--other", LOW], "w2-g128-c4-s0 holds no checkpoint"),
         (["allocate", "study.yaml", "--model", "q1", "--memory", "6bits"], "give --keep"),
         (["allocate", "study.yaml", "--model", "q1", "--memory", "6bits", "--keep", "x"], "x is not one of"),
         (["allocate", "study.yaml", "--model", "q1", "--memory", "much", "--keep", "reasoning"], "--memory much"),

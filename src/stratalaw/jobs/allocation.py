@@ -253,7 +253,7 @@ def best_measured(
     return rule, best
 
 
-def few(near: Sequence[Placement]) -> Sequence[Placement]:
+def few(near: list[dict[str, str]]) -> list[dict[str, str]]:
     """At most as many of the neighbours of an allocation as are measured, spread over them."""
     return near[:: max(1, -(-len(near) // MOST_NEIGHBOURS))]
 

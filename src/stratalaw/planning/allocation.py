@@ -76,7 +76,7 @@ def share_of_range(gains: pd.DataFrame, errors: pd.DataFrame, bytes_more: pd.Ser
     largest (1); missing where these two cannot be told apart, between which there are no shares."""
     gained, noise = gains.loc[list(placement.items())].sum(), (errors**2).sum() ** 0.5
     found = {}
-    for stratum in gains:
+    for stratum in map(str, gains):
         worst, best = _range(gains[stratum], bytes_more)
         is_told = best - worst > BEYOND_DOUBT * noise[stratum]
         found[stratum] = (gained[stratum] - worst) / (best - worst) if is_told else np.nan
@@ -123,9 +123,10 @@ def shrunk(gains: pd.DataFrame, errors: pd.DataFrame, bytes_more: pd.Series) -> 
     would explain them (empirical Bayes, moments); of the shape of ``gains``."""
     found = gains.copy()
     for _, rows in bytes_more.groupby(level=1):
-        for stratum in gains:
+        share = rows / rows.sum() if rows.any() else 1 / len(rows)
+        for stratum in map(str, gains):
             gain, noise = gains.loc[rows.index, stratum], errors.loc[rows.index, stratum] ** 2
-            expected = rows * gain.sum() / rows.sum()
+            expected = share * gain.sum()
             scatter = float(((gain - expected) ** 2).mean() - noise.mean())
             kept = max(scatter, 0.0) / (max(scatter, 0.0) + noise).replace(0, np.inf)
             found.loc[rows.index, stratum] = expected + kept * (gain - expected)

@@ -1,1 +1,1 @@
-"""What each part of a model adds to a stratum when it alone gets more bits."""
+"""What each part of a model changes in a stratum when it alone has other bits."""
