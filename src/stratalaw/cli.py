@@ -617,7 +617,7 @@ def sensitivities(
     stratum: Annotated[
         list[str] | None, typer.Option(help="Stratum to measure (repeatable; default: all of the study).")
     ] = None,
-    items: Annotated[int, typer.Option(min=2, help="Items of each stratum, at most.")] = 300,
+    items: Annotated[int, typer.Option(min=2, help="Items of each stratum, at most.")] = 50,
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
     """Measure what each part of a model changes in each stratum when it alone has other bits, from its variants."""
@@ -649,6 +649,9 @@ def allocate(
         list[str] | None,
         typer.Option(help="Least share of what the most bits add to a stratum, e.g. memorization=0.3 (repeatable)."),
     ] = None,
+    items: Annotated[
+        int, typer.Option(min=2, help="Items of each stratum that matters, at most, by which candidates are compared.")
+    ] = 300,
     out: Annotated[Path, typer.Option(help="File for the allocation, as YAML.", dir_okay=False)] = Path(
         "allocation.yaml"
     ),
@@ -667,7 +670,7 @@ def allocate(
         weights = dict.fromkeys(keep or [], 1.0) | _pairs(weight)
         if not weights:
             raise StratalawError("give --keep, such as reasoning, or --weight, such as reasoning=2")
-        found = make_allocation(read_study(study), model, memory, weights, _pairs(floor), Results(results))
+        found = make_allocation(read_study(study), model, memory, weights, _pairs(floor), items, Results(results))
         show_allocation(found, weights, f"{model}, {memory}")
         if found.uniform is not None:
             typer.echo(f"take {found.uniform} as it is; {out} is not written")

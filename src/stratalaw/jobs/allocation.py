@@ -85,7 +85,13 @@ class Allocated:
 
 
 def allocate(
-    study: Study, model: str, memory: str, weights: Mapping[str, float], floors: Mapping[str, float], results: Results
+    study: Study,
+    model: str,
+    memory: str,
+    weights: Mapping[str, float],
+    floors: Mapping[str, float],
+    items: int,
+    results: Results,
 ) -> Allocated:
     """The allocation of a model's bits that keeps most of some strata within a memory.
 
@@ -95,6 +101,8 @@ def allocate(
         memory: average bits of a weight, such as ``3.5bits``, or bytes of all weights, such as ``5GB``.
         weights: of the strata that matter.
         floors: the least share of what the largest variant has over the smallest one, by stratum.
+        items: by which candidates are measured as a whole, of each stratum that matters at most so many. A few
+            candidates take few passes, and a difference that is beyond doubt takes many items.
         results: where sensitivities and checkpoints are.
 
     Raises:
@@ -114,7 +122,7 @@ def allocate(
         raise SensitivityError(f"--memory {memory} leaves no room for more bits than those of {base} anywhere")
     noisy, errors = (wide(table, bytes_more, column)[measured] for column in ("gain", "stderr"))
     gains = shrunk(noisy, errors, bytes_more)
-    halves = {CHOOSING: int(table.n_items.max()), HELD_OUT: None}
+    halves = {CHOOSING: items, HELD_OUT: None}
     subjects = subject_of(study, model, base, others, list(study.evaluation.strata), halves, results)
     choosing = subjects[CHOOSING].asking({name: subjects[CHOOSING].asked[name] for name in weights})
     losses = losses_of_gptq(model, base, others, results)
