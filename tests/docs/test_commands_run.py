@@ -33,7 +33,10 @@ A_MINUTE = "a minute of two cores: tests/laws/test_published_study.py fits this 
 GOES_ON = "runs the demo: tests/jobs/test_sequel.py"
 MEASURED = "needs a measured study: tests/jobs/test_sequel.py"
 ALLOCATED = "needs a measured study: tests/workflow/test_allocation.py"
-MEASURE_BITS = "stratalaw sensitivities config/demo.yaml --model q3 --base w3-g128-c32-s0 --other w4-g128-c32-s0"
+MEASURE_BITS = (
+    "stratalaw sensitivities config/demo.yaml --model q3 --base w3-g128-c32-s0 --other w4-g128-c32-s0 "
+    "--other w2-g128-c32-s0"
+)
 ALLOCATE_BITS = "stratalaw allocate config/demo.yaml --model q3 --memory 3.5bits --keep memorization --out keep.yaml"
 REDO = "stratalaw redo config/demo.yaml q5/w3-g128-c32-s0 --from answers --profile profiles/demo"
 NOT_RUN = {

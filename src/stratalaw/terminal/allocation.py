@@ -89,7 +89,7 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
             f"It is not shown to keep more of {kept} than {allocated.rule}: the simple rule does as well here.",
             highlight=False,
         )
-    table = new_table("Expected shares of what the largest variant adds to the smallest", f"weight of {kept}", *columns)
+    table = new_table("Expected shares, from the smallest to the largest variant", f"weight of {kept}", *columns)
     for point in allocated.trade_off.to_dict("records"):
         shares = ("unsure" if pd.isna(point[stratum]) else f"{point[stratum]:.0%}" for stratum in columns)
         table.add_row(f"{point['weight']:.2f}", *shares)
