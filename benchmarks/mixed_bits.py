@@ -6,7 +6,7 @@ The study must have been run as far as requests and checkpoints of 2, 3 and 4 bi
 32 samples, in each draw that is asked for. For 3.5, 3.0 and 2.5 average bits and each stratum in turn, bits are
 allocated as ``stratalaw allocate`` does, from 3 bits to 2 and to 4, and judged beside:
 
-- *50 items*: the same with groups measured on so many items, and candidates as a whole on all;
+- *100 items*: the same with groups measured on so many items, and candidates as a whole on all;
 - *two precisions*: between the two of PAIRS, from the smaller one;
 - *uniform*: the largest uniform variant that takes no more;
 - *GPTQ's loss* of options that go the way of the memory, and *traded*, of all;
@@ -54,9 +54,9 @@ from stratalaw.study import Study, read_study
 
 PAIRS = {3.5: (3, 4), 3.0: (2, 4), 2.5: (2, 3)}  # of two precisions
 MIDDLE, OTHERS = 3, (2, 4)
-ITEMS, FEW, HELD_OUT_ITEMS = 300, 50, 300
+ITEMS, FEW, HELD_OUT_ITEMS = 300, 100, 300
 RANDOM = 2
-LESS, TWO, UNIFORM, LOSS, TRADED = "50 items", "two precisions", "uniform", "GPTQ's loss", "GPTQ's loss, traded"
+LESS, TWO, UNIFORM, LOSS, TRADED = "100 items", "two precisions", "uniform", "GPTQ's loss", "GPTQ's loss, traded"
 RULES = (LESS, TWO, UNIFORM, LOSS, TRADED, "output error", "knapsack alone", "random groups")
 
 

@@ -617,7 +617,7 @@ def sensitivities(
     stratum: Annotated[
         list[str] | None, typer.Option(help="Stratum to measure (repeatable; default: all of the study).")
     ] = None,
-    items: Annotated[int, typer.Option(min=2, help="Items of each stratum, at most.")] = 50,
+    items: Annotated[int, typer.Option(min=2, help="Items of each stratum, at most.")] = 100,
     results: Annotated[Path, typer.Option(help="The workflow's folder of results.")] = Path("results"),
 ) -> None:
     """Measure what each part of a model changes in each stratum when it alone has other bits, from its variants."""
