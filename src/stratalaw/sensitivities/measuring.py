@@ -77,12 +77,12 @@ class Subject:
                 for stratum, requests in self._requests.items()
             )
 
-    def answered_by_group(self, groups: Iterable[str]) -> Iterator[tuple[str, str, dict[str, pd.DataFrame]]]:
-        """``answered`` with each of some groups alone, by group and other checkpoint, from the first layer to the last:
-        layers before the group's run once for all groups, where the model allows it."""
+    def answered_by_group(self) -> Iterator[tuple[str, str, dict[str, pd.DataFrame]]]:
+        """``answered`` with each group alone, by group and other checkpoint, from the first layer to the last: layers
+        before the group's run once for all groups, where the model allows it."""
         layer_of = self._layers_of_groups() if self._is_resumable() else dict.fromkeys(self.groups, 0)
         passes = ResumedPasses(self.model, list(self._batchings.values()))
-        for group in sorted(groups, key=layer_of.__getitem__):
+        for group in sorted(self.groups, key=layer_of.__getitem__):
             while passes.layer < layer_of[group]:
                 passes.advance()
             for variant in self.others:
@@ -123,23 +123,17 @@ class Subject:
         }
 
 
-def measured_gains(subject: Subject, groups: Iterable[str] | None = None) -> pd.DataFrame:
+def measured_gains(subject: Subject) -> pd.DataFrame:
     """One row for each group, other checkpoint and stratum: ``group``, ``variant``, ``stratum``, ``kind``, ``gain``
-    (nats of an item's margin, their mean; less than 0 for a loss), ``stderr`` and ``n_items``.
-
-    Args:
-        subject: what is measured.
-        groups: those that are; all if None.
-    """
-    wanted = list(subject.groups if groups is None else groups)
+    (nats of an item's margin, their mean; less than 0 for a loss), ``stderr`` and ``n_items``."""
     before = subject.answered({})
     rows: dict[tuple[str, str], list[dict[str, object]]] = {}
-    for place, (group, variant, answered) in enumerate(subject.answered_by_group(wanted), 1):
-        LOG.info("%s with %s (%d of %d)", group, variant, place, len(wanted) * len(subject.others))
+    for place, (group, variant, answered) in enumerate(subject.answered_by_group(), 1):
+        LOG.info("%s with %s (%d of %d)", group, variant, place, len(subject.groups) * len(subject.others))
         for stratum, after in answered.items():
             gain, stderr = mean_change(after.margin - before[stratum].margin)
             about = {"group": group, "variant": variant, "stratum": stratum, "kind": MEASURED}
             rows.setdefault((group, variant), []).append(
                 about | {"gain": gain, "stderr": stderr, "n_items": len(after)}
             )
-    return pd.DataFrame([row for group in wanted for variant in subject.others for row in rows[group, variant]])
+    return pd.DataFrame([row for group in subject.groups for variant in subject.others for row in rows[group, variant]])
