@@ -18,7 +18,7 @@ import pandas as pd
 
 from stratalaw.cost.estimate import expectation
 from stratalaw.laws import read_observations
-from stratalaw.laws.process import covariance, response
+from stratalaw.laws.process import response
 from stratalaw.laws.surface import Surface, cells_of, surface_rows
 from stratalaw.layout import Results
 from stratalaw.models.known_shapes import shapes_of_folder, shapes_of_study
@@ -244,7 +244,7 @@ def decisions(folder: Path) -> str:
 def as_rough_as(replay: Replay, study: Study, sizes: Mapping[str, float], seed: int) -> pd.DataFrame:
     """Observations of another study, drawn from the process with the hyperparameters of a published one."""
     random = np.random.default_rng(seed)
-    theta = Surface.fit(replay.rows).posteriors[0].theta
+    kernel = Surface.fit(replay.rows).posteriors[0].kernel
     rows = []
     for variant in study.variants().to_dict("records"):
         is_original = variant["variant"] == BASELINE_NAME
@@ -258,7 +258,7 @@ def as_rough_as(replay: Replay, study: Study, sizes: Mapping[str, float], seed: 
     numbers = dict.fromkeys(("bits", "group_size", "calibration_size", "n_params"), float)
     table = pd.DataFrame(rows).replace({pd.NA: np.nan}).astype(numbers).assign(benchmark=lambda own: own.stratum)
     cells = cells_of(table, float(np.log(table.n_params).mean()))
-    f = random.multivariate_normal(cells.prior_mean(), covariance(theta, cells, cells), method="eigh")
+    f = random.multivariate_normal(cells.prior_mean(), kernel.covariance(cells, cells), method="eigh")
     names = pd.MultiIndex.from_frame(table[["model", "stratum"]])
     originals = pd.Series(random.uniform(0.4, 0.8, len(names.unique())), index=names.unique())[names].to_numpy()
     adjusted = np.where(table.bits < BASELINE_BITS, response(f, originals)[0], originals)

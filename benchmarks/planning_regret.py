@@ -1,15 +1,16 @@
 """How good are the choices of ``stratalaw plan``? ``python benchmarks/planning_regret.py docs/studies/ladder``
 
-A published study is replayed: a part of its variants counts as measured, the laws are fitted to that part, and the plan
-chooses among all variants for 60 memory budgets. Regret is by how much the choice, as it was measured, lies below the
-best that fits, in points of the mean accuracy over the strata. The same for 60 floors of that mean, by how much the
-choice misses them.
+A published study is replayed: a part of its variants counts as measured, what was not is predicted from that part as
+``--config allow_missing=true`` does, and the plan chooses among all variants for 60 memory budgets. Regret is by how
+much the choice, as it was measured, lies below the best that fits, in points of the mean accuracy over the strata. The
+same for 60 floors of that mean, by how much the choice misses them.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from stratalaw.laws.analysis import Analysis, analyse, with_utilization
 from stratalaw.laws.fit import fit_law
 from stratalaw.laws.forms import form_named
 from stratalaw.laws.rows import PHASE_TRANSITION_BITS, reasons_to_leave_out
+from stratalaw.laws.whole import whole_study
 from stratalaw.models.known_shapes import shapes_of_folder
 from stratalaw.models.shapes import Shapes
 from stratalaw.planning.candidates import candidates_of
@@ -61,9 +63,9 @@ def replays(observations: pd.DataFrame, seconds: pd.DataFrame) -> Iterator[tuple
         of_others = observations.model != model
         yield "all but one size, its original known", observations[of_others | is_original]
         yield "all but one size", observations[of_others]
-    sizes = list(observations.sort_values("n_params").model.unique())
-    for pair in pairwise(sizes):
-        yield "two neighbouring sizes, originals of all", observations[observations.model.isin(pair) | is_original]
+    for _, family in observations.sort_values("n_params").groupby("family", sort=False):
+        for pair in pairwise(family.model.unique()):
+            yield "two neighbouring sizes, originals of all", observations[observations.model.isin(pair) | is_original]
 
 
 def candidates_to_select(observations: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
@@ -115,9 +117,14 @@ def shortfalls(candidates: list[Candidate], measured: Mapping[str, float]) -> np
     return np.array(found)
 
 
-def planned(study: Study, shapes: Mapping[str, Shapes], part: pd.DataFrame) -> list[Candidate]:
+def planned(study: Study, shapes: Mapping[str, Shapes], part: pd.DataFrame, whole: pd.DataFrame) -> list[Candidate]:
     analysis: Analysis = analyse(part, [form_named(name) for name in FORMS], resamples=2)
-    return candidates_of(study, shapes, analysis, CONTEXT)
+    not_run = names_of(whole) - names_of(part)
+    return candidates_of(study, shapes, replace(analysis, variants=whole_study(part, study, not_run)), CONTEXT)
+
+
+def names_of(observations: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(zip(observations.model, observations.variant, strict=True))
 
 
 def row(name: str, regret: np.ndarray, shortfall: np.ndarray) -> dict[str, object]:
@@ -138,7 +145,7 @@ def main(folder: Path) -> None:
     measured = measured_means(observations)
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for name, part in replays(observations, pd.read_csv(folder / "seconds.csv")):
-        candidates = planned(study, shapes, part)
+        candidates = planned(study, shapes, part, observations)
         found.setdefault(name, []).append((regrets(candidates, measured), shortfalls(candidates, measured)))
     rows = [row(name, *(np.concatenate(part) for part in zip(*pairs, strict=True))) for name, pairs in found.items()]
     print(pd.DataFrame(rows).round(2).to_markdown(index=False))

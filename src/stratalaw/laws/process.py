@@ -3,8 +3,8 @@
 The latent value f = ln D of a cell (a variant in a stratum) is seen through the anchored law's response: the adjusted
 accuracy is a16 exp(-D), plus the noise of the items. Its prior is that law, f linear in bits, ln G, ln C and ln N, and
 on top of it deviations of each model, deviations that are smooth over all four, and what a single variant has by luck;
-each is shared between the strata in part. The posterior is Laplace's approximation (Rasmussen and Williams, Gaussian
-Processes for Machine Learning, 2006, chapters 2, 3 and 5).
+each is shared between the strata in part, and larger in some of them than in others. The posterior is Laplace's
+approximation (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapters 2, 3 and 5).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ PRIOR: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 PRIOR_MEAN = np.log([median for median, _ in PRIOR.values()])
 PRIOR_SPREAD = np.array([spread for _, spread in PRIOR.values()])
+SCALE_SPREAD = 0.5  # of the logarithm of a stratum's scale
 LEAST_VARIANCE = 1e-5  # of a measured adjusted accuracy
 LEAST_SLOPE = 1e-4  # of the response, below which a cell tells nothing of f
 ROUNDS = 4  # linearized anew each time
@@ -92,46 +93,97 @@ def moments(f: Array, spread: Array, original: Array) -> tuple[Array, Array]:
     return mean, np.sqrt(np.maximum(WEIGHTS @ (values - mean) ** 2, 1e-12))
 
 
-def covariance(theta: Array, left: Cells, right: Cells) -> Array:
-    """Prior covariance of f, shape (left, right)."""
-    return _covariance(theta, left, right)[0]
+@dataclass(frozen=True)
+class Kernel:
+    """The prior covariance of f at one value of the hyperparameters.
 
+    ``theta``: their logarithms, in the order of ``PRIOR``, and after them those of the scales of ``strata``, by which
+    deviations from the linear part are larger in one stratum than in another. Any other stratum has a scale of 1.
+    """
 
-def prior_variance(theta: Array, cells: Cells) -> Array:
-    """The diagonal of ``covariance`` of cells with themselves."""
-    spread = dict(zip(PRIOR, np.exp(theta), strict=True))
-    own: Array = (cells.linear() ** 2).sum(1) + sum(spread[name] ** 2 for name in ("model", "smooth", "luck"))
-    return own
+    theta: Array
+    strata: tuple[str, ...]
 
+    @classmethod
+    def at_medians(cls, cells: Cells) -> Kernel:
+        """What is assumed, before anything is measured, of the strata that cells are in."""
+        strata = tuple(np.unique(cells.stratum).tolist())
+        return cls(np.concatenate([PRIOR_MEAN, np.zeros(len(strata))]), strata)
 
-def _covariance(theta: Array, left: Cells, right: Cells, slopes: bool = False) -> tuple[Array, dict[str, Array]]:
-    """Prior covariance, and its derivatives by hyperparameters (of ``noise`` there is none)."""
-    scale = dict(zip(PRIOR, np.exp(theta), strict=True))
-    shared = scale["share"] / (1 + scale["share"])
-    same = left.stratum[:, None] == right.stratum
-    mix = np.where(same, 1.0, shared)
-    lengths = [scale[name] for name in FACTORS]
-    distance = [np.abs(left.factors[:, None, i] - right.factors[None, :, i]) / lengths[i] for i in range(len(FACTORS))]
-    smooth = np.where(left.family[:, None] == right.family, 1.0, BETWEEN_FAMILIES)
-    for part in distance:
-        smooth = smooth * _matern(part)
-    smooth = smooth * np.where(left.model[:, None] == right.model, 1.0, BETWEEN_MODELS)
-    by_model = scale["model"] ** 2 * (left.model[:, None] == right.model)
-    by_luck = scale["luck"] ** 2 * (left.variant[:, None] == right.variant)
-    smooth = scale["smooth"] ** 2 * smooth
-    linear = left.linear() @ right.linear().T * np.where(same, 1.0, SHARED_LEVEL)
-    total = linear + (by_model + smooth + by_luck) * mix
-    if not slopes:
-        return total, {}
-    found = {
-        "model": 2 * by_model * mix,
-        "smooth": 2 * smooth * mix,
-        "luck": 2 * by_luck * mix,
-        "share": (by_model + smooth + by_luck) * np.where(same, 0.0, shared * (1 - shared)),
-    }
-    for name, part in zip(FACTORS, distance, strict=True):
-        found[name] = smooth * mix * _matern_slope(part)
-    return total, found
+    def at(self, theta: Array) -> Kernel:
+        return replace(self, theta=theta)
+
+    @property
+    def noise(self) -> float:
+        """The part of the items' variance that a variant has by itself."""
+        return self._values["noise"]
+
+    @property
+    def medians(self) -> Array:
+        return np.concatenate([PRIOR_MEAN, np.zeros(len(self.strata))])
+
+    @property
+    def spread(self) -> Array:
+        """Standard deviations of ``theta``, before anything is measured."""
+        return np.concatenate([PRIOR_SPREAD, np.full(len(self.strata), SCALE_SPREAD)])
+
+    def variance(self, cells: Cells) -> Array:
+        """The diagonal of ``covariance`` of cells with themselves."""
+        deviations = sum(self._values[name] ** 2 for name in ("model", "smooth", "luck"))
+        found: Array = (cells.linear() ** 2).sum(1) + deviations * self._scales(cells) ** 2
+        return found
+
+    def covariance(self, left: Cells, right: Cells) -> Array:
+        """Prior covariance of f, shape (left, right)."""
+        return self._covariance(left, right)[0]
+
+    def slopes(self, cells: Cells) -> tuple[Array, dict[str, Array]]:
+        """``covariance`` of cells with themselves, and its derivatives by hyperparameters (of ``noise`` there is none)
+        and by the scales of strata."""
+        return self._covariance(cells, cells, slopes=True)
+
+    @property
+    def _values(self) -> dict[str, float]:
+        return dict(zip(PRIOR, np.exp(self.theta[: len(PRIOR)]).tolist(), strict=True))
+
+    def _scales(self, cells: Cells) -> Array:
+        scales = dict(zip(self.strata, np.exp(self.theta[len(PRIOR) :]).tolist(), strict=True))
+        return np.array([scales.get(stratum, 1.0) for stratum in cells.stratum.tolist()])
+
+    def _covariance(self, left: Cells, right: Cells, slopes: bool = False) -> tuple[Array, dict[str, Array]]:
+        value = self._values
+        shared = value["share"] / (1 + value["share"])
+        same = left.stratum[:, None] == right.stratum
+        scale = self._scales(left)[:, None] * self._scales(right)
+        mix = scale * np.where(same, 1.0, shared)
+        lengths = [value[name] for name in FACTORS]
+        distance = [
+            np.abs(left.factors[:, None, i] - right.factors[None, :, i]) / lengths[i] for i in range(len(FACTORS))
+        ]
+        smooth = np.where(left.family[:, None] == right.family, 1.0, BETWEEN_FAMILIES)
+        for part in distance:
+            smooth = smooth * _matern(part)
+        smooth = smooth * np.where(left.model[:, None] == right.model, 1.0, BETWEEN_MODELS)
+        smooth = value["smooth"] ** 2 * smooth
+        by_model = value["model"] ** 2 * (left.model[:, None] == right.model)
+        by_luck = value["luck"] ** 2 * (left.variant[:, None] == right.variant)
+        deviations = by_model + smooth + by_luck
+        linear = left.linear() @ right.linear().T * np.where(same, 1.0, SHARED_LEVEL)
+        total = linear + deviations * mix
+        if not slopes:
+            return total, {}
+        found = {
+            "model": 2 * by_model * mix,
+            "smooth": 2 * smooth * mix,
+            "luck": 2 * by_luck * mix,
+            "share": deviations * scale * np.where(same, 0.0, shared * (1 - shared)),
+        }
+        for name, part in zip(FACTORS, distance, strict=True):
+            found[name] = smooth * mix * _matern_slope(part)
+        for stratum in self.strata:
+            of_left, of_right = ((cells.stratum == stratum).astype(float) for cells in (left, right))
+            found[stratum] = deviations * mix * (of_left[:, None] + of_right)
+        return total, found
 
 
 def _matern(distance: Array) -> Array:
@@ -152,11 +204,11 @@ def _matern_slope(distance: Array) -> Array:
 class Posterior:
     """What measured cells say of f, at one value of the hyperparameters.
 
-    ``theta``: their logarithms, in the order of ``PRIOR``; ``cells``, ``accuracy``, ``original``, ``variance``: what
-    was measured, the variance being that of the items; ``f``: the mode; ``weights``, ``root``: of the approximation.
+    ``kernel``: the prior covariance at that value; ``cells``, ``accuracy``, ``original``, ``variance``: what was
+    measured, the variance being that of the items; ``f``: the mode; ``weights``, ``root``: of the approximation.
     """
 
-    theta: Array
+    kernel: Kernel
     cells: Cells
     accuracy: Array
     original: Array
@@ -166,29 +218,24 @@ class Posterior:
     root: tuple[Array, bool]
 
     @property
-    def noise(self) -> float:
-        """The part of the items' variance that a variant has by itself."""
-        return float(np.exp(self.theta[-1]))
-
-    @property
     def _precision(self) -> Array:
         slope = response(self.f, self.original)[1]
-        found: Array = slope**2 / (self.noise * self.variance + LEAST_VARIANCE)
+        found: Array = slope**2 / (self.kernel.noise * self.variance + LEAST_VARIANCE)
         return found
 
     def mean_and_variance(self, cells: Cells) -> tuple[Array, Array]:
         """Posterior mean and variance of f, one by one."""
         mean, explained = self._explained(cells)
-        variance = prior_variance(self.theta, cells) - (explained**2).sum(0)
+        variance = self.kernel.variance(cells) - (explained**2).sum(0)
         return mean, np.maximum(variance, 1e-9)
 
     def mean_and_covariance(self, cells: Cells) -> tuple[Array, Array]:
         """Posterior mean and covariance of f."""
         mean, explained = self._explained(cells)
-        return mean, covariance(self.theta, cells, cells) - explained.T @ explained
+        return mean, self.kernel.covariance(cells, cells) - explained.T @ explained
 
     def _explained(self, cells: Cells) -> tuple[Array, Array]:
-        between = covariance(self.theta, cells, self.cells)
+        between = self.kernel.covariance(cells, self.cells)
         root = np.sqrt(self._precision)
         explained = linalg.solve_triangular(self.root[0], (between * root).T, lower=True)
         mean: Array = cells.prior_mean() + between @ self.weights
@@ -196,7 +243,7 @@ class Posterior:
 
     def at(self, theta: Array) -> Posterior:
         """The posterior at other hyperparameters."""
-        return _posterior(theta, self.cells, self.accuracy, self.original, self.variance, self.f)
+        return _posterior(self.kernel.at(theta), self.cells, self.accuracy, self.original, self.variance, self.f)
 
     def left_out(self, of: NDArray[np.str_]) -> Array:
         """Squared errors of cells in units of their predicted variance, those of one name left out in turn.
@@ -209,8 +256,8 @@ class Posterior:
         value, slope = response(self.f, self.original)
         slope = np.where(np.abs(slope) < LEAST_SLOPE, -LEAST_SLOPE, slope)
         centred = self.f + (self.accuracy - value) / slope - self.cells.prior_mean()
-        noise = (self.noise * self.variance + LEAST_VARIANCE) / slope**2
-        inverse = linalg.inv(covariance(self.theta, self.cells, self.cells) + np.diag(noise))
+        noise = (self.kernel.noise * self.variance + LEAST_VARIANCE) / slope**2
+        inverse = linalg.inv(self.kernel.covariance(self.cells, self.cells) + np.diag(noise))
         weights = inverse @ centred
         found = np.empty(len(centred))
         for name in np.unique(of):
@@ -226,35 +273,34 @@ class Posterior:
         Two for each axis of the curvature there, as far out as makes their mean and covariance right (the points of
         the unscented transform).
         """
+        theta, medians, spread = self.kernel.theta, self.kernel.medians, self.kernel.spread
         curvature = np.array(
-            [
-                (self._loss(self.theta + step)[1] - self._loss(self.theta - step)[1]) / 0.2
-                for step in 0.1 * np.eye(len(self.theta))
-            ]
+            [(self._loss(theta + step)[1] - self._loss(theta - step)[1]) / 0.2 for step in 0.1 * np.eye(len(theta))]
         )
         values, axes = np.linalg.eigh((curvature + curvature.T) / 2)
-        lengths = np.sqrt(len(self.theta) / np.maximum(values, 1 / PRIOR_SPREAD.max() ** 2))
-        least, most = PRIOR_MEAN - 3 * PRIOR_SPREAD, PRIOR_MEAN + 3 * PRIOR_SPREAD
-        return [
-            self.at(np.clip(self.theta + sign * step, least, most)) for step in (axes * lengths).T for sign in (1, -1)
-        ]
+        lengths = np.sqrt(len(theta) / np.maximum(values, 1 / spread.max() ** 2))
+        least, most = medians - 3 * spread, medians + 3 * spread
+        return [self.at(np.clip(theta + sign * step, least, most)) for step in (axes * lengths).T for sign in (1, -1)]
 
     def _loss(self, theta: Array) -> tuple[float, Array]:
         """Minus the logarithm of the posterior of hyperparameters, linearized at the mode of f, and its gradient."""
         value, slope = response(self.f, self.original)
         slope = np.where(np.abs(slope) < LEAST_SLOPE, -LEAST_SLOPE, slope)
         centred = self.f + (self.accuracy - value) / slope - self.cells.prior_mean()
-        total, parts = _covariance(theta, self.cells, self.cells, slopes=True)
-        noise = np.exp(theta[-1]) * self.variance
+        kernel = self.kernel.at(theta)
+        total, parts = kernel.slopes(self.cells)
+        noise = kernel.noise * self.variance
         factor = linalg.cho_factor(total + np.diag((noise + LEAST_VARIANCE) / slope**2 + 1e-8), lower=True)
         weights = linalg.cho_solve(factor, centred)
         inverse = linalg.cho_solve(factor, np.eye(len(centred)))
-        distance = (theta - PRIOR_MEAN) / PRIOR_SPREAD
+        distance = (theta - kernel.medians) / kernel.spread
         loss = centred @ weights / 2 + np.log(np.diag(factor[0])).sum() + distance @ distance / 2
         surplus = inverse - np.outer(weights, weights)
-        gradient = [(surplus * parts[name]).sum() / 2 for name in list(PRIOR)[:-1]]
-        gradient.append((np.diag(surplus) * noise / slope**2).sum() / 2)
-        return float(loss), np.array(gradient) + distance / PRIOR_SPREAD
+        of_noise = (np.diag(surplus) * noise / slope**2).sum() / 2
+        gradient = [
+            of_noise if name == "noise" else (surplus * parts[name]).sum() / 2 for name in (*PRIOR, *kernel.strata)
+        ]
+        return float(loss), np.array(gradient) + distance / kernel.spread
 
 
 def prior(cells: Cells) -> Posterior:
@@ -268,7 +314,9 @@ def prior(cells: Cells) -> Posterior:
         variant=cells.variant[:0],
         stratum=cells.stratum[:0],
     )
-    return Posterior(PRIOR_MEAN, none, nothing, nothing, nothing, nothing, nothing, (np.empty((0, 0)), True))
+    return Posterior(
+        Kernel.at_medians(cells), none, nothing, nothing, nothing, nothing, nothing, (np.empty((0, 0)), True)
+    )
 
 
 def fit(cells: Cells, accuracy: Array, original: Array, variance: Array, most_rows: int) -> Posterior:
@@ -281,26 +329,26 @@ def fit(cells: Cells, accuracy: Array, original: Array, variance: Array, most_ro
         variance: of the accuracy, by its items, paired with the original's.
         most_rows: cells from which hyperparameters are found, drawn at random where there are more.
     """
-    theta = PRIOR_MEAN
     start = np.log(-np.log(np.clip(accuracy / original, 0.05, 0.97)))
     chosen = np.sort(np.random.default_rng(0).permutation(len(cells))[:most_rows])
     part = Cells(*(getattr(cells, name)[chosen] for name in Cells.__dataclass_fields__))
-    found = _posterior(theta, part, accuracy[chosen], original[chosen], variance[chosen], start[chosen])
+    kernel = Kernel.at_medians(cells)
+    found = _posterior(kernel, part, accuracy[chosen], original[chosen], variance[chosen], start[chosen])
     for _ in range(ROUNDS):
-        best = optimize.minimize(found._loss, found.theta, jac=True, method="L-BFGS-B", options={"maxiter": 40})
+        best = optimize.minimize(found._loss, found.kernel.theta, jac=True, method="L-BFGS-B", options={"maxiter": 40})
         found = found.at(best.x)
     if len(part) == len(cells):
         return found
-    return _posterior(found.theta, cells, accuracy, original, variance, start)
+    return _posterior(found.kernel, cells, accuracy, original, variance, start)
 
 
 def _posterior(
-    theta: Array, cells: Cells, accuracy: Array, original: Array, variance: Array, start: Array
+    kernel: Kernel, cells: Cells, accuracy: Array, original: Array, variance: Array, start: Array
 ) -> Posterior:
     """Laplace's approximation, by Gauss and Newton."""
     prior_mean = cells.prior_mean()
-    total = covariance(theta, cells, cells) + 1e-8 * np.eye(len(cells))
-    noise = np.exp(theta[-1]) * variance + LEAST_VARIANCE
+    total = kernel.covariance(cells, cells) + 1e-8 * np.eye(len(cells))
+    noise = kernel.noise * variance + LEAST_VARIANCE
     f = start
     for _ in range(30):
         value, slope = response(f, original)
@@ -314,4 +362,4 @@ def _posterior(
         if largest < 1e-4:
             break
         f = f + step * min(1.0, LARGEST_STEP / largest)
-    return Posterior(theta, cells, accuracy, original, variance, f, weights, factor)
+    return Posterior(kernel, cells, accuracy, original, variance, f, weights, factor)

@@ -146,7 +146,7 @@ class Surface:
     def items_variance(self, loss: NDArray[np.float64]) -> NDArray[np.float64]:
         """The items' own part of the variance of an adjusted accuracy, by what was lost."""
         slope, intercept = self.noise
-        part = np.mean([posterior.noise for posterior in self.posteriors])
+        part = np.mean([posterior.kernel.noise for posterior in self.posteriors])
         found: NDArray[np.float64] = part * np.maximum(intercept + slope * np.maximum(loss, 0), process.LEAST_VARIANCE)
         return found
 
