@@ -69,7 +69,7 @@ def test_the_learning_rate_rises_holds_and_falls(world, stream):
 
 @pytest.mark.parametrize("rung", ["q1", "l1"])
 def test_training_learns_and_gives_the_same_weights_again(rung, world, stream, tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr("ladder.train.VALIDATION_ITEMS", 4)
+    monkeypatch.setattr("ladder.train.VALIDATION_ITEMS", 12)
     for name in ("first", "second"):
         train(rung, RECIPE, 0, stream, tmp_path / name)
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
