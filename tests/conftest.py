@@ -23,6 +23,8 @@ SLOW = (
     *("tests/test_packaging.py", "tests/test_lm_eval_model.py", "tests/ladder/", "tests/laws/"),
     *("tests/test_security.py", "tests/evaluation/", "tests/preparation/", "tests/report/"),
 )
+# To read all tasks of lm-eval takes a process 16 s.
+WITH_ALL_TASKS = ("tests/evaluation/test_tasks.py", "tests/preparation/test_checks.py")
 
 
 def pytest_collectstart() -> None:
@@ -32,7 +34,8 @@ def pytest_collectstart() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share something slow run in one process: those of a file, and all that rest on the one whole study.
+    """Tests that share something slow run in one process: those of a file, all that rest on the one whole study,
+    and all that look at every task of lm-eval.
 
     The slowest come first, so that at the end no process has one left while the other has nothing to do.
     """
@@ -41,7 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [not item.nodeid.startswith(slow) for slow in SLOW])
     for item in items:
         rests_on_study = {"one_variant", "whole"} & {*getattr(item, "fixturenames", ())}
-        group = "the whole study" if rests_on_study else item.nodeid.partition("::")[0]
+        if rests_on_study:
+            group = "the whole study"
+        elif item.nodeid.startswith(WITH_ALL_TASKS):
+            group = "all tasks of lm-eval"
+        else:
+            group = item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -37,7 +37,10 @@ def note(event, arguments):
     elif event == "open" and str(arguments[0]).endswith((".bin", ".pt", ".pth", ".pkl", ".pickle")):
         found.append(f"opened {arguments[0]}")
 
+import gc
+gc.disable()  # which takes a fifth of importing gptqmodel
 import gptqmodel, lm_eval.evaluator, torch, transformers  # what libraries do to themselves is no matter of data
+gc.enable()
 from stratalaw.jobs import stages
 from stratalaw.study import read_study
 from pathlib import Path

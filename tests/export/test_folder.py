@@ -47,6 +47,7 @@ def test_the_card_says_what_the_hub_and_a_reader_ask(exported, results):
 
 def test_a_fresh_process_loads_it_with_gptqmodel_and_says_the_same(exported, results, calibration):
     code = (
+        "import gc; gc.disable(); "  # which takes a fifth of importing gptqmodel
         "import sys, json, numpy, torch; from gptqmodel import GPTQModel, BACKEND; "
         "model = GPTQModel.load(sys.argv[1], device='cpu', backend=BACKEND.TORCH, dtype=torch.bfloat16).model; "
         "logits = model(torch.tensor(json.loads(sys.argv[3]))[None]).logits.float().log_softmax(-1); "

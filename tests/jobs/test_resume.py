@@ -70,7 +70,6 @@ def test_the_folder_is_the_one_that_snakemake_works_in(profile, tmp_path, monkey
     mine, other = profile("mine"), profile("other")
     for arguments, folder in (
         ([], "."),
-        (["--profile", str(mine), "--configfile", "s.yaml"], "of-mine"),
         (["--profile", str(mine), "-d", "here"], "here"),
         (["--profile", str(mine), "--workflow-profile", str(other)], "of-other"),
     ):

@@ -45,7 +45,7 @@ def test_exact_data_give_the_exact_law_back(estimator):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_estimates_are_unbiased_and_intervals_cover_as_often_as_they_say(estimator):
-    simulations = 200 if estimator == "logarithm" else 100
+    simulations = 100 if estimator == "logarithm" else 60
     values, covered = [], []
     for seed in range(simulations):
         fit = fit_law(many_items(seed), estimator=estimator)
@@ -64,7 +64,7 @@ def test_intervals_of_a_damage_law_allow_for_originals_that_were_measured():
     variants = grid()
     losses = np.exp(0.25 * np.random.default_rng(0).normal(size=variants.model.nunique())) * 0.4
     variants["baseline_loss"] = losses[variants.model.factorize()[0]]
-    covered, simulations = [], 60
+    covered, simulations = [], 40
     for seed in range(simulations):
         intervals = fit_law(
             stratum_accuracies(simulate(form, truth, variants, seed)), form, estimator="accuracy"
@@ -161,7 +161,7 @@ def test_a_fit_comes_back_from_its_file():
 
 def test_prediction_intervals_hold_new_observations_as_often_as_they_say():
     covered = []
-    for seed in range(40):
+    for seed in range(20):
         fit, new = fit_law(simulated(seed)), simulated(seed + 1000)
         interval = fit.prediction_interval(new)
         covered.append(((new.accuracy_adjusted >= interval.low) & (new.accuracy_adjusted <= interval.high)).mean())

@@ -201,7 +201,7 @@ def test_items_that_leave_nothing_to_fit_leave_these_models_undecided_and_stop_n
 def test_models_that_agree_by_chance_decide_as_rarely_as_the_level_says(models):
     """Where group size does nothing on average, with slopes of their own in each model."""
     rng = np.random.default_rng(models)
-    wrong, studies = 0, 40
+    wrong, studies = 0, 20
     for seed in rng.integers(0, 10_000, studies):
         flat = {"reasoning": LIKE_THE_PAPER["reasoning"] | {"delta": 0.0}}
         found = verdicts(study(flat, models=models, spread=0.3, seed=int(seed), settings=SETTINGS[12:]))

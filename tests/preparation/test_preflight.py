@@ -247,7 +247,8 @@ def test_an_architecture_that_gptqmodel_does_not_know_is_one_line(hub, study_fil
 def test_kernels_and_architectures_are_those_of_the_installed_gptqmodel():
     names = ("marlin.MarlinLinear", "exllamav2.ExllamaV2Linear", "tritonv2.TritonV2Linear", "torch.TorchLinear")
     code = f"""
-import importlib, json
+import gc, importlib, json
+gc.disable()  # which takes a fifth of importing gptqmodel
 from gptqmodel.models.auto import MODEL_MAP
 found = []
 for name in {names}:

@@ -262,7 +262,8 @@ def _compiled_log_design(form: Form) -> Compiled | None:
     """The derivatives of ln(-ln a) by the fitted parameters as a function of the factors, if it is linear in them."""
     symbols, loss = form._fitted
     logarithm = sympy.expand_log(sympy.log(loss), force=True)
-    design = [sympy.simplify(sympy.diff(logarithm, symbol)) for symbol in symbols]
+    # Of a product this is as simple as it gets; to simplify what comes of a sum would take seconds.
+    design = [sympy.diff(logarithm, symbol) for symbol in symbols]
     if any(part.free_symbols & set(symbols) for part in design):
         return None
     found: Compiled = sympy.lambdify([form._symbols[name] for name in form.factors], design, modules="numpy")

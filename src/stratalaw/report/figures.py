@@ -108,9 +108,9 @@ def captions_of(about: Mapping[str, str]) -> dict[str, str]:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG or PNG; the same figure is the same file."""
     with plt.rc_context(STYLE), appears_whole(path) as unfinished:
-        if figure.get_layout_engine() is not None:
+        if (layout := figure.get_layout_engine()) is not None:
             # Else it would be laid out anew for each file, which takes as long as to draw it.
-            figure.draw_without_rendering()
+            layout.execute(figure)
             figure.set_layout_engine("none")
         figure.savefig(unfinished, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
