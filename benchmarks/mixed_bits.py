@@ -204,7 +204,7 @@ def replay(study: Study, model: str, averages: list[float], draw: int, results: 
             found = three.judged(chosen)
             about: dict[str, Any] = {"model": model, "average": average, "draw": draw, "kept": kept}
             about["is simple"], about["is uniform"] = chosen == rule, chosen == by_rule[UNIFORM]
-            about["chosen"] = {group: variant for group, variant in chosen.items()}
+            about["chosen"] = dict(chosen)
             for stratum in three.choosing.asked:
                 row = about | {"stratum": stratum}
                 row["accuracy"] = float(found[stratum].is_answered.groupby("task").mean().mean())

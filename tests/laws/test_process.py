@@ -1,5 +1,7 @@
 """What is drawn from the process is found again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,19 @@ def test_how_much_rougher_one_stratum_is_than_another_is_found_from_a_fifth_of_t
     _, variance = found.mean_and_variance(part(cells, ~chosen))
     spread = {name: np.sqrt(variance[cells.stratum[~chosen] == name]).mean() for name in SCALES}
     assert spread["reasoning"] > 2 * spread["application"]
+
+
+def test_strata_may_be_called_as_hyperparameters_are():
+    cells, accuracy, original = drawn(0)
+    every = np.arange(0, len(cells), 8)
+    names = dict(zip(sorted(SCALES), ("model", "noise"), strict=True))
+    renamed = replace(cells, stratum=np.array([names[name] for name in cells.stratum]))
+    found, same = (
+        fit(part(one, every), accuracy[every], original[every], np.full(len(every), VARIANCE), 1000)
+        for one in (cells, renamed)
+    )
+    assert same.kernel.strata == ("model", "noise")
+    assert np.allclose(found.kernel.theta, same.kernel.theta)
 
 
 def test_a_stratum_that_was_not_measured_has_a_scale_of_one():

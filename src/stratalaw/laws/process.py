@@ -129,7 +129,8 @@ class Kernel:
 
     def variance(self, cells: Cells) -> Array:
         """The diagonal of ``covariance`` of cells with themselves."""
-        deviations = sum(self._values[name] ** 2 for name in ("model", "smooth", "luck"))
+        value = self._values
+        deviations = sum(value[name] ** 2 for name in ("model", "smooth", "luck"))
         found: Array = (cells.linear() ** 2).sum(1) + deviations * self._scales(cells) ** 2
         return found
 
@@ -137,9 +138,9 @@ class Kernel:
         """Prior covariance of f, shape (left, right)."""
         return self._covariance(left, right)[0]
 
-    def slopes(self, cells: Cells) -> tuple[Array, dict[str, Array]]:
-        """``covariance`` of cells with themselves, and its derivatives by hyperparameters (of ``noise`` there is none)
-        and by the scales of strata."""
+    def slopes(self, cells: Cells) -> tuple[Array, dict[str, Array], list[Array]]:
+        """``covariance`` of cells with themselves, and its derivatives by hyperparameters, by name (of ``noise`` there
+        is none), and by the scales of the strata, in their order."""
         return self._covariance(cells, cells, slopes=True)
 
     @property
@@ -150,7 +151,9 @@ class Kernel:
         scales = dict(zip(self.strata, np.exp(self.theta[len(PRIOR) :]).tolist(), strict=True))
         return np.array([scales.get(stratum, 1.0) for stratum in cells.stratum.tolist()])
 
-    def _covariance(self, left: Cells, right: Cells, slopes: bool = False) -> tuple[Array, dict[str, Array]]:
+    def _covariance(
+        self, left: Cells, right: Cells, slopes: bool = False
+    ) -> tuple[Array, dict[str, Array], list[Array]]:
         value = self._values
         shared = value["share"] / (1 + value["share"])
         same = left.stratum[:, None] == right.stratum
@@ -171,7 +174,7 @@ class Kernel:
         linear = left.linear() @ right.linear().T * np.where(same, 1.0, SHARED_LEVEL)
         total = linear + deviations * mix
         if not slopes:
-            return total, {}
+            return total, {}, []
         found = {
             "model": 2 * by_model * mix,
             "smooth": 2 * smooth * mix,
@@ -180,10 +183,11 @@ class Kernel:
         }
         for name, part in zip(FACTORS, distance, strict=True):
             found[name] = smooth * mix * _matern_slope(part)
+        of_scales = []
         for stratum in self.strata:
             of_left, of_right = ((cells.stratum == stratum).astype(float) for cells in (left, right))
-            found[stratum] = deviations * mix * (of_left[:, None] + of_right)
-        return total, found
+            of_scales.append(deviations * mix * (of_left[:, None] + of_right))
+        return total, found, of_scales
 
 
 def _matern(distance: Array) -> Array:
@@ -288,7 +292,7 @@ class Posterior:
         slope = np.where(np.abs(slope) < LEAST_SLOPE, -LEAST_SLOPE, slope)
         centred = self.f + (self.accuracy - value) / slope - self.cells.prior_mean()
         kernel = self.kernel.at(theta)
-        total, parts = kernel.slopes(self.cells)
+        total, parts, of_scales = kernel.slopes(self.cells)
         noise = kernel.noise * self.variance
         factor = linalg.cho_factor(total + np.diag((noise + LEAST_VARIANCE) / slope**2 + 1e-8), lower=True)
         weights = linalg.cho_solve(factor, centred)
@@ -297,9 +301,8 @@ class Posterior:
         loss = centred @ weights / 2 + np.log(np.diag(factor[0])).sum() + distance @ distance / 2
         surplus = inverse - np.outer(weights, weights)
         of_noise = (np.diag(surplus) * noise / slope**2).sum() / 2
-        gradient = [
-            of_noise if name == "noise" else (surplus * parts[name]).sum() / 2 for name in (*PRIOR, *kernel.strata)
-        ]
+        gradient = [of_noise if name == "noise" else (surplus * parts[name]).sum() / 2 for name in PRIOR]
+        gradient += [(surplus * part).sum() / 2 for part in of_scales]
         return float(loss), np.array(gradient) + distance / kernel.spread
 
 

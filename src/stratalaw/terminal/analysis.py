@@ -64,12 +64,12 @@ def show_power(verdicts: Sequence[Verdict], needs: Sequence[Need]) -> None:
     show_verdicts(verdicts, console)
     if needs:
         console.print(table_of_needs(needs))
-    open_claims = [verdict for verdict in verdicts if verdict.verdict == UNDECIDED]
-    if not open_claims:
+    undecided = [verdict for verdict in verdicts if verdict.verdict == UNDECIDED]
+    if not undecided:
         console.print("Every claim that the table can test is decided.")
-    for verdict in open_claims:
-        if verdict.claim not in {need.claim for need in needs}:
-            console.print(f"Not decided, and no power is known for it: {verdict.text}.")
+    needed = {need.claim for need in needs}
+    for verdict in (verdict for verdict in undecided if verdict.claim not in needed):
+        console.print(f"Not decided, and no power is known for it: {verdict.text}.")
 
 
 def show_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
