@@ -54,7 +54,7 @@ from stratalaw.study import Study, read_study
 
 PAIRS = {3.5: (3, 4), 3.0: (2, 4), 2.5: (2, 3)}  # of two precisions
 MIDDLE, OTHERS = 3, (2, 4)
-ITEMS, FEW, HELD_OUT_ITEMS = 300, 100, 300
+ITEMS, FEW, HELD_OUT_ITEMS = 300, 100, 600
 RANDOM = 2
 LESS, TWO, UNIFORM, LOSS, TRADED = "100 items", "two precisions", "uniform", "GPTQ's loss", "GPTQ's loss, traded"
 RULES = (LESS, TWO, UNIFORM, LOSS, TRADED, "output error", "knapsack alone", "random groups")

@@ -112,6 +112,7 @@ def test_the_likeliest_continuation_has_the_score_of_the_item(requests, small_mo
     likeliest = answers.log_likelihood.groupby(by_item).idxmax()
     scored = scorer.scores(answers).set_index(["task", "document"]).score
     assert scores[likeliest].tolist() == scored.loc[likeliest.index].tolist()
+    assert scorer.scores_of_written(answers).empty
 
 
 def test_an_answer_that_is_missing_or_no_number_refuses_the_stratum(requests):
@@ -176,6 +177,7 @@ def test_generations_and_rolling_requests_are_recorded_and_replayed(tokenizer, o
     assert items.score.tolist() == [1, 1, 0]
     assert items.tokens.tolist() == [1, 2, 4] and items.is_cut_off.tolist() == [False, False, True]
     assert scorer.scores(answers.assign(text=["4", "1 5", "6"])).score.tolist() == [0, 1, 1]
+    assert scorer.scores_of_written(answers).to_dict() == {0: 1, 1: 1, 2: 0} and scorer.scores_of_choices().empty
 
     rolling = record_requests(tokenizer, 2, other_kinds, "text")
     assert set(rolling.kind) == {ROLLING}

@@ -2,7 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, half_of, margins, mean_change, requests_of_half
+from stratalaw.engine import LogLikelihoods
+from stratalaw.sensitivities.margins import (
+    CHOOSING,
+    HELD_OUT,
+    choices_of,
+    half_of,
+    items_of_half,
+    margins,
+    mean_change,
+    written_of,
+)
 
 
 def requests_of(items, choices=3, task="t"):
@@ -10,23 +20,48 @@ def requests_of(items, choices=3, task="t"):
     return pd.DataFrame(rows, columns=["task", "document", "choice", "context", "continuation"])
 
 
+def answered(likelihoods, is_greedy=False):
+    return LogLikelihoods(np.log(likelihoods), np.broadcast_to(is_greedy, len(likelihoods)))
+
+
+class Letters:
+    """A tokenizer with a token for each letter."""
+
+    def encode(self, text, add_special_tokens):
+        assert not add_special_tokens
+        return [ord(letter) for letter in text]
+
+
 def test_the_margin_is_what_the_right_have_more_than_the_wrong():
     asked = requests_of(2).assign(is_right=[True, False, False, False, True, True])
-    found = margins(asked, np.log([0.5, 0.25, 0.25, 0.6, 0.1, 0.3]))
+    found = margins(asked, answered([0.5, 0.25, 0.25, 0.6, 0.1, 0.3]))
     assert found.margin.tolist() == pytest.approx([0.0, np.log(0.4 / 0.6)])
     assert found.is_answered.tolist() == [True, False]
 
 
-def test_the_margin_of_an_only_continuation_is_its_log_likelihood():
-    found = margins(requests_of(2, choices=1).assign(is_right=True), np.log([0.9, 0.2]))
-    assert found.margin.tolist() == pytest.approx(np.log([0.9, 0.2]))
-    assert found.is_answered.tolist() == [True, False]
+def test_the_margin_of_an_only_continuation_is_its_log_likelihood_per_token():
+    asked = requests_of(2, choices=1).assign(is_right=True, continuation=[[3], [3, 4]])
+    found = margins(asked, answered([0.9, 0.2], is_greedy=[False, True]))
+    assert found.margin.tolist() == pytest.approx([np.log(0.9), np.log(0.2) / 2])
+    assert found.is_answered.tolist() == [False, True]  # whether it would be written, not whether it is likely
+
+
+def test_written_items_are_those_that_the_original_answers_right_with_what_it_wrote():
+    requests = requests_of(4, choices=1)
+    scores = pd.Series([1.0, 0.0, 1.0, 1.0], requests.index)
+    texts = pd.Series([" six", "five", "", "two"], requests.index)
+    asked = written_of(requests, scores, texts, Letters())
+    assert asked.document.tolist() == [0, 3] and asked.is_right.all()  # without a token nothing can be likely
+    assert ["".join(map(chr, tokens)) for tokens in asked.continuation] == [" six", "two"]
+    assert asked.context.tolist() == requests.context[[0, 3]].tolist()
+    nothing = written_of(requests[:0], scores[:0], texts[:0], Letters())
+    assert nothing.empty and list(nothing) == list(asked)
 
 
 def test_halves_share_no_item_and_leave_none_out():
     requests = requests_of(200)
     scores = pd.Series((requests.choice == 1).astype(float), requests.index)
-    halves = [requests_of_half(requests, scores, half, None) for half in (CHOOSING, HELD_OUT)]
+    halves = [items_of_half(choices_of(requests, scores), half, None) for half in (CHOOSING, HELD_OUT)]
     documents = [set(half.document) for half in halves]
     assert documents[0] | documents[1] == set(range(200)) and not documents[0] & documents[1]
     assert all(70 < len(half) < 130 for half in documents)
@@ -37,13 +72,9 @@ def test_halves_share_no_item_and_leave_none_out():
 def test_items_are_shared_by_tasks_and_those_without_a_right_answer_left_out():
     requests = pd.concat([requests_of(50), requests_of(50, task="u")], ignore_index=True)
     scores = pd.Series((requests.choice == 0) & (requests.document % 2 == 0), requests.index).astype(float)
-    asked = requests_of_half(requests, scores, CHOOSING, 10)
+    asked = items_of_half(choices_of(requests, scores), CHOOSING, 10)
     assert asked.groupby("task").document.nunique().tolist() == [5, 5]
     assert (asked.document % 2 == 0).all()
-
-
-def test_a_stratum_that_is_answered_by_writing_has_no_margins():
-    assert requests_of_half(requests_of(5), pd.Series(dtype=float), CHOOSING, 10).empty
 
 
 def test_tasks_count_alike_in_a_mean():

@@ -39,6 +39,17 @@ def asked():
     return pd.DataFrame(rows, columns=["task", "document", "is_right", "context", "continuation"])
 
 
+@pytest.fixture(scope="module")
+def written():
+    """Items with one continuation, of several tokens."""
+    rng = np.random.default_rng(1)
+    rows = [
+        ("t", document, True, rng.integers(5, 1000, size=6), rng.integers(5, 1000, size=1 + document))
+        for document in range(8)
+    ]
+    return pd.DataFrame(rows, columns=["task", "document", "is_right", "context", "continuation"])
+
+
 def subject_with(model, groups, asked, scale):
     """The changed copy differs in one group alone, by ``scale`` of its weights at most."""
     other = copy.deepcopy(model)
@@ -86,8 +97,9 @@ def test_the_gain_of_a_group_is_what_its_weights_alone_change(model, groups, ask
     assert gains.stderr[CHANGED] == pytest.approx(np.sqrt((spread**2).sum()) / 2)
 
 
-def test_first_order_estimates_are_those_of_a_small_change(model, groups, asked):
-    subject, _ = subject_with(model, groups, asked, scale=1e-3)
+@pytest.mark.parametrize("kind", ["asked", "written"])
+def test_first_order_estimates_are_those_of_a_small_change(model, groups, kind, request):
+    subject, _ = subject_with(model, groups, request.getfixturevalue(kind), scale=1e-3)
     measured, estimated = (table.set_index("group") for table in (measured_gains(subject), first_order_gains(subject)))
     assert set(estimated.index) == set(groups)
     close = {"rel": 0.02, "abs": 0.02 * measured.stderr[CHANGED]}

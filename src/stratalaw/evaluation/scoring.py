@@ -120,6 +120,23 @@ class Scorer:
                 found[own.index] = own.document.map(by_document)
         return found
 
+    def scores_of_written(self, answers: pd.DataFrame) -> pd.Series:
+        """The score that an item gets by what was written: of each request for a text, by its index.
+
+        Args:
+            answers: to all requests; see ``evaluation.answers.answer``.
+
+        Raises:
+            ValueError, StudyError: as ``scores``.
+        """
+        check_answers(self._requests, answers, self._stratum)
+        rows = self._requests[self._requests.kind == GENERATION]
+        found = pd.Series(np.nan, rows.index)
+        for _, task, documents, scores in self._scored(answers) if len(rows) else ():
+            own = rows[rows.task == task]
+            found[own.index] = own.document.map(pd.Series(scores, documents))
+        return found
+
     def _scored(self, answers: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.int_], NDArray[np.float64]]]:
         """Of each task: the benchmark that it belongs to, its name, its items' numbers and their scores."""
         requests, items = self._requests, self._evaluation.items

@@ -21,7 +21,7 @@ from stratalaw.seals import Seal, read_table, seal_of, write_table
 from stratalaw.sensitivities.margins import CHOOSING
 from stratalaw.sensitivities.measuring import Subject
 from stratalaw.study import Study
-from stratalaw.study.variants import UNIFORM_PATTERN, Precision, Quantization
+from stratalaw.study.variants import BASELINE_NAME, UNIFORM_PATTERN, Precision, Quantization
 
 KIND = "sensitivities"
 
@@ -104,24 +104,19 @@ def subject_of(
     import torch
 
     from stratalaw.evaluation.answers import load_dense
-    from stratalaw.evaluation.documents import replayed_documents
-    from stratalaw.evaluation.scoring import Scorer
-    from stratalaw.sensitivities.margins import requests_of_half
+    from stratalaw.sensitivities.margins import items_of_half
     from stratalaw.sensitivities.swapping import is_small, parameters_of_groups
 
     use_no_network()
     asked: dict[int, dict[str, pd.DataFrame]] = {half: {} for half in items}
     for stratum in strata:
-        requests, _ = read_table(results.requests(model, stratum), "requests")
-        documents, _ = read_table(results.documents(model, stratum), "documents")
-        with replayed_documents(documents), redirect_stderr(StringIO()):  # progress bars of lm-eval
-            scores = Scorer(requests, study.evaluation, stratum).scores_of_choices()
+        with_margins = asked_of(study, model, stratum, results)
         for half, most in items.items():
-            asked[half][stratum] = requests_of_half(requests, scores, half, most)
+            asked[half][stratum] = items_of_half(with_margins, half, most)
             if asked[half][stratum].empty:
                 raise SensitivityError(
-                    f"{stratum}: no benchmark of it is answered by choosing among continuations, and only such items "
-                    "have a margin"
+                    f"{stratum}: no item of it has a margin: none has a right continuation, and the original writes no "
+                    "right answer"
                 )
     # Unpacked on the GPU, which is fast; they stay there only where there is room beside a model and its passes.
     weights: dict[str, dict[str, torch.Tensor]] = {}
@@ -137,6 +132,24 @@ def subject_of(
         half: Subject(dense, weights, groups, of_half, study.evaluation.tokens_per_batch)
         for half, of_half in asked.items()
     }
+
+
+def asked_of(study: Study, model: str, stratum: str, results: Results) -> pd.DataFrame:
+    """The requests of the items of a stratum that have a margin, with ``is_right``: those that are answered by
+    choosing, and those that the original answers right by writing."""
+    from stratalaw.evaluation.answers import load_tokenizer
+    from stratalaw.evaluation.documents import replayed_documents
+    from stratalaw.evaluation.scoring import Scorer
+    from stratalaw.sensitivities.margins import choices_of, written_of
+
+    requests, _ = read_table(results.requests(model, stratum), "requests")
+    documents, _ = read_table(results.documents(model, stratum), "documents")
+    answers, _ = read_table(results.answers(model, BASELINE_NAME, stratum), "answers", {"variant": BASELINE_NAME})
+    with replayed_documents(documents), redirect_stderr(StringIO()):  # progress bars of lm-eval
+        scorer = Scorer(requests, study.evaluation, stratum)
+        chosen, written = scorer.scores_of_choices(), scorer.scores_of_written(answers)
+    tokenizer = load_tokenizer(results.model(model))
+    return pd.concat([choices_of(requests, chosen), written_of(requests, written, answers.text, tokenizer)])
 
 
 def check_variants(study: Study, model: str, base: str, others: Sequence[str], results: Results) -> None:
@@ -158,8 +171,9 @@ def check_variants(study: Study, model: str, base: str, others: Sequence[str], r
         if not folder.exists() or why_unquantizable(folder):
             raise SensitivityError(f"{folder} holds no checkpoint: run the study with that variant first")
     for stratum in study.evaluation.strata:
-        if not results.documents(model, stratum).exists():
-            raise SensitivityError(f"{results.requests(model, stratum)} is not there: run the study first")
+        for path in (results.documents(model, stratum), results.answers(model, BASELINE_NAME, stratum)):
+            if not path.exists():
+                raise SensitivityError(f"{path} is not there: run the study first")
 
 
 def check_strata(study: Study, strata: Iterable[str]) -> None:
@@ -218,7 +232,8 @@ def made_from(model: str, base: str, other: str, stratum: str, results: Results)
         name: checkpoint_seal(results.checkpoint(model, variant), of_model).digest
         for name, variant in (("base", base), ("other", other))
     }
-    return {**of_model, **checkpoints, "requests": seal_of(results.requests(model, stratum)).digest}
+    asked = {"requests": results.requests(model, stratum), "answers": results.answers(model, BASELINE_NAME, stratum)}
+    return {**of_model, **checkpoints, **{name: seal_of(path).digest for name, path in asked.items()}}
 
 
 def _about(model: str, base: str, other: str, stratum: str) -> dict[str, str]:

@@ -63,8 +63,9 @@ def _sensitivities(chain: _Chain) -> list[StageVerified]:
             about = {"model": model.name, "base": base, "other": other, "stratum": path.stem}
             try:
                 weights = {name: chain.of_weights(model.name, about[name]) for name in ("base", "other")}
-                requests = chain.digest(chain.results.requests(model.name, path.stem))
-                made_from = chain.of_model(model.name) | weights | {"requests": requests}
+                made_from = chain.of_model(model.name) | weights
+                made_from["requests"] = chain.digest(chain.results.requests(model.name, path.stem))
+                made_from["answers"] = chain.digest(chain.results.answers(model.name, BASELINE_NAME, path.stem))
                 read_sealed(path, "sensitivities", about, made_from)
                 found.whole += 1
             except (StratalawError, OSError) as error:

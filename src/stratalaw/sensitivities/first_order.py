@@ -26,7 +26,7 @@ from stratalaw.engine.attention import tree_attention
 from stratalaw.engine.batches import Batch
 from stratalaw.engine.shared import HEAD_POSITIONS, to_device
 from stratalaw.evaluation.blocks import ITEM
-from stratalaw.sensitivities.margins import mean_change
+from stratalaw.sensitivities.margins import mean_change, tokens_that_count
 from stratalaw.sensitivities.measuring import Subject
 
 FIRST_ORDER = "first order"
@@ -101,6 +101,7 @@ def _changes(
     with _noting(subject, item_of_row, changes), attention:
         totals = _of_trees(model, batch) if as_trees else _of_rows(model, batch)
         is_right = torch.tensor(batch.is_right.to_numpy(bool), device=device)
+        totals = totals / torch.tensor(tokens_that_count(batch).to_numpy(float), dtype=totals.dtype, device=device)
         margins = _log_sums(totals, numbers, is_right, n_items) - _log_sums(totals, numbers, ~is_right, n_items)
         torch.autograd.backward(margins.sum())
     return {option: found.cpu().numpy() for option, found in changes.items()}

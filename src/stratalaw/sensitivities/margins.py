@@ -1,7 +1,8 @@
 """By how much items are answered right: the margin of an item, in nats, which changes long before its answer does.
 
-The margin is the log of what the right continuations of an item have of the likelihood, less that of the wrong ones; of
-an item with one continuation, its log-likelihood.
+The margin is the log of what the right continuations of an item have of the likelihood, less that of the wrong ones. An
+item that is answered by writing has one continuation, what the original wrote, if that was right; the margin of one
+without wrong continuations is its log-likelihood per token, so that long answers do not outweigh all others.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import hashlib
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
+from stratalaw.engine import LogLikelihoods
 from stratalaw.evaluation.blocks import ITEM
 
 IS_RIGHT = 0.5  # the least score of an item for a continuation that counts as right
@@ -23,17 +25,46 @@ def half_of(task: str, document: int) -> int:
     return hashlib.sha256(f"{task}/{document}".encode()).digest()[0] % 2
 
 
-def requests_of_half(requests: pd.DataFrame, scores: pd.Series, half: int, items: int | None) -> pd.DataFrame:
-    """The requests of those items of a half that have a right continuation, with a column ``is_right``.
+def choices_of(requests: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
+    """The requests of those items that are answered by choosing and have a right continuation, with a column
+    ``is_right``.
 
     Args:
         requests: of a stratum; see ``harness.record_requests``.
         scores: of each request for a log-likelihood; see ``Scorer.scores_of_choices``.
+    """
+    asked = requests.loc[scores.index].assign(is_right=scores >= IS_RIGHT)
+    return asked[asked.groupby(ITEM).is_right.transform("any")]
+
+
+def written_of(
+    requests: pd.DataFrame, scores: pd.Series, texts: pd.Series, tokenizer: PreTrainedTokenizerBase
+) -> pd.DataFrame:
+    """The requests of those items that are answered by writing and that the original answers right, with what it wrote
+    as the continuation, and a column ``is_right``.
+
+    Args:
+        requests: of a stratum; see ``harness.record_requests``.
+        scores: of each request for a text, by the original; see ``Scorer.scores_of_written``.
+        texts: what the original wrote, by request.
+        tokenizer: of the model.
+    """
+    right = scores.index[(scores >= IS_RIGHT).to_numpy(bool)]
+    written = [
+        np.array(tokenizer.encode(text, add_special_tokens=False), dtype=np.int32) for text in texts[right].tolist()
+    ]
+    asked = requests.loc[right].assign(continuation=pd.Series(written, right, dtype=object), is_right=True)
+    return asked[asked.continuation.map(len) > 0]
+
+
+def items_of_half(asked: pd.DataFrame, half: int, items: int | None) -> pd.DataFrame:
+    """The requests of the items of a half.
+
+    Args:
+        asked: requests with ``is_right``.
         half: ``CHOOSING`` or ``HELD_OUT``.
         items: at most so many, the first of each task and as many of each; all if None.
     """
-    asked = requests.loc[scores.index].assign(is_right=scores >= IS_RIGHT)
-    asked = asked[asked.groupby(ITEM).is_right.transform("any")]
     names = asked[ITEM].drop_duplicates()
     names = names[np.array([half_of(*name) == half for name in names.itertuples(index=False)], bool)]
     if items is not None:
@@ -42,23 +73,32 @@ def requests_of_half(requests: pd.DataFrame, scores: pd.Series, half: int, items
     return kept
 
 
-def margins(asked: pd.DataFrame, log_likelihoods: NDArray[np.float64]) -> pd.DataFrame:
+def tokens_that_count(asked: pd.DataFrame) -> pd.Series:
+    """By how many tokens a request's log-likelihood is divided: those of its continuation, where its item has no wrong
+    one, and 1 otherwise."""
+    has_wrong = (~asked.is_right).groupby([asked[name] for name in ITEM]).transform("any")
+    return asked.continuation.map(len).mask(has_wrong, 1)
+
+
+def margins(asked: pd.DataFrame, answered: LogLikelihoods) -> pd.DataFrame:
     """Of each item, by task and document: its ``margin``, and whether it ``is_answered``, which is that the likeliest
-    continuation is right, or that the only one is likelier than not.
+    continuation is right, or that the only one is what would be written.
 
     Args:
-        asked: requests with ``is_right``; see ``requests_of_half``.
-        log_likelihoods: nats, one for each of them.
+        asked: requests with ``is_right``; see ``choices_of`` and ``written_of``.
+        answered: what a model says of them, in their order.
     """
     by_item = asked.groupby(ITEM, sort=False)
-    places = by_item.ngroup().to_numpy(), asked.is_right.to_numpy(int)
+    items, is_right = by_item.ngroup().to_numpy(), asked.is_right.to_numpy(int)
     sums = np.full((by_item.ngroups, 2), -np.inf)
     best = sums.copy()
-    np.logaddexp.at(sums, places, log_likelihoods)
-    np.maximum.at(best, places, log_likelihoods)
-    has_one = np.isneginf(sums[:, 0])
-    margin = sums[:, 1] - np.where(has_one, 0.0, sums[:, 0])
-    is_answered = best[:, 1] > np.where(has_one, np.log(0.5), best[:, 0])
+    np.logaddexp.at(sums, (items, is_right), answered.total / tokens_that_count(asked).to_numpy(float))
+    np.maximum.at(best, (items, is_right), answered.total)
+    is_written = np.zeros(by_item.ngroups, bool)
+    np.logical_or.at(is_written, items, answered.is_greedy)
+    has_wrong = np.isfinite(sums[:, 0])
+    margin = sums[:, 1] - np.where(has_wrong, sums[:, 0], 0.0)
+    is_answered = np.where(has_wrong, best[:, 1] > best[:, 0], is_written)
     return pd.DataFrame({"margin": margin, "is_answered": is_answered}, by_item.size().index)
 
 

@@ -34,7 +34,7 @@ class Subject:
         model: with the weights of the base; changed in place while it is measured.
         others: the parameters of each other checkpoint, by its variant and their names.
         groups: names of the parameters of each group; see ``parameters_of_groups``.
-        asked: requests with ``is_right`` of each stratum; see ``requests_of_half``.
+        asked: requests with ``is_right`` of each stratum; see ``margins.items_of_half``.
         tokens_per_batch: tokens of one forward pass.
     """
 
@@ -118,7 +118,7 @@ class Subject:
 
     def _margins(self, answers: Iterable[LogLikelihoods]) -> dict[str, pd.DataFrame]:
         return {
-            stratum: margins(asked, found.total)
+            stratum: margins(asked, found)
             for (stratum, asked), found in zip(self.asked.items(), answers, strict=True)
         }
 
