@@ -1,9 +1,10 @@
 """How much of a study must be measured? ``python benchmarks/next.py docs/studies/ladder [SEEDS]``
 
 A published study is replayed: what ``stratalaw next`` asks for counts as measured, in batches as it gives them, against
-variants drawn at random for the same cost (seconds of GPU jobs; originals are measured in any case, and count). Each
-seed leaves out another tenth of the variants altogether. Errors are in points of adjusted accuracy, over the variants
-that were not measured; coverage is that of nominal 95 % intervals for what measuring them gave.
+variants drawn at random for the same cost (seconds of GPU jobs). Originals are measured in any case; a share of the cost
+is of all that the study takes, with what they take counted, or of the quantized variants, beside them. Each seed leaves
+out another tenth of the variants altogether. Errors are in points of adjusted accuracy, over the variants that were not
+measured; coverage is that of nominal 95 % intervals for what measuring them gave.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 
 ROOT = Path(__file__).parent.parent
 SHARES = (0.05, 0.1, 0.2, 0.5)
+ALL, QUANTIZED = "all", "quantized"
 SEEDS = 20
 QUESTIONS = 100
 ASKED = 30  # of which the study is measured for the question alone
@@ -97,8 +99,13 @@ class Replay:
     def belief(self, have: set[tuple[str, str]]) -> Belief:
         return Belief.of(self.study, self.part(self.observations, have), self.sizes)
 
-    def random(self, share: float, seed: int) -> set[tuple[str, str]]:
-        have, left = self.originals(), share * self.cost - sum(self.seconds[name] for name in self.originals())
+    def budget(self, share: float, of: str) -> float:
+        """Seconds that are a share of what all takes, or, after the originals, of what the quantized variants take."""
+        before = 0.0 if of == ALL else sum(self.seconds[name] for name in self.originals())
+        return before + share * (self.cost - before)
+
+    def random(self, seconds: float, seed: int) -> set[tuple[str, str]]:
+        have, left = self.originals(), seconds - sum(self.seconds[name] for name in self.originals())
         others = sorted(set(self.seconds) - have - self.absent)
         for place in np.random.default_rng(seed).permutation(len(others)):
             if self.seconds[others[place]] <= left:
@@ -134,15 +141,21 @@ def table_of(rows: list[dict[str, object]], by: list[str]) -> str:
 
 
 def shares(folder: Path, seeds: int) -> str:
-    rows: list[dict[str, object]] = []
-    for seed in range(seeds):
-        replay = Replay(folder, seed)
-        wish = wish_of(None, replay.study, {})
-        for share in SHARES[: 4 if seed < 3 else 3]:
-            *_, have = replay.measured(Goal(wish, seconds=share * replay.cost))
-            rows.append({"share of the cost": share, "by": "next", **replay.errors(have)})
-            rows.append({"share of the cost": share, "by": "random", **replay.errors(replay.random(share, seed))})
-    return table_of(rows, ["share of the cost", "by"])
+    cases = [
+        (seed, share, of)
+        for seed in range(seeds)
+        for share in SHARES[: 4 if seed < 3 else 3]
+        for of in ((ALL, QUANTIZED) if share < 0.2 else (ALL,))
+    ]
+    return table_of([row for case in cases for row in share_of(folder, *case)], ["share", "of", "by"])
+
+
+def share_of(folder: Path, seed: int, share: float, of: str) -> list[dict[str, object]]:
+    replay = Replay(folder, seed)
+    seconds = replay.budget(share, of)
+    *_, have = replay.measured(Goal(wish_of(None, replay.study, {}), seconds=seconds))
+    by = {"next": have, "random": replay.random(seconds, seed)}
+    return [{"share": share, "of": of, "by": name, **replay.errors(found)} for name, found in by.items()]
 
 
 def sizes_not_run(folder: Path) -> str:
@@ -152,7 +165,8 @@ def sizes_not_run(folder: Path) -> str:
     for model in replay.sizes:
         for share in (0.1, 0.3):
             for seed in range(3):
-                have = {name for name in replay.random(share, seed) if name[0] != model} | {(model, BASELINE_NAME)}
+                drawn = replay.random(replay.budget(share, ALL), seed)
+                have = {name for name in drawn if name[0] != model} | {(model, BASELINE_NAME)}
                 rows.append({"share of the cost": share, **replay.errors(have, model)})
     return table_of(rows, ["share of the cost"])
 

@@ -15,6 +15,7 @@ from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME
 
 FEWEST_OF_A_MODEL = 2  # of the first batch, on average
+FOR_A_DECISION = 6  # variants of a batch: which of them still matter follows from what comes out
 REACHED, SPENT, COMPLETE = "reached", "budget spent", "everything is measured"
 Name = tuple[str, str]
 
@@ -25,7 +26,8 @@ class Goal:
 
     ``wish``: what is to be known; ``precision``: half the width of every 95 % interval of it (accuracies as shares), or
     of a decision the probability that the whole study would take the same one; ``seconds``: budget of the whole, what
-    was measured before included; ``most``: variants of a batch, if not as many as were measured already.
+    was measured before included; ``most``: variants of a batch, if not as many as were measured already, and few for a
+    decision.
     """
 
     wish: Wish
@@ -109,9 +111,9 @@ def next_step(
     if not ended:
         first = sum(seconds[name] for name in originals)
         quantized = sum(variant != BASELINE_NAME for _, variant in tried)
-        most = goal.most or max(quantized, FEWEST_OF_A_MODEL * len(sizes))
+        enough = max(quantized, FEWEST_OF_A_MODEL * len(sizes)) if sureness is None else FOR_A_DECISION
         narrow = goal.precision if sureness is None else None
-        batch = next_batch(belief, targets, cost, left - first, narrow, most)
+        batch = next_batch(belief, targets, cost, left - first, narrow, goal.most or enough)
         if first > left:
             originals = []
         if not (originals or batch.variants):
