@@ -47,7 +47,7 @@ def benchmarks_of(model: str, stratum: str, variants: list[str], results: Result
     requests, _ = read_table(results.requests(model, stratum), "requests")
     answers, _ = read_table(results.answers(model, BASELINE_NAME, stratum), "answers")
     tables = [read_table(results.scores(model, name, stratum), "scores")[0] for name in (BASELINE_NAME, *variants)]
-    original = tables[0].merge(gaps(requests, answers.log_likelihood), on=["task", "document"], how="left")
+    original = tables[0].merge(gaps(requests, answers), on=["task", "document"], how="left")
     columns = [table.set_index(["task", "document"]).score for table in tables]
     scores = pd.concat(columns, axis=1, keys=[BASELINE_NAME, *variants])
     return {

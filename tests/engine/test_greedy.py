@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stratalaw.engine import generate
+from stratalaw.engine import generate, log_likelihoods
 from stratalaw.engine.decoding import decode
 from stratalaw.engine.stopping import Stopping
 
@@ -55,6 +55,9 @@ def test_the_engine_gives_the_tokens_of_the_definition(model, tokenizer, prompts
     expected = [one_at_a_time(model, tokenizer, context, 7) for context in prompts]
     assert [row.tokens for row in found] == expected
     assert {len(tokens) for tokens in expected} != {7}  # some end by themselves
+    exact = log_likelihoods(model, prompts, expected, **LIMITS)
+    assert [row.log_likelihood for row in found] == pytest.approx(exact.total.tolist(), rel=1e-4, abs=1e-5)
+    assert exact.is_greedy.all()
 
 
 def test_a_penalty_of_the_model_takes_transformers_own_path(model, tokenizer, prompts, monkeypatch, caplog):
@@ -65,6 +68,7 @@ def test_a_penalty_of_the_model_takes_transformers_own_path(model, tokenizer, pr
     assert penalized.text == plain.text
     assert penalized.tokens.tolist() == plain.tokens.tolist()
     assert penalized.is_cut_off.tolist() == plain.is_cut_off.tolist()
+    assert (plain.log_likelihood < 0).all() and np.isnan(penalized.log_likelihood).all()
 
 
 def test_how_long_a_text_is_and_whether_the_limit_ended_it(model, tokenizer, prompts):

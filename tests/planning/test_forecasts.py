@@ -102,11 +102,19 @@ def test_what_is_missing_is_named(items):
 
 def test_the_gap_is_between_the_two_likeliest_choices():
     requests = pd.DataFrame({"task": "t", "document": [0, 0, 0, 1, 2, 2], "choice": [0, 1, 2, 0, 0, 1]})
-    found = gaps(requests, pd.Series([-3.0, -1.0, -1.5, -2.0, np.nan, np.nan]))
+    found = gaps(requests, pd.DataFrame({"log_likelihood": [-3.0, -1.0, -1.5, -2.0, np.nan, np.nan]}))
     assert found.to_dict("records") == [{"task": "t", "document": 0, "gap": 0.5}]
+
+
+def test_the_gap_of_what_is_written_is_the_log_odds_of_a_token():
+    requests = pd.DataFrame({"task": "t", "document": [0, 1, 2, 3], "choice": 0})
+    answers = pd.DataFrame({"log_likelihood": [3 * np.log(0.9), np.log(0.2), 0.0, np.nan], "tokens": [3, 1, 2, 4]})
+    found = gaps(requests, answers)
+    assert found.document.tolist() == [0, 1, 2]  # of the last, what transformers wrote, nothing is known
+    assert found.gap.tolist() == pytest.approx([np.log(9), 0.0, np.log(1e6)], rel=1e-6)
 
 
 def test_items_that_were_not_asked_have_no_gap():
     requests = pd.DataFrame({"task": "t", "document": [0, 0, 1, 1], "choice": [0, 1, 0, 1]})
-    found = gaps(requests, pd.Series([-3.0, -1.0], index=[2, 3]))
+    found = gaps(requests, pd.DataFrame({"log_likelihood": [-3.0, -1.0], "tokens": 0}, index=[2, 3]))
     assert found.to_dict("records") == [{"task": "t", "document": 1, "gap": 2.0}]

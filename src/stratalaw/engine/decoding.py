@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,20 +31,26 @@ REFILLED = 0.25  # share of rows that have left when others are let in: their co
 SHARE_OF_MEMORY = 0.6  # that the cache may take of what is free
 
 
+NewToken = tuple[int, float]  # and its log-likelihood
+
+
 @dataclass
 class Row:
-    """A generation under way: its request, its stretch of the cache, and what was generated."""
+    """A generation under way: its request, its stretch of the cache, what was generated, and the log-likelihood of
+    that."""
 
     request: int
     context: Integers
     stretch: tuple[int, int]
     tokens: list[int] = field(default_factory=list)
+    log_likelihood: float = 0.0
     is_done: bool = False
 
-    def extend(self, new: Sequence[int], stopping: Stopping, max_new_tokens: int) -> None:
+    def extend(self, new: Iterable[NewToken], stopping: Stopping, max_new_tokens: int) -> None:
         """Add new tokens up to the one with which the row is done."""
-        for token in new:
+        for token, log_likelihood in new:
             self.tokens.append(token)
+            self.log_likelihood += log_likelihood
             self.is_done = stopping.ends(self.tokens) or len(self.tokens) == max_new_tokens
             if self.is_done:
                 return
@@ -125,21 +131,23 @@ def _admit(
     return admitted
 
 
-def _prefill(model: PreTrainedModel, cache: Cache, rows: Sequence[Row], tokens_per_batch: int) -> list[int]:
+def _prefill(model: PreTrainedModel, cache: Cache, rows: Sequence[Row], tokens_per_batch: int) -> list[NewToken]:
     """Run the contexts of rows, each shared token once; the first new token of each."""
     contexts = [row.context for row in rows]
     after = [np.zeros(1, dtype=np.int64)] * len(rows)  # whatever follows: only what precedes it runs
     batching = make_batching(
         contexts, after, tokens_per_batch=tokens_per_batch, max_length=max(len(context) for context in contexts)
     )
-    tokens = np.empty(len(rows), dtype=np.int64)
+    tokens, log_likelihoods = np.empty(len(rows), dtype=np.int64), np.empty(len(rows))
     found = [(batch.request, _prefill_batch(model, cache, rows, batch)) for batch in batching.batches]
-    for requests, first in found:
-        tokens[requests] = first.cpu().numpy()
-    return [int(token) for token in tokens]
+    for requests, (first, of_first) in found:
+        tokens[requests], log_likelihoods[requests] = first.cpu().numpy(), of_first.cpu().numpy()
+    return list(zip(tokens.tolist(), log_likelihoods.tolist(), strict=True))
 
 
-def _prefill_batch(model: PreTrainedModel, cache: Cache, rows: Sequence[Row], batch: Batch) -> torch.Tensor:
+def _prefill_batch(
+    model: PreTrainedModel, cache: Cache, rows: Sequence[Row], batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
     last = batch.position[batch.place]
     paths = [np.flatnonzero(batch.end[: place + 1] > place) for place in last]
     starts = [rows[request].stretch[0] for request in batch.request]
@@ -153,7 +161,17 @@ def _prefill_batch(model: PreTrainedModel, cache: Cache, rows: Sequence[Row], ba
         use_cache=False,
         tree=Prefill(Tree(end), cache, source, target),
     ).last_hidden_state[0]
-    return log_normalizers(model.get_output_embeddings()(hidden[places]))[1]
+    return _chosen(model, hidden[places])
+
+
+def _chosen(model: PreTrainedModel, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The most likely token after each hidden state, and its log-likelihood."""
+    logits = model.get_output_embeddings()(hidden)
+    log_normalizer, likeliest = log_normalizers(logits)
+    return likeliest, logits.gather(-1, likeliest[:, None])[:, 0].float() - log_normalizer
+
+
+New = tuple[torch.Tensor, torch.Tensor]  # tokens and their log-likelihoods
 
 
 class Steps:
@@ -165,7 +183,7 @@ class Steps:
         self._graphs: dict[int, Recorded] = {}
         self._records = model.device.type == "cuda"
 
-    def take(self, rows: Sequence[Row]) -> list[list[int]]:
+    def take(self, rows: Sequence[Row]) -> list[list[NewToken]]:
         """The next ``STEPS`` tokens of each row; those that come after its end mean nothing."""
         size = max(FEWEST_ROWS, 1 << (len(rows) - 1).bit_length()) if self._records else len(rows)
         state = np.ones((4, size), dtype=np.int64)
@@ -174,10 +192,10 @@ class Steps:
             length = len(row.context) + len(row.tokens)
             state[:, i] = row.tokens[-1], row.stretch[0], length, row.stretch[1]
         new = self._take(torch.from_numpy(state).to(self._model.device))
-        taken: list[list[int]] = new[:, : len(rows)].T.tolist()
-        return taken
+        tokens, log_likelihoods = (part[:, : len(rows)].T.tolist() for part in new)
+        return [list(zip(*own, strict=True)) for own in zip(tokens, log_likelihoods, strict=True)]
 
-    def _take(self, state: torch.Tensor) -> torch.Tensor:
+    def _take(self, state: torch.Tensor) -> New:
         if not self._records:
             return self._run(state)
         size = state.shape[1]
@@ -206,15 +224,15 @@ class Steps:
             new = self._run(state)
         return Recorded(graph, state, new)
 
-    def _run(self, state: torch.Tensor) -> torch.Tensor:
-        """The next tokens, (steps, rows).
+    def _run(self, state: torch.Tensor) -> New:
+        """The next tokens and their log-likelihoods, each (steps, rows).
 
         Args:
             state: (4, rows): the newest token of each row, the start of its stretch, its length, and the longest it
                 may become.
         """
         token, start, length, limit = state
-        new = []
+        tokens, log_likelihoods = [], []
         for _ in range(STEPS):
             hidden = self._model.get_decoder()(
                 input_ids=token[None],
@@ -222,10 +240,11 @@ class Steps:
                 use_cache=False,
                 tree=Rows(self._cache, start, length),
             ).last_hidden_state[0]
-            token = log_normalizers(self._model.get_output_embeddings()(hidden))[1]
+            token, log_likelihood = _chosen(self._model, hidden)
             length = torch.minimum(length + 1, limit)  # a row that has ended must not write to its neighbour
-            new.append(token)
-        return torch.stack(new)
+            tokens.append(token)
+            log_likelihoods.append(log_likelihood)
+        return torch.stack(tokens), torch.stack(log_likelihoods)
 
 
 @dataclass(frozen=True)
@@ -234,4 +253,4 @@ class Recorded:
 
     graph: torch.cuda.CUDAGraph
     state: torch.Tensor
-    new: torch.Tensor
+    new: New

@@ -36,11 +36,13 @@ class Generations:
         text: up to the first stop string, special tokens left out.
         tokens: (contexts,) new tokens, that at which the text ended included.
         is_cut_off: (contexts,) whether the limit ended it.
+        log_likelihood: (contexts,) of the new tokens together, in nats; missing where transformers generated.
     """
 
     text: list[str]
     tokens: NDArray[np.int64]
     is_cut_off: NDArray[np.bool_]
+    log_likelihood: NDArray[np.float64]
 
 
 def generate(
@@ -79,18 +81,22 @@ def generate(
     if reason := why_not(model):
         LOG.warning("generations take transformers' own path: %s", reason)
     found: list[list[int]] = [[]] * len(prompts)
+    log_likelihood = np.full(len(prompts), np.nan)
     for rows in kept_apart(model, np.array([len(prompt) for prompt in prompts], dtype=np.int64), max_new_tokens):
         alike = [prompts[row] for row in rows]
         if reason:
             generated = _generate_plainly(model, alike, stopping, ends, padding, **limits)
         else:
-            generated = [row.tokens for row in decode(model, alike, stopping, **limits)]
+            decoded = decode(model, alike, stopping, **limits)
+            generated = [row.tokens for row in decoded]
+            log_likelihood[rows] = [row.log_likelihood for row in decoded]
         for row, tokens in zip(rows, generated, strict=True):
             found[row] = tokens
     return Generations(
         [stopping.text(tokens) for tokens in found],
         np.array([len(tokens) for tokens in found], dtype=np.int64),
         np.array([not stopping.ends(tokens) for tokens in found], dtype=bool),
+        log_likelihood,
     )
 
 

@@ -90,9 +90,9 @@ def answer(
 
     ``batching``: what ``batch_requests`` made of the same requests, context length and ``tokens_per_batch``.
 
-    Columns: ``log_likelihood`` of the continuation (nats; missing for generations), ``is_greedy`` (False for them); of
-    generations ``text`` (missing for all others), ``tokens`` (how many, 0 for all others) and ``is_cut_off`` (whether
-    the limit ended the text).
+    Columns: ``log_likelihood`` of the continuation, or of what was generated (nats; missing where transformers
+    generated it), ``is_greedy`` (False for generations); of generations ``text`` (missing for all others), ``tokens``
+    (how many, 0 for all others) and ``is_cut_off`` (whether the limit ended the text).
     """
     limits = {
         "tokens_per_batch": tokens_per_batch,
@@ -109,6 +109,7 @@ def answer(
             answers.loc[rows.index, "text"] = generated.text
             answers.loc[rows.index, "tokens"] = generated.tokens
             answers.loc[rows.index, "is_cut_off"] = generated.is_cut_off
+            answers.loc[rows.index, "log_likelihood"] = generated.log_likelihood
         else:
             computed = log_likelihoods(model, contexts, rows.continuation.tolist(), batching=batching, **limits)
             answers.loc[rows.index, "log_likelihood"] = computed.total

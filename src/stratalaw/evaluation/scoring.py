@@ -71,7 +71,7 @@ class Scorer:
 
         Args:
             answers: one row for each request that was asked, by its index; see ``evaluation.answers.answer``.
-            with_gaps: a column ``gap`` says by how much the likeliest choice is likelier than the second (nats).
+            with_gaps: a column ``gap`` says by how much the answer is likelier than another (see ``forecasts.gaps``).
 
         Raises:
             ValueError: an answer is missing or not a number, or an item's score is.
@@ -82,7 +82,7 @@ class Scorer:
         answered = set(requests.loc[answers.index, ITEM].itertuples(index=False, name=None))
         answers = filled(answers, requests)
         generated = lengths_of(requests, answers)
-        margins = gaps(requests, answers.log_likelihood).set_index(ITEM).gap if with_gaps else None
+        margins = gaps(requests, answers).set_index(ITEM).gap if with_gaps else None
         tables, before = [], Counter[str]()  # items of a group's earlier tasks; each task counts from 0
         for benchmark, task, documents, scores in self._scored(answers):
             is_answered = np.array([(task, document) in answered for document in documents], bool)

@@ -89,7 +89,7 @@ def forecast_items(study: Study, name: str, results: Results) -> ItemForecast:
 
 
 def with_gaps(so_far: SoFar, study: Study, results: Results) -> pd.DataFrame:
-    """The items of what was measured, with the gaps between the two likeliest choices (see ``forecasts.gaps``)."""
+    """The items of what was measured, with the gaps of their answers (see ``forecasts.gaps``)."""
     tables = []
     requests = {}
     for names, rows in so_far.items.groupby(["model", "variant", "stratum"], sort=False):
@@ -98,7 +98,7 @@ def with_gaps(so_far: SoFar, study: Study, results: Results) -> pd.DataFrame:
             about = {"stratum": stratum}
             requests[model, stratum] = read_table(results.requests(model, stratum), "requests", about)[0]
         answers = read_table(results.answers(model, variant, stratum), "answers", {"variant": variant})[0]
-        of_items = gaps(requests[model, stratum], answers.log_likelihood)
+        of_items = gaps(requests[model, stratum], answers)
         tables.append(rows.drop(columns="gap", errors="ignore").merge(of_items, on=["task", "document"], how="left"))
     return pd.concat(tables, ignore_index=True)
 

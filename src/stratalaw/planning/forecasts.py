@@ -1,7 +1,7 @@
 """Which items a variant that was not run would answer right: a probability for each item.
 
 A logistic regression, learned from the variants that were measured: on the margin by which the original answers an item
-(the difference of the two best log-likelihoods, against it where the answer is wrong), on how that margin moved in the
+(see ``gaps``; against it where the answer is wrong), on how that margin moved in the
 measured variants of the same model that lost about as much, and on what the variant is expected to lose, by which all
 of it is weighed. The probabilities of a stratum add up to the accuracy that the surface expects.
 """
@@ -24,6 +24,7 @@ NEAR = 0.7  # distance of ln D at which what a measured variant says counts by 1
 RIDGE = 1.0
 CERTAIN = 1e-4  # accuracies are taken to be no nearer to 0 and 1
 KEPT = (0.02, 0.995)  # bounds of the share kept, of which ln D is taken
+LEAST_DOUBT = 1e-6  # nats by which a token is less than certain
 ITEMS = ["task", "document"]
 
 
@@ -82,8 +83,7 @@ class Forecaster:
         """Learn from the items of measured variants.
 
         Args:
-            items: model, variant, stratum, task, document, score, and gap (see ``gaps``; missing for items that are
-                answered by generating), of originals too.
+            items: model, variant, stratum, task, document, score, and gap (see ``gaps``), of originals too.
             expected: accuracies of all variants, those to be forecast among them, by (model, variant, stratum).
             chance: by stratum.
 
@@ -161,20 +161,26 @@ class Forecaster:
         return np.column_stack(columns)
 
 
-def gaps(requests: pd.DataFrame, log_likelihoods: pd.Series) -> pd.DataFrame:
-    """By how much the best choice of each item is likelier than the second best (nats): task, document, gap.
+def gaps(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """By how much the answer to each item is likelier than another (nats): task, document, gap.
 
-    Items with a single request, and those that are answered by generating, have none.
+    Of choices that is the difference of the two best; of what is written the log-odds of one of its tokens, by their
+    mean log-likelihood, and at least 0. Items with a single request for a log-likelihood have none.
 
     Args:
         requests: task, document and choice, as they were recorded.
-        log_likelihoods: of each that was asked, by its index; missing for generations.
+        answers: to those that were asked, by their index: log_likelihood, and tokens where some are written.
     """
-    table = requests[ITEMS].assign(value=log_likelihoods.reindex(requests.index).astype(float)).dropna(subset="value")
-    table = table.sort_values("value", ascending=False, kind="stable")
-    place = table.groupby(ITEMS, sort=False).cumcount()
-    first, second = (table[place == number].set_index(ITEMS).value for number in (0, 1))
-    return (first - second).dropna().rename("gap").reset_index()
+    table = requests[ITEMS].join(answers[["log_likelihood"]].astype(float), how="inner").dropna()
+    tokens = answers.tokens if "tokens" in answers else pd.Series(0, answers.index)
+    tokens = tokens.loc[table.index].to_numpy(float)
+    written = table[tokens > 0].set_index(ITEMS).log_likelihood / tokens[tokens > 0]
+    odds = written - np.log(-np.expm1(np.minimum(written, -LEAST_DOUBT)))
+    choices = table[tokens == 0].sort_values("log_likelihood", ascending=False, kind="stable")
+    place = choices.groupby(ITEMS, sort=False).cumcount()
+    first, second = (choices[place == number].set_index(ITEMS).log_likelihood for number in (0, 1))
+    of_written = odds.clip(lower=0).groupby(level=ITEMS, sort=False).mean()
+    return pd.concat([(first - second).dropna(), of_written]).rename("gap").reset_index()
 
 
 def _logistic(regressors: Array, right: Array) -> tuple[Array, Array, Array]:
