@@ -1,10 +1,10 @@
 """How much of a study must be measured? ``python benchmarks/next.py docs/studies/ladder [SEEDS]``
 
 A published study is replayed: what ``stratalaw next`` asks for counts as measured, in batches as it gives them, against
-variants drawn at random for the same cost (seconds of GPU jobs). Originals are measured in any case; a share of the cost
-is of all that the study takes, with what they take counted, or of the quantized variants, beside them. Each seed leaves
-out another tenth of the variants altogether. Errors are in points of adjusted accuracy, over the variants that were not
-measured; coverage is that of nominal 95 % intervals for what measuring them gave.
+variants drawn at random for the same cost (seconds of GPU jobs). Originals are measured in any case: a share of the
+cost is of all that the study takes, with what they take counted, or of the quantized variants, beside them. Each seed
+leaves out another tenth of the variants altogether. Errors are in points of adjusted accuracy, over the variants that
+were not measured; coverage is that of nominal 95 % intervals for what measuring them gave.
 """
 
 from __future__ import annotations

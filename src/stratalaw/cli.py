@@ -549,7 +549,9 @@ def next_command(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Variants to measure at once (default: as many as were measured already)."),
+        typer.Option(
+            min=1, help="Variants to measure at once (default: as many as were measured already; for a plan 6)."
+        ),
     ] = None,
     run: Annotated[
         bool,

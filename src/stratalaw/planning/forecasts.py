@@ -172,15 +172,15 @@ def gaps(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
         answers: to those that were asked, by their index: log_likelihood, and tokens where some are written.
     """
     table = requests[ITEMS].join(answers[["log_likelihood"]].astype(float), how="inner").dropna()
-    tokens = answers.tokens if "tokens" in answers else pd.Series(0, answers.index)
-    tokens = tokens.loc[table.index].to_numpy(float)
-    written = table[tokens > 0].set_index(ITEMS).log_likelihood / tokens[tokens > 0]
-    odds = written - np.log(-np.expm1(np.minimum(written, -LEAST_DOUBT)))
+    tokens = answers.tokens.loc[table.index] if "tokens" in answers else pd.Series(0, table.index)
     choices = table[tokens == 0].sort_values("log_likelihood", ascending=False, kind="stable")
     place = choices.groupby(ITEMS, sort=False).cumcount()
     first, second = (choices[place == number].set_index(ITEMS).log_likelihood for number in (0, 1))
-    of_written = odds.clip(lower=0).groupby(level=ITEMS, sort=False).mean()
-    return pd.concat([(first - second).dropna(), of_written]).rename("gap").reset_index()
+    written = table[tokens > 0]
+    of_token = (written.log_likelihood / tokens[tokens > 0]).clip(upper=-LEAST_DOUBT)
+    odds = written.assign(gap=(of_token - np.log(-np.expm1(of_token))).clip(lower=0))
+    found: pd.Series = pd.concat([(first - second).dropna(), odds.groupby(ITEMS, sort=False).gap.mean()])
+    return found.rename("gap").reset_index()
 
 
 def _logistic(regressors: Array, right: Array) -> tuple[Array, Array, Array]:

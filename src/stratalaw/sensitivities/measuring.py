@@ -118,8 +118,7 @@ class Subject:
 
     def _margins(self, answers: Iterable[LogLikelihoods]) -> dict[str, pd.DataFrame]:
         return {
-            stratum: margins(asked, found)
-            for (stratum, asked), found in zip(self.asked.items(), answers, strict=True)
+            stratum: margins(asked, found) for (stratum, asked), found in zip(self.asked.items(), answers, strict=True)
         }
 
 
