@@ -13,6 +13,7 @@ from stratalaw.planning.steps import COMPLETE, REACHED, SPENT, Goal, next_step, 
 from stratalaw.planning.wishes import WishError, wish_of
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
+from stratalaw.terminal.steps import describe_step
 
 SIZES = {"m1": 1e8, "m2": 4e8, "m3": 2e9}
 SECOND = 1.0
@@ -250,3 +251,22 @@ def test_the_whole_study_is_believed_as_measured(study, truth):
     quantized = truth[truth.bits < BASELINE_BITS].set_index(["model", "variant", "stratum"]).accuracy
     named = pd.MultiIndex.from_frame(belief.cells[["model", "variant", "stratum"]])
     assert np.allclose(belief.mean, quantized[named])
+
+
+@pytest.mark.parametrize("text", ["m2/w3-g128", "plan --memory 700MB"])
+def test_what_is_asked_is_weighed_where_not_all_variants_can_be(study, truth, seconds, monkeypatch, text):
+    monkeypatch.setattr("stratalaw.planning.belief.MOST_VARIANTS", 12)
+    rungs = dict(zip(SIZES, ("q1", "q4", "q8"), strict=True))
+    shapes = {name: shapes_of_folder(Path("ladder/models") / rung) for name, rung in rungs.items()}
+    limit = shapes["m2"].memory_bytes(None, 16)
+    wish = wish_of(text.replace("700MB", f"{limit} --context 16"), study, shapes)
+    goal = Goal(wish, most=3)
+    step = next_step(study, part(truth, originals(study)), originals(study), SIZES, seconds, goal)
+    weighed = step.belief.variants
+    assert len(weighed) == 12 and step.belief.possible == 36
+    told = describe_step(step, goal)
+    assert told[0].startswith("Measured: 0 of 36 variants") and told[1].startswith("12 of them are weighed")
+    if text.startswith("m2"):
+        assert {"w3-g128-c8-s0", "w3-g128-c128-s0"} <= set(weighed.variant[weighed.model == "m2"])
+    else:
+        assert "m3" not in set(weighed.model)  # no variant of it fits

@@ -250,9 +250,8 @@ class Posterior:
         return _posterior(self.kernel.at(theta), self.cells, self.accuracy, self.original, self.variance, self.f)
 
     def left_out(self, of: NDArray[np.str_]) -> Array:
-        """Squared errors of cells in units of their predicted variance, those of one name left out in turn.
-
-        Of several cells of a name they are those of the uncorrelated combinations nearest to the cells.
+        """Squared errors of cells in units of their predicted variance, those of one name left out in turn, each cell by
+        itself.
 
         Args:
             of: the names of the cells, such as those of their variants.
@@ -266,10 +265,9 @@ class Posterior:
         found = np.empty(len(centred))
         for name in np.unique(of):
             own = np.flatnonzero(of == name)
-            values, axes = np.linalg.eigh(inverse[np.ix_(own, own)])
-            # B^(-1/2) w, as B^(-1) w is the error and B^(-1) its variance.
-            found[own] = axes @ (axes.T @ weights[own] / np.sqrt(values))
-        return found**2
+            covariance = linalg.inv(inverse[np.ix_(own, own)])
+            found[own] = (covariance @ weights[own]) ** 2 / np.diag(covariance)
+        return found
 
     def around(self) -> list[Posterior]:
         """Posteriors at hyperparameters around their mode, which stand for how unsure these are.

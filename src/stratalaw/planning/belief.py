@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +16,9 @@ from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_BITS
 
 Array = NDArray[np.float64]
+Wanted = Callable[[pd.DataFrame], NDArray[np.bool_]]  # of cells, which ones are asked about
 
-MOST_VARIANTS = 700  # that are weighed against each other; of more, so many drawn at random
+MOST_VARIANTS = 1000  # that are weighed against each other; of more, so many drawn at random
 UNKNOWN_ORIGINAL = 0.5  # adjusted accuracy of an original, where none was measured
 
 
@@ -29,7 +30,8 @@ class Belief:
     is_measured; ``mean``: accuracies, as measured or as expected; ``covariance``: of what measuring would give,
     zero where it was measured; ``noise``: the part of its diagonal that is the items' own; ``originals``: accuracy of
     each model's original, by model and stratum, the mean of the others where it was not measured; ``missing``: models
-    of which it was not; ``quantile``: of 95 % intervals, in standard deviations; ``roughness``: see ``Surface``.
+    of which it was not; ``quantile``: of 95 % intervals, in standard deviations; ``roughness``: see ``Surface``;
+    ``possible``: how many variants there are, those that are not weighed included.
     """
 
     cells: pd.DataFrame
@@ -40,6 +42,7 @@ class Belief:
     missing: list[str]
     quantile: float
     roughness: Mapping[str, float]
+    possible: int
 
     @classmethod
     def of(
@@ -48,6 +51,7 @@ class Belief:
         observations: pd.DataFrame | None,
         sizes: Mapping[str, float],
         tried: Collection[tuple[str, str]] = (),
+        wanted: Wanted = lambda cells: np.ones(len(cells), bool),
     ) -> Belief:
         """What the observations of a study say of all of it (nothing is measured yet: None).
 
@@ -56,13 +60,14 @@ class Belief:
             observations: as far as it was measured.
             sizes: parameters of each model.
             tried: variants of which nothing more will come; those that were not measured cannot be, and are left out.
+            wanted: which variants come first where not all can be weighed.
         """
         measured = surface_rows(observations) if observations is not None else _nothing_measured()
         whole = cells_of_study(study, measured, sizes)
         originals = whole[whole.bits >= BASELINE_BITS]
         was_tried = pd.MultiIndex.from_frame(whole[["model", "variant"]]).isin(list(tried))
         possible = (whole.bits < BASELINE_BITS) & ~(was_tried & whole.accuracy_adjusted.isna())
-        cells = thinned(whole[possible]).reset_index(drop=True)
+        cells = thinned(whole[possible], wanted).reset_index(drop=True)
         missing = list(dict.fromkeys(originals[originals.accuracy_adjusted.isna()].model))
         others = originals.groupby("stratum").accuracy_adjusted.mean()
         expected = cells.stratum.map(others).fillna(UNKNOWN_ORIGINAL)
@@ -86,6 +91,7 @@ class Belief:
             missing,
             surface.quantile(0.95),
             surface.roughness,
+            len(whole[possible][["model", "variant"]].drop_duplicates()),
         )
 
     @property
@@ -113,15 +119,17 @@ class Belief:
         return np.clip(self.mean + along @ self.axes.T, 0.0, 1.0), along
 
 
-def thinned(cells: pd.DataFrame) -> pd.DataFrame:
+def thinned(cells: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     """The cells of all measured variants, and of others as many as can be weighed, drawn at random where there are
-    more."""
+    more, those that are asked about first."""
     names = cells.model + "/" + cells.variant
     others = names[cells.accuracy_adjusted.isna()].unique()
     room = max(MOST_VARIANTS - (names.nunique() - len(others)), 0)
     if len(others) <= room:
         return cells
-    left_out = np.random.default_rng(0).permutation(others)[room:]
+    drawn = np.random.default_rng(0).permutation(others)
+    is_wanted = np.isin(drawn, names[wanted(cells)].to_numpy())
+    left_out = np.concatenate([drawn[is_wanted], drawn[~is_wanted]])[room:]
     return cells[~names.isin(left_out)]
 
 

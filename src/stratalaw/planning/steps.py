@@ -91,7 +91,7 @@ def next_step(
     Raises:
         WishError: the study cannot tell what is asked.
     """
-    belief = Belief.of(study, observations, sizes, tried)
+    belief = Belief.of(study, observations, sizes, tried, goal.wish.wanted)
     spent = sum(seconds[name] for name in tried)
     names = list(zip(belief.variants.model, belief.variants.variant, strict=True))
     targets = goal.wish.targets(belief)

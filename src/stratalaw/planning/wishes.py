@@ -54,6 +54,9 @@ class Wish(Protocol):
         """Of a precision: points of accuracy, units of the number, or, of a decision, the probability that the whole
         study would take the same one."""
 
+    def wanted(self, cells: pd.DataFrame) -> NDArray[np.bool_]:
+        """Which cells it is about."""
+
     def targets(self, belief: Belief) -> Targets:
         """The numbers, and how they hang together with what can be measured."""
 
@@ -76,13 +79,15 @@ class Accuracies:
     variants: str
     unit: str = POINTS
 
-    def places(self, belief: Belief) -> NDArray[np.intp]:
-        cells = belief.cells
+    def wanted(self, cells: pd.DataFrame) -> NDArray[np.bool_]:
         wanted = cells.stratum.isin(self.strata)
         if self.variants:
             named = (cells.model + "/" + cells.variant).str.fullmatch(self.variants)
             wanted &= named | cells.model.str.fullmatch(self.variants)
-        return np.flatnonzero(wanted.to_numpy(bool))
+        return wanted.to_numpy(bool)
+
+    def places(self, belief: Belief) -> NDArray[np.intp]:
+        return np.flatnonzero(self.wanted(belief.cells))
 
     def targets(self, belief: Belief) -> Targets:
         places = self.places(belief)
@@ -112,6 +117,19 @@ class Decision:
     weights: Mapping[str, float]
     context: int
     unit: str = PROBABILITY
+
+    def wanted(self, cells: pd.DataFrame) -> NDArray[np.bool_]:
+        """Those that fit in the memory."""
+        if self.memory is None:
+            return np.ones(len(cells), bool)
+        names = cells[["model", "variant"]].drop_duplicates()
+        fitting = [
+            (model, variant)
+            for model, variant in names.itertuples(index=False, name=None)
+            if self.shapes[model].memory_bytes(Quantization.from_name(variant), self.context) <= self.memory
+        ]
+        found: NDArray[np.bool_] = pd.MultiIndex.from_frame(cells[["model", "variant"]]).isin(fitting)
+        return found
 
     def candidates(self, belief: Belief) -> tuple[list[str], Array, Array]:
         """Names, memory, and the accuracies of originals, shape (originals, strata); these come last."""
@@ -203,6 +221,9 @@ class Numbers:
     of_panel: Callable[[Panel], Array]
     held_out: frozenset[str]
     unit: str = UNITS
+
+    def wanted(self, cells: pd.DataFrame) -> NDArray[np.bool_]:
+        return ~cells.model.isin(self.held_out).to_numpy(bool)
 
     def values(self, belief: Belief, accuracies: Array) -> Array:
         """The numbers in each draw, shape (draws, numbers)."""

@@ -19,7 +19,9 @@ def describe_step(step: Step, goal: Goal) -> list[str]:
     measured = int(step.belief.variants.is_measured.sum())
     hours = f"{step.spent / 3600:.3g}"
     budget = f" of {goal.seconds / 3600:.3g}" if np.isfinite(goal.seconds) else ""
-    lines.append(f"Measured: {measured} of {len(step.belief.variants)} variants, {hours}{budget} GPU-hours.")
+    lines.append(f"Measured: {measured} of {step.belief.possible} variants, {hours}{budget} GPU-hours.")
+    if (weighed := len(step.belief.variants)) < step.belief.possible:
+        lines.append(f"{weighed} of them are weighed against each other: what is asked for first, others at random.")
     lines.append(f"Asked: {goal.wish.text}; {_widths(step.before, goal)}.")
     if step.answer:
         lines.append(f"So far: {step.answer}.")
