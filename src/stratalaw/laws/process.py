@@ -250,8 +250,8 @@ class Posterior:
         return _posterior(self.kernel.at(theta), self.cells, self.accuracy, self.original, self.variance, self.f)
 
     def left_out(self, of: NDArray[np.str_]) -> Array:
-        """Squared errors of cells in units of their predicted variance, those of one name left out in turn, each cell by
-        itself.
+        """Squared errors of cells, each by itself, in units of their predicted variance, those of one name left out in
+        turn.
 
         Args:
             of: the names of the cells, such as those of their variants.
