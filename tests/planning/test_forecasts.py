@@ -106,12 +106,12 @@ def test_the_gap_is_between_the_two_likeliest_choices():
     assert found.to_dict("records") == [{"task": "t", "document": 0, "gap": 0.5}]
 
 
-def test_the_gap_of_what_is_written_is_the_log_odds_of_a_token():
+def test_the_gap_of_what_is_written_is_how_unlikely_another_token_is():
     requests = pd.DataFrame({"task": "t", "document": [0, 1, 2, 3], "choice": 0})
     answers = pd.DataFrame({"log_likelihood": [3 * np.log(0.9), np.log(0.2), 0.0, np.nan], "tokens": [3, 1, 2, 4]})
     found = gaps(requests, answers)
     assert found.document.tolist() == [0, 1, 2]  # of the last, what transformers wrote, nothing is known
-    assert found.gap.tolist() == pytest.approx([np.log(9), 0.0, np.log(1e6)], rel=1e-6)
+    assert found.gap.tolist() == pytest.approx([np.log(10), np.log(1.25), np.log(1e6)], rel=1e-6)
 
 
 def test_items_that_were_not_asked_have_no_gap():

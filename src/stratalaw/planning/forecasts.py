@@ -25,6 +25,7 @@ RIDGE = 1.0
 CERTAIN = 1e-4  # accuracies are taken to be no nearer to 0 and 1
 KEPT = (0.02, 0.995)  # bounds of the share kept, of which ln D is taken
 LEAST_DOUBT = 1e-6  # nats by which a token is less than certain
+LEAST_GAP = 1e-9
 ITEMS = ["task", "document"]
 
 
@@ -37,26 +38,30 @@ class Answered:
     """What the variants of one model answered in one stratum.
 
     ``items``: task and document of each; ``right``: 0 to 1 by variant, shape (items, variants); ``margin``: the same
-    shape, positive where the answer is right, in units of the original's median; ``variants``: their names.
+    shape, positive where the answer is right, in units of the original's median in the task; ``written``: 1 for items
+    that are answered by writing, shape (items,); ``variants``: their names.
     """
 
     items: pd.DataFrame
     right: Array
     margin: Array
+    written: Array
     variants: list[str]
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Answered:
-        """From rows with variant, task, document, score and gap (see ``gaps``)."""
+        """From rows with variant, task, document, score, gap (see ``gaps``), and tokens where some are written."""
         right = table.pivot(index=ITEMS, columns="variant", values="score")
         gap = table.pivot(index=ITEMS, columns="variant", values="gap").reindex(right.index)
         right = right[right[BASELINE_NAME].notna()]
-        known = gap[BASELINE_NAME].dropna()
-        scale = max(float(known.median()), 1e-9) if len(known) else 1.0
-        size = np.log1p(np.nan_to_num(gap.loc[right.index].to_numpy(float)) / scale)
+        gap = gap.loc[right.index]
+        scale = gap[BASELINE_NAME].groupby("task").transform("median").clip(lower=LEAST_GAP).fillna(1.0)
+        size = np.log1p(np.nan_to_num(gap.div(scale, axis=0).to_numpy(float)))
         answered = right.to_numpy(float)
         margin = size * (2 * answered - 1)
-        return cls(right.index.to_frame(index=False), answered, margin, list(right.columns))
+        is_written = table.set_index(ITEMS).tokens.notna() if "tokens" in table else pd.Series(False, right.index)
+        written = is_written.groupby(level=ITEMS).any().reindex(right.index).to_numpy(float)
+        return cls(right.index.to_frame(index=False), answered, margin, written, list(right.columns))
 
     def of_original(self) -> tuple[Array, Array]:
         place = self.variants.index(BASELINE_NAME)
@@ -139,7 +144,7 @@ class Forecaster:
         return float(np.log(-np.log(share)))
 
     def _regressors(self, model: str, stratum: str, variant: str, without: bool = False) -> Array:
-        """Shape (items, 13); ``without``: as if no other variant of the model had been measured."""
+        """Shape (items, 19); ``without``: as if no other variant of the model had been measured."""
         own = self.answered[model, stratum]
         right, margin = own.of_original()
         damage = self._log_damage(model, variant, stratum)
@@ -158,14 +163,17 @@ class Forecaster:
             *(margin, damage * margin, margin * right, damage * margin * right),
             *(near * flipped, near * flipped * right, near * moved, damage * near * moved),
         ]
+        # What is written goes in another way than what is chosen.
+        columns += [own.written * column for column in (np.ones(len(right)), *columns[1:2], *columns[4:8])]
         return np.column_stack(columns)
 
 
 def gaps(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """By how much the answer to each item is likelier than another (nats): task, document, gap.
 
-    Of choices that is the difference of the two best; of what is written the log-odds of one of its tokens, by their
-    mean log-likelihood, and at least 0. Items with a single request for a log-likelihood have none.
+    Of choices that is the difference of the two best; of what is written, how little likely (minus the logarithm) it is
+    that one of its tokens is another, by their mean log-likelihood. Items with a single request for a log-likelihood
+    have none.
 
     Args:
         requests: task, document and choice, as they were recorded.
@@ -178,8 +186,8 @@ def gaps(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     first, second = (choices[place == number].set_index(ITEMS).log_likelihood for number in (0, 1))
     written = table[tokens > 0]
     of_token = (written.log_likelihood / tokens[tokens > 0]).clip(upper=-LEAST_DOUBT)
-    odds = written.assign(gap=(of_token - np.log(-np.expm1(of_token))).clip(lower=0))
-    found: pd.Series = pd.concat([(first - second).dropna(), odds.groupby(ITEMS, sort=False).gap.mean()])
+    of_written = written.assign(gap=-np.log(-np.expm1(of_token))).groupby(ITEMS, sort=False).gap.mean()
+    found: pd.Series = pd.concat([(first - second).dropna(), of_written])
     return found.rename("gap").reset_index()
 
 
