@@ -60,7 +60,7 @@ class Answered:
         answered = right.to_numpy(float)
         margin = size * (2 * answered - 1)
         is_written = table.set_index(ITEMS).tokens.notna() if "tokens" in table else pd.Series(False, right.index)
-        written = is_written.groupby(level=ITEMS).any().reindex(right.index).astype(float).to_numpy()
+        written = np.asarray(is_written.groupby(level=ITEMS).any().reindex(right.index), dtype=np.float64)
         return cls(right.index.to_frame(index=False), answered, margin, written, list(right.columns))
 
     def of_original(self) -> tuple[Array, Array]:
