@@ -44,6 +44,11 @@ def test_the_rules_are_those_that_gptqmodel_states(engine, module, kernel):
         ("vLLM, Marlin", (4, 64), {}, [Matrix("a", 192, 128)], "takes input features in multiples of 128; a has 128 x"),
         ("vLLM, Marlin", (4, 64), {}, [Matrix("a", 128, 96)], "takes output features in multiples of 64"),
         ("vLLM, ExLlama", (4, 128), {}, [Matrix("a", 192, 128)], "takes no short last group"),
+        ("vLLM, Humming", (3, 16), {}, WIDE, ""),
+        ("vLLM, Humming", (2, 1024), {}, WIDE, ""),
+        ("vLLM, Humming", (4, -1), {}, WIDE, "takes groups of 16, 32, 64, 128, 256, 512 or 1024"),
+        ("vLLM, Humming", (4, 128), {"activation_order": True}, WIDE, "takes no columns in the order of activations"),
+        ("vLLM, Humming", (3, 64), {}, [Matrix("a", 128, 48)], "takes output features in multiples of 32"),
         ("gptqmodel, Torch", (3, 16), {"symmetric": False}, WIDE, ""),
     ],
 )

@@ -20,7 +20,8 @@ class Engine:
 
     ``group_sizes``: those that it takes, None for all; ``divides_in`` and ``divides_out``: the input and the output
     features of a matrix are multiples of them; ``takes_ragged_groups``: the last group of a row may be short;
-    ``needs``: what else it asks for, in words; ``source``: where its rules stand.
+    ``takes_order``: columns may be quantized in the order of their activations; ``needs``: what else it asks for, in
+    words; ``source``: where its rules stand.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Engine:
     divides_out: int = 1
     takes_asymmetric: bool = False
     takes_ragged_groups: bool = False
+    takes_order: bool = True
     needs: str = ""
 
 
@@ -54,6 +56,16 @@ ENGINES = (
         OF_MARLIN,  # vllm asks Marlin first whether it takes the group size
         divides_out=8,
         needs="activations in float16",
+    ),
+    Engine(
+        "vLLM, Humming",
+        f"{VLLM}/humming.py at 0237403; inclusionAI/humming, schema/gptq.py at d8a159d, docs/CONFIG.md at 2842481",
+        frozenset({2, 3, 4, 8}),
+        frozenset({16, 32, 64, 128, 256, 512, 1024}),
+        divides_in=32,
+        divides_out=32,
+        takes_order=False,
+        needs="`--quantization humming`, the package humming-kernels, and an NVIDIA GPU since Turing",
     ),
     Engine(
         "gptqmodel, Marlin",
@@ -99,9 +111,12 @@ def why_not(engine: Engine, quantization: Quantization, options: Gptq, matrices:
     if not {precision.bits for precision in precisions} <= engine.bits:
         return f"takes {_listed(sorted(engine.bits))} bits"
     if engine.group_sizes is not None and not {precision.group_size for precision in precisions} <= engine.group_sizes:
-        return f"takes groups of {_listed(sorted(engine.group_sizes - {-1}))}, or whole rows"
+        rows = ", or whole rows" if -1 in engine.group_sizes else ""
+        return f"takes groups of {_listed(sorted(engine.group_sizes - {-1}))}{rows}"
     if not options.symmetric and not engine.takes_asymmetric:
         return "takes symmetric quantization alone"
+    if options.activation_order and not engine.takes_order:
+        return "takes no columns in the order of activations"
     for matrix in matrices:
         shape = f"{matrix.name} has {matrix.out_features} x {matrix.in_features}"
         if matrix.in_features % engine.divides_in:
