@@ -249,12 +249,14 @@ class Posterior:
         """The posterior at other hyperparameters."""
         return _posterior(self.kernel.at(theta), self.cells, self.accuracy, self.original, self.variance, self.f)
 
-    def left_out(self, of: NDArray[np.str_]) -> Array:
-        """Squared errors of cells, each by itself, in units of their predicted variance, those of one name left out in
-        turn.
+    def left_out(self, of: NDArray[np.str_], one_by_one: bool) -> Array:
+        """Squared errors of cells in units of their predicted variance, those of one name left out in turn.
 
         Args:
             of: the names of the cells, such as those of their variants.
+            one_by_one: of cells as they are, which hang together, or of the uncorrelated combinations of those of one
+                name that are nearest to them. Among these, the few in which names differ most do not count for more
+                than the others.
         """
         value, slope = response(self.f, self.original)
         slope = np.where(np.abs(slope) < LEAST_SLOPE, -LEAST_SLOPE, slope)
@@ -265,8 +267,13 @@ class Posterior:
         found = np.empty(len(centred))
         for name in np.unique(of):
             own = np.flatnonzero(of == name)
-            covariance = linalg.inv(inverse[np.ix_(own, own)])
-            found[own] = (covariance @ weights[own]) ** 2 / np.diag(covariance)
+            # B^(-1) w is the error, and B^(-1) its variance.
+            values, axes = np.linalg.eigh(inverse[np.ix_(own, own)])
+            if one_by_one:
+                error, variance = axes @ (axes.T @ weights[own] / values), (axes**2 / values).sum(1)
+                found[own] = error**2 / variance
+            else:
+                found[own] = (axes @ (axes.T @ weights[own] / np.sqrt(values))) ** 2
         return found
 
     def around(self) -> list[Posterior]:

@@ -106,8 +106,9 @@ class Surface:
         variance = rows.variance.fillna(noise[1]).to_numpy(float)
         mode = process.fit(cells, accuracy, original, variance, MOST_TO_LEARN)
         others = mode.around() if len(rows) <= MOST_TO_LEARN else []
-        factors = [_factors(mode.left_out(names), rows.stratum) for names in (cells.variant, cells.model)]
-        return cls([mode, *others], rows, noise, reference, *factors)
+        of_variants = _factors(mode.left_out(cells.variant, one_by_one=False), rows.stratum)
+        of_models = _factors(mode.left_out(cells.model, one_by_one=True), rows.stratum)
+        return cls([mode, *others], rows, noise, reference, of_variants, of_models)
 
     @property
     def variants(self) -> int:
@@ -181,10 +182,11 @@ class Surface:
 
 
 def _factors(missed: NDArray[np.float64], strata: pd.Series) -> dict[str, float]:
-    """Factors of standard deviations by stratum, from squared errors in units of their variance."""
+    """Factors of standard deviations by stratum, from squared errors in units of their variance; at least 1, since what
+    was measured is what was least sure."""
     of_stratum = pd.Series(missed).groupby(strata)
     excess = (PRIOR_CELLS + of_stratum.sum()) / (PRIOR_CELLS + of_stratum.count())
-    return {str(name): float(np.sqrt(value)) for name, value in excess.items()}
+    return {str(name): float(np.sqrt(max(value, 1.0))) for name, value in excess.items()}
 
 
 def thinned(rows: pd.DataFrame) -> pd.DataFrame:
