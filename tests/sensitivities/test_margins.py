@@ -8,6 +8,7 @@ from stratalaw.sensitivities.margins import (
     HELD_OUT,
     choices_of,
     half_of,
+    has_written,
     items_of_half,
     margins,
     mean_change,
@@ -42,6 +43,7 @@ def test_the_margin_is_what_the_right_have_more_than_the_wrong():
 def test_the_margin_of_an_only_continuation_is_its_log_likelihood_per_token():
     asked = requests_of(2, choices=1).assign(is_right=True, continuation=[[3], [3, 4]])
     found = margins(asked, answered([0.9, 0.2], is_greedy=[False, True]))
+    assert has_written(asked) and not has_written(requests_of(2).assign(is_right=[True, False, False] * 2))
     assert found.margin.tolist() == pytest.approx([np.log(0.9), np.log(0.2) / 2])
     assert found.is_answered.tolist() == [False, True]  # whether it would be written, not whether it is likely
 

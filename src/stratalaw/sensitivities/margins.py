@@ -73,11 +73,21 @@ def items_of_half(asked: pd.DataFrame, half: int, items: int | None) -> pd.DataF
     return kept
 
 
+def has_written(asked: pd.DataFrame) -> bool:
+    """Whether an item of some requests has no wrong continuation."""
+    return bool((~_beside_wrong(asked)).any())
+
+
 def tokens_that_count(asked: pd.DataFrame) -> pd.Series:
     """By how many tokens a request's log-likelihood is divided: those of its continuation, where its item has no wrong
     one, and 1 otherwise."""
-    has_wrong = (~asked.is_right).groupby([asked[name] for name in ITEM]).transform("any")
-    return asked.continuation.map(len).mask(has_wrong, 1)
+    return asked.continuation.map(len).mask(_beside_wrong(asked), 1)
+
+
+def _beside_wrong(asked: pd.DataFrame) -> pd.Series:
+    """Of each request whether its item has a wrong continuation."""
+    found: pd.Series = (~asked.is_right).groupby([asked[name] for name in ITEM]).transform("any")
+    return found
 
 
 def margins(asked: pd.DataFrame, answered: LogLikelihoods) -> pd.DataFrame:

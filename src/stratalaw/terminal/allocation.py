@@ -66,6 +66,12 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
             cells.append(f"{row['accuracy']:.3f}{more}")
         table.add_row(str(candidate), *cells)
     console.print(table)
+    if allocated.are_written:
+        console.print(
+            "Of items that are answered by writing, those that the original answers right; they count where the same "
+            "is written.",
+            highlight=False,
+        )
     if allocated.rule != CHOSEN:
         console.print(
             f"In brackets: points more than {allocated.rule}, which knows of no stratum, paired by item, with the "
