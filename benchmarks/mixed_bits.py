@@ -2,9 +2,9 @@
 
     python benchmarks/mixed_bits.py STUDY.yaml RESULTS OUT.json MODEL ... [--average 3.5] [--draw 1]
 
-The study must have been run as far as requests and checkpoints of 2, 3 and 4 bits of each model, with groups of 128 and
-32 samples, in each draw that is asked for. For 3.5, 3.0 and 2.5 average bits and each stratum in turn, bits are
-allocated as ``stratalaw allocate`` does, from 3 bits to 2 and to 4, and judged beside:
+The study must have been run as far as the answers of originals and checkpoints of 2, 3 and 4 bits of each model, with
+groups of 128 and 32 samples, in each draw that is asked for. For 3.5, 3.0 and 2.5 average bits and each stratum in
+turn, bits are allocated as ``stratalaw allocate`` does, from 3 bits to 2 and to 4, and judged beside:
 
 - *100 items*: the same with groups measured on so many items, and candidates as a whole on all;
 - *two precisions*: between the two of PAIRS, from the smaller one;
@@ -13,8 +13,8 @@ allocated as ``stratalaw allocate`` does, from 3 bits to 2 and to 4, and judged 
 - *output error*: as GPTQ's loss, by the error of each matrix's outputs on the items by which bits are allocated;
 - *knapsack alone*: over all options, and not compared with any other; *random groups*: its bits on random groups.
 
-Groups swap dense weights of three checkpoints; no allocation is quantized anew. Benchmarks that are answered by writing
-have no margins and are left out. It runs on a GPU where there is one, and OUT.json grows with each model and draw.
+Groups swap dense weights of three checkpoints; no allocation is quantized anew. It runs on a GPU where there is one,
+and OUT.json grows with each model and draw.
 """
 
 from __future__ import annotations

@@ -550,7 +550,7 @@ def next_command(
     batch: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Variants to measure at once (default: as many as were measured already; for a plan 6)."
+            min=1, help="Variants to measure at once (default: as many as were measured already; 6 for a plan)."
         ),
     ] = None,
     run: Annotated[

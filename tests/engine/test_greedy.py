@@ -76,6 +76,7 @@ def test_how_long_a_text_is_and_whether_the_limit_ended_it(model, tokenizer, pro
     found = generate(model, tokenizer, prompts, stop=[], max_new_tokens=7, **LIMITS)
     assert found.tokens.tolist() == [len(tokens) for tokens in expected]
     assert found.is_cut_off.tolist() == [tokens[-1] != tokenizer.eos_token_id for tokens in expected]
+    assert found.token_ids == expected
     assert generate(model, tokenizer, [], stop=[], max_new_tokens=7, **LIMITS).text == []
 
 

@@ -374,6 +374,9 @@ def test_the_items_of_a_group_are_told_apart(tokenizer, tmp_path):
     assert items.document.tolist() == [0, 1, 2, 3, 4] and set(items.task) == {"knowledge"}
     assert items.score.tolist() == [1, 0, 1, 0, 1]  # anatomy, then geography
     assert scorer.benchmark_of() == {"anatomy": "knowledge", "geography": "knowledge"}
+    named = scorer.named_requests().drop_duplicates(["task", "document"])
+    assert set(zip(named.task, named.document, strict=True)) == set(zip(items.task, items.document, strict=True))
+    assert named.context.iloc[0] is requests.context[0] and named.document[requests.task == "geography"].min() == 2
     geography = answers[requests.task == "geography"]
     geography.attrs[SHARES] = {"anatomy": 0.0, "geography": 1.0}
     assert scorer.scores(geography)[["document", "score"]].values.tolist() == [[2, 1], [3, 0], [4, 1]]

@@ -118,3 +118,32 @@ def test_items_that_were_not_asked_have_no_gap():
     requests = pd.DataFrame({"task": "t", "document": [0, 0, 1, 1], "choice": [0, 1, 0, 1]})
     found = gaps(requests, pd.DataFrame({"log_likelihood": [-3.0, -1.0], "tokens": 0}, index=[2, 3]))
     assert found.to_dict("records") == [{"task": "t", "document": 1, "gap": 2.0}]
+
+
+def test_what_is_written_is_forecast_in_its_own_units(items):
+    """Gaps of written items are on another scale, and they go more often at the same gap."""
+    random = np.random.default_rng(5)
+    is_written = items.document % 2 == 0
+    changed = items.assign(
+        task=np.where(is_written, "writing", "choosing"),
+        gap=items.gap.where(~is_written, 100 * items.gap),
+        tokens=np.where(is_written, 3.0, np.nan),
+    )
+    goes = is_written & (items.variant != "bf16") & (random.random(len(items)) < 0.4)
+    changed["score"] = changed.score.where(~goes, 0.0)
+    known = {"a": {"bf16", "w4", "w3", "w2"}, "b": {"bf16", "w4b", "w3b", "w2"}}
+    found, alike = forecasts(changed, known), forecasts(changed.assign(tokens=np.nan), known)
+    assert brier(found, found.probability) < 0.97 * brier(alike, alike.probability)
+    scaled = forecasts(changed.assign(gap=np.where(is_written, 7, 1) * changed.gap), known)
+    assert scaled.probability.tolist() == pytest.approx(found.probability.tolist(), abs=1e-6)
+
+
+def test_a_gap_that_is_not_known_moves_nothing(items):
+    """As of answers from before gaps were kept."""
+    known = {"a": {"bf16", "w4", "w3", "w2"}, "b": {"bf16", "w4", "w3", "w2"}}
+    is_w3 = (items.model == "a") & (items.variant == "w3")
+    found = forecasts(items.assign(gap=items.gap.mask(is_w3)), known)
+    without = forecasts(items[~is_w3], known)
+    both = found.merge(without, on=["model", "variant", "task", "document"], suffixes=("", "_without"))
+    own = both[(both.model == "a") & (both.variant == "w3b")]
+    assert len(own) and brier(own, own.probability) < 1.05 * brier(own, own.probability_without)

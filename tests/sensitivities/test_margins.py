@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,6 @@ from stratalaw.sensitivities.margins import (
     HELD_OUT,
     choices_of,
     half_of,
-    has_written,
     items_of_half,
     margins,
     mean_change,
@@ -25,14 +26,6 @@ def answered(likelihoods, is_greedy=False):
     return LogLikelihoods(np.log(likelihoods), np.broadcast_to(is_greedy, len(likelihoods)))
 
 
-class Letters:
-    """A tokenizer with a token for each letter."""
-
-    def encode(self, text, add_special_tokens):
-        assert not add_special_tokens
-        return [ord(letter) for letter in text]
-
-
 def test_the_margin_is_what_the_right_have_more_than_the_wrong():
     asked = requests_of(2).assign(is_right=[True, False, False, False, True, True])
     found = margins(asked, answered([0.5, 0.25, 0.25, 0.6, 0.1, 0.3]))
@@ -43,21 +36,21 @@ def test_the_margin_is_what_the_right_have_more_than_the_wrong():
 def test_the_margin_of_an_only_continuation_is_its_log_likelihood_per_token():
     asked = requests_of(2, choices=1).assign(is_right=True, continuation=[[3], [3, 4]])
     found = margins(asked, answered([0.9, 0.2], is_greedy=[False, True]))
-    assert has_written(asked) and not has_written(requests_of(2).assign(is_right=[True, False, False] * 2))
     assert found.margin.tolist() == pytest.approx([np.log(0.9), np.log(0.2) / 2])
     assert found.is_answered.tolist() == [False, True]  # whether it would be written, not whether it is likely
 
 
 def test_written_items_are_those_that_the_original_answers_right_with_what_it_wrote():
-    requests = requests_of(4, choices=1)
+    options = [json.dumps({"max_new_tokens": most}) for most in (2, 2, 5, 2)]
+    requests = requests_of(4, choices=1).assign(generation=options, context=[[1, 2, 3, 4]] * 4)
     scores = pd.Series([1.0, 0.0, 1.0, 1.0], requests.index)
-    texts = pd.Series([" six", "five", "", "two"], requests.index)
-    asked = written_of(requests, scores, texts, Letters())
-    assert asked.document.tolist() == [0, 3] and asked.is_right.all()  # without a token nothing can be likely
-    assert ["".join(map(chr, tokens)) for tokens in asked.continuation] == [" six", "two"]
-    assert asked.context.tolist() == requests.context[[0, 3]].tolist()
-    nothing = written_of(requests[:0], scores[:0], texts[:0], Letters())
-    assert nothing.empty and list(nothing) == list(asked)
+    ids = pd.Series([[7, 9], [8], [5, 6, 9], [4]], requests.index)
+    asked = written_of(requests, scores, ids, max_length=6)
+    assert asked.document.tolist() == [0, 2, 3] and asked.is_right.all()
+    assert list(map(list, asked.continuation)) == [[7, 9], [5, 6, 9], [4]]
+    assert list(map(list, asked.context)) == [[1, 2, 3, 4], [4], [1, 2, 3, 4]]  # with room for all that may be written
+    nothing = written_of(requests[:0], scores[:0], ids[:0], max_length=6)
+    assert nothing.empty and set(nothing) == set(asked)
 
 
 def test_halves_share_no_item_and_leave_none_out():

@@ -37,12 +37,14 @@ class Generations:
         tokens: (contexts,) new tokens, that at which the text ended included.
         is_cut_off: (contexts,) whether the limit ended it.
         log_likelihood: (contexts,) of the new tokens together, in nats; missing where transformers generated.
+        token_ids: of the new tokens, that at which the text ended included.
     """
 
     text: list[str]
     tokens: NDArray[np.int64]
     is_cut_off: NDArray[np.bool_]
     log_likelihood: NDArray[np.float64]
+    token_ids: list[list[int]]
 
 
 def generate(
@@ -97,6 +99,7 @@ def generate(
         np.array([len(tokens) for tokens in found], dtype=np.int64),
         np.array([not stopping.ends(tokens) for tokens in found], dtype=bool),
         log_likelihood,
+        found,
     )
 
 

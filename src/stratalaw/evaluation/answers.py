@@ -91,8 +91,9 @@ def answer(
     ``batching``: what ``batch_requests`` made of the same requests, context length and ``tokens_per_batch``.
 
     Columns: ``log_likelihood`` of the continuation, or of what was generated (nats; missing where transformers
-    generated it), ``is_greedy`` (False for generations); of generations ``text`` (missing for all others), ``tokens``
-    (how many, 0 for all others) and ``is_cut_off`` (whether the limit ended the text).
+    generated it), ``is_greedy`` (False for generations); of generations ``text`` and ``token_ids``, that at which it
+    ended included (both missing for all others), ``tokens`` (how many, 0 for all others) and ``is_cut_off`` (whether
+    the limit ended the text).
     """
     limits = {
         "tokens_per_batch": tokens_per_batch,
@@ -101,7 +102,7 @@ def answer(
     answers = pd.DataFrame(
         {"log_likelihood": np.nan, "is_greedy": False, "text": None, "tokens": 0, "is_cut_off": False},
         index=requests.index,
-    )
+    ).assign(token_ids=None)
     for generation, rows in requests.groupby("generation", sort=False):
         contexts = rows.context.tolist()
         if options := json.loads(str(generation)):
@@ -110,6 +111,7 @@ def answer(
             answers.loc[rows.index, "tokens"] = generated.tokens
             answers.loc[rows.index, "is_cut_off"] = generated.is_cut_off
             answers.loc[rows.index, "log_likelihood"] = generated.log_likelihood
+            answers.loc[rows.index, "token_ids"] = pd.Series(generated.token_ids, rows.index)
         else:
             computed = log_likelihoods(model, contexts, rows.continuation.tolist(), batching=batching, **limits)
             answers.loc[rows.index, "log_likelihood"] = computed.total

@@ -18,7 +18,7 @@ from stratalaw.sampling.order import places
 
 SHARES = "shares"  # in the attrs of a table of answers
 ITEM = ["task", "document"]
-BLANK = {"log_likelihood": 0.0, "is_greedy": False, "text": "", "tokens": 0, "is_cut_off": False}
+BLANK = {"log_likelihood": 0.0, "is_greedy": False, "text": "", "tokens": 0, "is_cut_off": False, "token_ids": None}
 
 
 def shares_of(answers: pd.DataFrame) -> dict[str, float]:

@@ -62,6 +62,23 @@ class Scorer:
         """The benchmark of each task: the task itself, or a group that it belongs to."""
         return {task.task_name: benchmark.task for benchmark, loaded in self._benchmarks for task in tasks_of(loaded)}
 
+    def named_requests(self) -> pd.DataFrame:
+        """The requests with the names that ``scores`` gives their items: ``task`` is the benchmark, and ``document``
+        counts from one task of a group to the next."""
+        first = self._first_documents()
+        task = self._requests.task.map(self.benchmark_of())
+        return self._requests.assign(task=task, document=self._requests.document + self._requests.task.map(first))
+
+    def _first_documents(self) -> dict[str, int]:
+        """Of each task the number that its first item has within the benchmark."""
+        items = 1 + self._requests.groupby("task").document.max()
+        first, before = {}, Counter[str]()
+        for benchmark, loaded in self._benchmarks:
+            for name in sorted(task.task_name for task in tasks_of(loaded)):
+                first[name] = before[benchmark.task]
+                before[benchmark.task] += int(items.get(name, 0))
+        return first
+
     def scores(self, answers: pd.DataFrame, with_gaps: bool = False) -> pd.DataFrame:
         """What the metrics say of the answers: columns task, document and score, one row for each item that was asked.
 
@@ -83,18 +100,16 @@ class Scorer:
         answers = filled(answers, requests)
         generated = lengths_of(requests, answers)
         margins = gaps(requests, answers).set_index(ITEM).gap if with_gaps else None
-        tables, before = [], Counter[str]()  # items of a group's earlier tasks; each task counts from 0
+        tables, first = [], self._first_documents()
         for benchmark, task, documents, scores in self._scored(answers):
             is_answered = np.array([(task, document) in answered for document in documents], bool)
-            items_of_task = 1 + documents.max(initial=-1)
             document = documents[is_answered]
             place = pd.MultiIndex.from_product([[task], document])
             of_task = generated.reindex(place).reset_index(drop=True)
             if margins is not None:
                 of_task["gap"] = margins.reindex(place).to_numpy()
-            columns = {"task": benchmark, "document": before[benchmark] + document, "score": scores[is_answered]}
+            columns = {"task": benchmark, "document": first[task] + document, "score": scores[is_answered]}
             tables.append(pd.DataFrame(columns).join(of_task))
-            before[benchmark] += items_of_task
         table = pd.concat(tables, ignore_index=True)
         if not np.isfinite(table.score).all():
             bad = table[~np.isfinite(table.score)].iloc[0]

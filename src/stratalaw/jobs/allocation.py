@@ -31,7 +31,7 @@ from stratalaw.planning.allocation import (
     share_of_range,
     shrunk,
 )
-from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, has_written, mean_change
+from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, mean_change
 from stratalaw.sensitivities.measuring import MEASURED, Subject
 from stratalaw.study import Study
 from stratalaw.study.variants import Quantization, calibration_of
@@ -54,7 +54,7 @@ class Allocated:
         judged: one row for each candidate and stratum: ``candidate``, ``stratum``, ``accuracy`` on the held-out items,
             ``more`` (than by the simple rule, paired by item), ``stderr`` of it and ``n_items``. Candidates are all
             variants that were measured, each for the whole model, bits by GPTQ's loss, and the allocation.
-        are_written: whether some of these items are answered by writing; see ``margins.written_of``.
+        are_written: whether some of these items are answered by writing.
         trade_off: one row for each weight of the strata that matter against the others: ``weight``, and of each
             stratum the share of its range that is expected (see ``share_of_range``).
         bytes: of the weights of the whole model.
@@ -113,6 +113,8 @@ def allocate(
         SealError: a file is damaged, or was made from another one than is there.
     """
     wanted = list(dict.fromkeys([*weights, *floors]))
+    from stratalaw.evaluation.harness import GENERATION
+
     check_strata(study, wanted)
     check_model(study, model, results)
     shapes = shapes_of_weights(results.model(model))
@@ -153,7 +155,7 @@ def allocate(
         options=_options(noisy, errors, bytes_more, chosen, weights),
         matrices={name: Quantization.from_name(variant) for name, variant in placed.items() if variant},
         judged=judged,
-        are_written=any(map(has_written, subjects[HELD_OUT].asked.values())),
+        are_written=any((asked.kind == GENERATION).any() for asked in subjects[HELD_OUT].asked.values()),
         trade_off=_trade_off(gains, errors, bytes_more, spare, weights),
         bytes=base_bytes + bytes_of(chosen, bytes_more),
         unmeasured=unmeasured_uniform(study, model, shapes, [base, *others], base_bytes + spare),

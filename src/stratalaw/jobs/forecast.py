@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import pandas as pd
 
 from stratalaw.jobs.so_far import SoFar, read_so_far
+from stratalaw.jobs.stages import use_no_network
 from stratalaw.laws.surface import Surface, surface_rows, with_originals
 from stratalaw.layout import Results
 from stratalaw.planning.forecasts import Forecaster, ForecastError, gaps
@@ -95,19 +98,33 @@ def with_gaps(so_far: SoFar, study: Study, results: Results) -> pd.DataFrame:
     for names, rows in so_far.items.groupby(["model", "variant", "stratum"], sort=False):
         model, variant, stratum = map(str, names)
         if (model, stratum) not in requests:
-            about = {"stratum": stratum}
-            requests[model, stratum] = read_table(results.requests(model, stratum), "requests", about)[0]
+            requests[model, stratum] = requests_of_benchmarks(study, model, stratum, results)
         answers = read_table(results.answers(model, variant, stratum), "answers", {"variant": variant})[0]
         of_items = gaps(requests[model, stratum], answers)
         tables.append(rows.drop(columns="gap", errors="ignore").merge(of_items, on=["task", "document"], how="left"))
     return pd.concat(tables, ignore_index=True)
 
 
+def requests_of_benchmarks(study: Study, model: str, stratum: str, results: Results) -> pd.DataFrame:
+    """The requests of a stratum, their items named as in scores: those of a group of tasks by the group."""
+    requests, _ = read_table(results.requests(model, stratum), "requests", {"stratum": stratum})
+    if set(requests.task) <= {benchmark.task for benchmark in study.evaluation.strata[stratum]}:
+        return requests
+    # Which tasks a group has only lm-eval knows.
+    from stratalaw.evaluation.documents import replayed_documents
+    from stratalaw.evaluation.scoring import Scorer
+
+    use_no_network()
+    documents, _ = read_table(results.documents(model, stratum), "documents", {"stratum": stratum})
+    with replayed_documents(documents), redirect_stderr(StringIO()):  # progress bars of lm-eval
+        return Scorer(requests, study.evaluation, stratum).named_requests()
+
+
 def asked_texts(study: Study, model: str, results: Results) -> pd.DataFrame:
     """The end of what each item asks: stratum, task, document, asked."""
     tables = []
     for stratum in study.evaluation.strata:
-        requests, _ = read_table(results.requests(model, stratum), "requests", {"stratum": stratum})
+        requests = requests_of_benchmarks(study, model, stratum, results)
         first = requests.drop_duplicates(["task", "document"])
         texts = [" ".join(str(json.loads(text)[0]).split())[-SHOWN_OF_A_REQUEST:] for text in first.arguments]
         tables.append(first[["task", "document"]].assign(stratum=stratum, asked=texts))

@@ -137,19 +137,25 @@ def subject_of(
 def asked_of(study: Study, model: str, stratum: str, results: Results) -> pd.DataFrame:
     """The requests of the items of a stratum that have a margin, with ``is_right``: those that are answered by
     choosing, and those that the original answers right by writing."""
-    from stratalaw.evaluation.answers import load_tokenizer
+    from stratalaw.evaluation.answers import context_length
     from stratalaw.evaluation.documents import replayed_documents
     from stratalaw.evaluation.scoring import Scorer
     from stratalaw.sensitivities.margins import choices_of, written_of
 
     requests, _ = read_table(results.requests(model, stratum), "requests")
     documents, _ = read_table(results.documents(model, stratum), "documents")
-    answers, _ = read_table(results.answers(model, BASELINE_NAME, stratum), "answers", {"variant": BASELINE_NAME})
+    path = results.answers(model, BASELINE_NAME, stratum)
+    answers, _ = read_table(path, "answers", {"variant": BASELINE_NAME})
+    if "token_ids" not in answers:
+        raise SensitivityError(
+            f"{path} does not say which tokens were written: stratalaw redo STUDY.yaml {model}/{BASELINE_NAME} --from "
+            "answers"
+        )
     with replayed_documents(documents), redirect_stderr(StringIO()):  # progress bars of lm-eval
         scorer = Scorer(requests, study.evaluation, stratum)
         chosen, written = scorer.scores_of_choices(), scorer.scores_of_written(answers)
-    tokenizer = load_tokenizer(results.model(model))
-    return pd.concat([choices_of(requests, chosen), written_of(requests, written, answers.text, tokenizer)])
+    max_length = context_length(results.model(model))
+    return pd.concat([choices_of(requests, chosen), written_of(requests, written, answers.token_ids, max_length)])
 
 
 def check_variants(study: Study, model: str, base: str, others: Sequence[str], results: Results) -> None:

@@ -23,7 +23,7 @@ FACTORS = ("bits", "group_size", "calibration_size", "n_params")
 # What is known before anything is measured, as wide as what studies and published tables differ by: mean and standard
 # deviation of f at 3 bits, groups of 64 and 128 samples, and of its slopes by a bit and by logarithms of the others.
 LEVEL = (-1.3, 1.0)
-SLOPES = ((-1.2, 0.8), (0.35, 0.3), (-0.1, 0.15), (-0.25, 0.4))  # of sizes as in published numbers
+SLOPES = ((-1.2, 0.8), (0.35, 0.3), (-0.1, 0.15), (-0.25, 0.4))  # the last, of sizes, is that of published numbers
 SHARED_LEVEL = 0.8  # correlation of the linear part between two strata
 BETWEEN_MODELS, BETWEEN_FAMILIES = 0.8, 0.5  # correlation of the smooth part at one size; of families, times this
 # Medians of the hyperparameters, and standard deviations of their logarithms; ``share`` is a logit. ``model``,
@@ -254,9 +254,9 @@ class Posterior:
 
         Args:
             of: the names of the cells, such as those of their variants.
-            one_by_one: of cells as they are, which hang together, or of the uncorrelated combinations of those of one
-                name that are nearest to them. Among these, the few in which names differ most do not count for more
-                than the others.
+            one_by_one: of cells as they are, which hang together; otherwise of the uncorrelated combinations of those
+                of one name that are nearest to them, among which the few in which names differ most count no more than
+                any other.
         """
         value, slope = response(self.f, self.original)
         slope = np.where(np.abs(slope) < LEAST_SLOPE, -LEAST_SLOPE, slope)

@@ -73,8 +73,8 @@ class Surface:
     ``posteriors``: of the process, at hyperparameters that stand for how unsure these are; the first is the mode.
     ``rows``: measured and quantized, as ``surface_rows`` gives them; ``noise``: the items' variance as a line over the
     loss of adjusted accuracy, slope and intercept; ``reference``: ln N to which sizes are relative; ``roughness``: by
-    stratum, the factor of standard deviations that measured variants, each left out in turn, ask for; ``of_new``: that
-    of a model of which nothing was measured, which models left out in turn ask for.
+    stratum, the factor of standard deviations, at least 1, that measured variants, each left out in turn, ask for;
+    ``of_new``: that of a model of which nothing was measured, which models left out in turn ask for.
     """
 
     posteriors: list[Posterior]

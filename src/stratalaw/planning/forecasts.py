@@ -1,9 +1,9 @@
 """Which items a variant that was not run would answer right: a probability for each item.
 
 A logistic regression, learned from the variants that were measured: on the margin by which the original answers an item
-(see ``gaps``; against it where the answer is wrong), on how that margin moved in the
-measured variants of the same model that lost about as much, and on what the variant is expected to lose, by which all
-of it is weighed. The probabilities of a stratum add up to the accuracy that the surface expects.
+(see ``gaps``; against it where the answer is wrong), on how that margin moved in the measured variants of the same
+model that lost about as much, and on what the variant is expected to lose, by which all of it is weighed. The
+probabilities of a stratum add up to the accuracy that the surface expects.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RIDGE = 1.0
 CERTAIN = 1e-4  # accuracies are taken to be no nearer to 0 and 1
 KEPT = (0.02, 0.995)  # bounds of the share kept, of which ln D is taken
 LEAST_DOUBT = 1e-6  # nats by which a token is less than certain
-LEAST_GAP = 1e-9
+LEAST_GAP, TINY = 1e-9, 1e-300
 ITEMS = ["task", "document"]
 
 
@@ -38,8 +38,8 @@ class Answered:
     """What the variants of one model answered in one stratum.
 
     ``items``: task and document of each; ``right``: 0 to 1 by variant, shape (items, variants); ``margin``: the same
-    shape, positive where the answer is right, in units of the original's median in the task; ``written``: 1 for items
-    that are answered by writing, shape (items,); ``variants``: their names.
+    shape, positive where the answer is right, in units of the original's median in the task, missing where there is no
+    gap; ``written``: 1 for items that are answered by writing, shape (items,); ``variants``: their names.
     """
 
     items: pd.DataFrame
@@ -56,7 +56,7 @@ class Answered:
         right = right[right[BASELINE_NAME].notna()]
         gap = gap.loc[right.index]
         scale = gap[BASELINE_NAME].groupby("task").transform("median").clip(lower=LEAST_GAP).fillna(1.0)
-        size = np.log1p(np.nan_to_num(gap.div(scale, axis=0).to_numpy(float)))
+        size = np.log1p(gap.div(scale, axis=0).to_numpy(float))
         answered = right.to_numpy(float)
         margin = size * (2 * answered - 1)
         is_written = table.set_index(ITEMS).tokens.notna() if "tokens" in table else pd.Series(False, right.index)
@@ -64,8 +64,9 @@ class Answered:
         return cls(right.index.to_frame(index=False), answered, margin, written, list(right.columns))
 
     def of_original(self) -> tuple[Array, Array]:
+        """What it answers, and by what margin; 0 where that is not known."""
         place = self.variants.index(BASELINE_NAME)
-        return self.right[:, place], self.margin[:, place]
+        return self.right[:, place], np.nan_to_num(self.margin[:, place])
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Forecaster:
         """Learn from the items of measured variants.
 
         Args:
-            items: model, variant, stratum, task, document, score, and gap (see ``gaps``), of originals too.
+            items: model, variant, stratum, task, document, score, tokens (missing for what is chosen) and gap (see
+                ``gaps``), of originals too.
             expected: accuracies of all variants, those to be forecast among them, by (model, variant, stratum).
             chance: by stratum.
 
@@ -156,12 +158,14 @@ class Forecaster:
             weight = np.exp(-distance / NEAR)
             near = float(weight.max())
             flipped = np.nan_to_num(own.right[:, places] - right[:, None]) @ weight / weight.sum()
-            moved = np.nan_to_num(own.margin[:, places] - margin[:, None]) @ weight / weight.sum()
+            of_margin = own.margin[:, places] - own.margin[:, [own.variants.index(BASELINE_NAME)]]
+            known = np.isfinite(of_margin) * weight
+            moved = known.max(1) * (np.nan_to_num(of_margin) @ weight) / np.maximum(known.sum(1), TINY)
         level = logit(np.clip(self.expected[model, variant, stratum], CERTAIN, 1 - CERTAIN))
         columns = [
             *(np.ones(len(right)), right, np.full(len(right), level), level * right, damage * right),
             *(margin, damage * margin, margin * right, damage * margin * right),
-            *(near * flipped, near * flipped * right, near * moved, damage * near * moved),
+            *(near * flipped, near * flipped * right, moved, damage * moved),
         ]
         # What is written goes in another way than what is chosen.
         columns += [own.written * column for column in (np.ones(len(right)), *columns[1:2], *columns[4:8])]
@@ -171,8 +175,8 @@ class Forecaster:
 def gaps(requests: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """By how much the answer to each item is likelier than another (nats): task, document, gap.
 
-    Of choices that is the difference of the two best; of what is written, how little likely (minus the logarithm) it is
-    that one of its tokens is another, by their mean log-likelihood. Items with a single request for a log-likelihood
+    Of choices that is the difference of the two best; of what is written, minus the logarithm of the probability that a
+    token is another one, by the mean log-likelihood of its tokens. Items with a single request for a log-likelihood
     have none.
 
     Args:

@@ -26,8 +26,8 @@ class Goal:
 
     ``wish``: what is to be known; ``precision``: half the width of every 95 % interval of it (accuracies as shares), or
     of a decision the probability that the whole study would take the same one; ``seconds``: budget of the whole, what
-    was measured before included; ``most``: variants of a batch, if not as many as were measured already, and few for a
-    decision.
+    was measured before included; ``most``: variants of a batch, by default as many as were measured already, and for a
+    decision ``FOR_A_DECISION``.
     """
 
     wish: Wish

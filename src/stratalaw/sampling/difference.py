@@ -91,8 +91,7 @@ def differences_of(original: pd.DataFrame, variant: pd.DataFrame) -> dict[str, D
     """The difference of each benchmark, by task.
 
     Args:
-        original: its items: task, document, score, and if it is known gap, by how much the best choice is likelier than
-            the second best (nats).
+        original: its items: task, document, score, and if it is known gap (see ``planning.forecasts.gaps``).
         variant: the items that it was asked: task, document, score.
 
     Raises:

@@ -8,10 +8,10 @@ without wrong continuations is its log-likelihood per token, so that long answer
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
 
 from stratalaw.engine import LogLikelihoods
 from stratalaw.evaluation.blocks import ITEM
@@ -37,24 +37,23 @@ def choices_of(requests: pd.DataFrame, scores: pd.Series) -> pd.DataFrame:
     return asked[asked.groupby(ITEM).is_right.transform("any")]
 
 
-def written_of(
-    requests: pd.DataFrame, scores: pd.Series, texts: pd.Series, tokenizer: PreTrainedTokenizerBase
-) -> pd.DataFrame:
+def written_of(requests: pd.DataFrame, scores: pd.Series, token_ids: pd.Series, max_length: int) -> pd.DataFrame:
     """The requests of those items that are answered by writing and that the original answers right, with what it wrote
-    as the continuation, and a column ``is_right``.
+    as the continuation, up to the token that ended it, and a column ``is_right``.
 
     Args:
         requests: of a stratum; see ``harness.record_requests``.
         scores: of each request for a text, by the original; see ``Scorer.scores_of_written``.
-        texts: what the original wrote, by request.
-        tokenizer: of the model.
+        token_ids: what the original wrote, by request.
+        max_length: tokens that the model can take; contexts are cut as for writing.
     """
     right = scores.index[(scores >= IS_RIGHT).to_numpy(bool)]
-    written = [
-        np.array(tokenizer.encode(text, add_special_tokens=False), dtype=np.int32) for text in texts[right].tolist()
-    ]
-    asked = requests.loc[right].assign(continuation=pd.Series(written, right, dtype=object), is_right=True)
-    return asked[asked.continuation.map(len) > 0]
+    asked = requests.loc[right]
+    written = [np.asarray(ids, dtype=np.int32) for ids in token_ids[right]]
+    rooms = [max_length - json.loads(options)["max_new_tokens"] for options in asked.generation]
+    contexts = [context[-room:] for context, room in zip(asked.context, rooms, strict=True)]
+    columns = {"context": contexts, "continuation": written}
+    return asked.assign(is_right=True, **{name: pd.Series(own, right, dtype=object) for name, own in columns.items()})
 
 
 def items_of_half(asked: pd.DataFrame, half: int, items: int | None) -> pd.DataFrame:
@@ -73,21 +72,11 @@ def items_of_half(asked: pd.DataFrame, half: int, items: int | None) -> pd.DataF
     return kept
 
 
-def has_written(asked: pd.DataFrame) -> bool:
-    """Whether an item of some requests has no wrong continuation."""
-    return bool((~_beside_wrong(asked)).any())
-
-
 def tokens_that_count(asked: pd.DataFrame) -> pd.Series:
     """By how many tokens a request's log-likelihood is divided: those of its continuation, where its item has no wrong
     one, and 1 otherwise."""
-    return asked.continuation.map(len).mask(_beside_wrong(asked), 1)
-
-
-def _beside_wrong(asked: pd.DataFrame) -> pd.Series:
-    """Of each request whether its item has a wrong continuation."""
-    found: pd.Series = (~asked.is_right).groupby([asked[name] for name in ITEM]).transform("any")
-    return found
+    has_wrong = (~asked.is_right).groupby([asked[name] for name in ITEM]).transform("any")
+    return asked.continuation.map(len).mask(has_wrong, 1)
 
 
 def margins(asked: pd.DataFrame, answered: LogLikelihoods) -> pd.DataFrame:
