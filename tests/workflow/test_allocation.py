@@ -1,9 +1,15 @@
 """From two checkpoints of a finished study to an allocation between them that a study reads."""
 
+import pandas as pd
 import yaml
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
+from stratalaw.engine import log_likelihoods
+from stratalaw.evaluation.answers import context_length, load_dense
+from stratalaw.evaluation.blocks import ITEM
+from stratalaw.evaluation.harness import GENERATION, LOGLIKELIHOOD
+from stratalaw.jobs.sensitivities import asked_of
 from stratalaw.jobs.verification import verify_study
 from stratalaw.layout import Results
 from stratalaw.models.shapes import shapes_of_weights
@@ -57,6 +63,22 @@ def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, m
     (variant,) = (name for _, name in Study(**plain).variant_names() if name.startswith("mixed"))
     mixed = Study(**plain).quantization_of("q1", variant)
     assert low < shapes.weight_bytes(mixed) <= (low + high) / 2
+
+
+def test_of_written_items_those_are_asked_that_the_original_writes_right(whole, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    study, results = read_study(folder / "study.yaml"), Results(folder / "results")
+    asked = pd.concat([asked_of(study, "q1", stratum, results) for stratum in study.evaluation.strata])
+    assert set(asked.kind) == {GENERATION, LOGLIKELIHOOD}
+    written = asked[asked.kind == GENERATION]
+    tables = [read_table(results.scores("q1", "bf16", stratum), "scores")[0] for stratum in study.evaluation.strata]
+    scores = pd.concat(tables)
+    right = scores[(scores.score > 0) & scores.task.isin(written.task)]
+    assert set(written[ITEM].itertuples(index=False, name=None)) == set(right[ITEM].itertuples(index=False, name=None))
+    model = load_dense(results.model("q1"), "cpu")
+    limits = {"tokens_per_batch": 4096, "max_length": context_length(results.model("q1"))}
+    again = log_likelihoods(model, written.context.tolist(), written.continuation.tolist(), **limits)
+    assert again.is_greedy.all()
 
 
 def test_what_makes_no_sense_is_one_line(whole, folder, monkeypatch):
