@@ -65,7 +65,7 @@ def simulated(seed: int = 0) -> tuple[pd.DataFrame, dict[str, float]]:
     noise = np.full(len(rows), 0.02)
     eta = eta + 0.25 * random.standard_normal(len(rows))
     kept = share_kept(eta.to_numpy()) + noise * random.standard_normal(len(rows))
-    return rows.assign(kept=kept, noise=noise, row=np.arange(1, len(rows) + 1)), true
+    return rows.assign(kept=kept, noise=noise, item_noise=noise, row=np.arange(1, len(rows) + 1)), true
 
 
 def test_a_known_law_is_found_again():

@@ -18,7 +18,7 @@ def made(kept: dict[str, float], method: str = "GPTQ", source: str = "s") -> pd.
             {
                 "model": f"m{i}", "family": f"f{i}", "n_params": 1e9, "source_id": source, "method": method,
                 "bits": 4.0, "group_size": 128.0, "calibration": "", "stratum": stratum, "benchmark": stratum,
-                "kept": value + 0.01 * i, "noise": 0.01, "row": i,
+                "kept": value + 0.01 * i, "item_noise": 0.01, "row": i,
             }
             for i in range(4)
             for stratum, value in kept.items()

@@ -40,7 +40,7 @@ def expected_shares(law: Law, rows: pd.DataFrame, draws: int = DRAWS, seed: int 
     """
     random = np.random.default_rng(seed + 1)
     shares = share_kept(law.log_damage(rows, draws, seed))
-    shares += random.standard_normal(shares.shape) * rows.noise.to_numpy()[:, None]
+    shares += random.standard_normal(shares.shape) * rows.item_noise.to_numpy()[:, None]
     found = by_stratum(rows.assign(place=np.arange(len(rows))))
     places = rows.assign(place=np.arange(len(rows))).groupby("row").place.first()
     means = np.stack([shares[places[numbers].to_numpy()].mean(0) for numbers in found.rows])

@@ -40,8 +40,9 @@ ASKED_ALIKE = ["model", "source_id", "benchmark", "metric", "shots"]
 PER_CHANNEL = -1
 # Below it, the share of an accuracy that is kept is a quotient of two noises.
 LEAST_ORIGINAL = 0.05
-# Answers of a variant and of its original to the same items agree: this part of their variances remains.
-UNSHARED = 0.3
+# Answers of a variant and of its original to the same items agree, the more the less is lost: by bits, the part of
+# their variances that remains, as in docs/studies/first-ladder at the kept shares that published GPTQ has.
+REMAINS = {2: 0.9, 3: 0.47, 4: 0.3, 6: 0.12, 8: 0.05}
 ROUNDING = 0.005  # of a kept share, by digits that are printed
 # Recipes that were chosen to lose at most 1 %.
 SELECTED_SOURCES = ("inc-recipes",)
@@ -157,8 +158,10 @@ def with_originals(table: pd.DataFrame) -> pd.DataFrame:
 def kept_shares(table: pd.DataFrame, strata: dict[str, str] | None = None, selected_too: bool = False) -> pd.DataFrame:
     """One row for each quantized measurement that has a kept share: its adjusted accuracy over that of its original.
 
-    Columns beside the library's: stratum, original (adjusted accuracy), kept, noise (standard deviation of kept by the
-    items, their answers being paired, and by rounding), row (number of the measurement in the library, from 1).
+    Columns beside the library's: stratum, original (adjusted accuracy), kept, item_noise (standard deviation of kept by
+    the items, their answers being paired, and by rounding), noise (the same for a fit: where bits are more than 4, as
+    much as with 4, or the many rows that lose next to nothing would decide what the others lose), row (number of the
+    measurement in the library, from 1).
 
     Left out: parts of another benchmark, and originals within 0.05 of chance (adjusted).
 
@@ -178,9 +181,14 @@ def kept_shares(table: pd.DataFrame, strata: dict[str, str] | None = None, selec
     table = table[used].reset_index(drop=True)
     span = (1 - table.chance) * table.original
     variance = _binomial(table.accuracy, table.n_items) + _binomial(table.accuracy_16, table.n_items)
+    item_noise, noise = (
+        np.sqrt(np.interp(bits, list(REMAINS), list(REMAINS.values())) * variance / span**2 + ROUNDING**2)
+        for bits in (table.bits, table.bits.clip(upper=4))
+    )
     return table.assign(
         kept=(table.accuracy - table.chance) / (1 - table.chance) / table.original,
-        noise=np.sqrt(UNSHARED * variance / span**2 + ROUNDING**2),
+        item_noise=item_noise,
+        noise=noise,
         group_size=table.group_size.fillna(0),
         calibration=table.calibration.fillna(""),
     )
@@ -194,10 +202,10 @@ def by_stratum(rows: pd.DataFrame) -> pd.DataFrame:
     """The kept share of each stratum, model and setting: the mean over its benchmarks.
 
     Columns: model, family, n_params, source_id, method, bits, group_size, calibration, stratum, kept, noise (standard
-    deviation), measurements and benchmarks (how many), rows (numbers of the measurements).
+    deviation, by the items), measurements and benchmarks (how many), rows (numbers of the measurements).
     """
     keys = ["model", "family", "n_params", "source_id", "method", "bits", "group_size", "calibration", "stratum"]
-    grouped = rows.assign(variance=rows.noise**2).groupby(keys, sort=False)
+    grouped = rows.assign(variance=rows.item_noise**2).groupby(keys, sort=False)
     found = grouped.agg(
         kept=("kept", "mean"),
         noise=("variance", "sum"),
