@@ -13,6 +13,7 @@ from stratalaw.layout import Results
 from stratalaw.models.known_shapes import has_shipped_shapes, shapes_of, shapes_of_model
 from stratalaw.models.shipped import shipped_models
 from stratalaw.models.sources import known_architectures, own_architectures_of_transformers
+from stratalaw.published.library import read_library
 from stratalaw.study import Model
 from tests.hub_server import HubRepository
 
@@ -54,6 +55,15 @@ def test_shapes_are_those_of_the_configuration(name, tmp_path):
     built, shipped = shapes_of(tmp_path), SHIPPED[name].shapes
     assert sorted(built.matrices, key=str) == sorted(shipped.matrices, key=str)
     assert replace(built, matrices=()) == replace(shipped, matrices=())
+
+
+def test_totals_are_those_of_the_published_library():
+    """Gathered apart from these shapes, and rounded."""
+    published = read_library().drop_duplicates("model").set_index("model").n_params
+    both = [name for name in published.index if name in SHIPPED]
+    assert len(both) > 35 and {"meta-llama/Llama-2-70b-hf", "google/gemma-7b", "Qwen/Qwen1.5-7B-Chat"} <= set(both)
+    for name in both:
+        assert SHIPPED[name].n_params == pytest.approx(published[name], rel=5e-4), name
 
 
 def test_of_a_model_that_takes_images_only_the_part_for_text_is_quantized():
