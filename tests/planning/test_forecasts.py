@@ -139,7 +139,7 @@ def test_what_is_written_is_forecast_in_its_own_units(items):
 
 
 def test_a_gap_that_is_not_known_moves_nothing(items):
-    """As of answers from before gaps were kept."""
+    """As of texts that transformers generated, whose log-likelihood is missing."""
     known = {"a": {"bf16", "w4", "w3", "w2"}, "b": {"bf16", "w4", "w3", "w2"}}
     is_w3 = (items.model == "a") & (items.variant == "w3")
     found = forecasts(items.assign(gap=items.gap.mask(is_w3)), known)

@@ -100,9 +100,16 @@ def answer(
         "max_length": model.config.get_text_config().max_position_embeddings,
     }
     answers = pd.DataFrame(
-        {"log_likelihood": np.nan, "is_greedy": False, "text": None, "tokens": 0, "is_cut_off": False},
+        {
+            "log_likelihood": np.nan,
+            "is_greedy": False,
+            "text": None,
+            "token_ids": None,
+            "tokens": 0,
+            "is_cut_off": False,
+        },
         index=requests.index,
-    ).assign(token_ids=None)
+    )
     for generation, rows in requests.groupby("generation", sort=False):
         contexts = rows.context.tolist()
         if options := json.loads(str(generation)):

@@ -4,8 +4,10 @@ Each entry names repositories with the tokens that each can take, their number o
 ``config.json`` decides shapes and whether the embeddings are tied. Numbers of parameters are the totals that the Hub
 shows of the safetensors; a tied output embedding counts once. Both were gathered apart from each other, and a test
 holds one against the other: the model that transformers builds of the facts has that number of parameters, to the last
-one. Some of Qwen3, Qwen2.5, Llama 3, Mistral Nemo and SmolLM2 were also compared with copies of ``config.json`` in
-public repositories. Tokens that a model can take are held against nothing; no estimate rests on them.
+one. Of LLaMA, Llama 2, Gemma 1, Yi and Qwen1.5 the numbers follow from the shapes, and are held against the totals of
+the published library, which are rounded. Some of Qwen3, Qwen2.5, Llama 3, Mistral Nemo and SmolLM2 were also compared
+with copies of ``config.json`` in public repositories. Tokens that a model can take are held against nothing; no
+estimate rests on them.
 
 Reading them takes milliseconds; building a model, or importing transformers for it, takes seconds.
 """

@@ -167,8 +167,8 @@ class Forecaster:
             *(margin, damage * margin, margin * right, damage * margin * right),
             *(near * flipped, near * flipped * right, moved, damage * moved),
         ]
-        # What is written goes in another way than what is chosen.
-        columns += [own.written * column for column in (np.ones(len(right)), *columns[1:2], *columns[4:8])]
+        # What is written goes in another way than what is chosen: the level, what was right, damage and margin.
+        columns += [own.written * columns[place] for place in (0, 1, 4, 5, 6, 7)]
         return np.column_stack(columns)
 
 
