@@ -38,10 +38,7 @@ PROFILE = [
     *("--slurm-jobname-prefix", JOB_NAME_PREFIX, "--slurm-status-command", "squeue"),
     *("--slurm-init-seconds-before-status-checks", "3"),
 ]
-ARGUMENTS = [
-    *(str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), *PROFILE),
-    *("--configfile", "study.yaml", "--config", "warm_worker=true"),
-]
+ARGUMENTS = [str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), *PROFILE, "--configfile", "study.yaml"]
 STUB_FOLDER = Path(__file__).parent / "stub"
 OF_STUB = ["--snakefile", str(STUB_FOLDER / "Snakefile"), "--configfile", str(STUB_FOLDER / "config.yaml")]
 STUB = [*OF_STUB, *PROFILE, "--config"]
@@ -124,12 +121,7 @@ class Run:
 
     def workers(self) -> list[Process]:
         """All processes that work for the run's jobs: Slurm's script, snakemake, srun, and what it starts."""
-        return [
-            process
-            for process in processes()
-            # The warm worker's forks work in the folder of their caller, and the worker itself in none.
-            if process.folder == self.folder and (process.slurm_job or "stratalaw.jobs.worker" in process.words)
-        ]
+        return [process for process in processes() if process.folder == self.folder and process.slurm_job]
 
     def cause_of(self, job: str) -> str:
         """Why a job failed, as `stratalaw status` reads it from Slurm's log."""

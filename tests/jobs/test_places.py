@@ -118,7 +118,7 @@ def test_a_job_dies_with_its_caller_and_its_place_is_free(folder):
 def test_a_host_holds_its_gpu_until_it_is_idle(gpus, folder):
     assert said(gpus, "true") == ""
     assert lease(gpus, "4", 0) is None
-    socket = address("place 0 of 1 on 4 of this machine")
+    socket = address("place 0 of 1 on 4")
     kill(str(socket))
     assert wait_until(lambda: (locks := lease(gpus, "4", 0)) is not None and not give_back(locks))
     environment = os.environ | {"TMPDIR": str(folder)}

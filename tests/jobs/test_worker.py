@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,12 +93,36 @@ def test_without_a_worker_the_call_is_performed_here(tmp_path, monkeypatch):
     assert int((tmp_path / "log").read_text().splitlines()[0]) == os.getpid()
 
 
+def without_libraries(idle_seconds: float) -> list[str]:
+    """The command of a worker that starts at once."""
+    code = f"from stratalaw.jobs import worker; worker.PRELOADED = (); worker.serve({idle_seconds})"
+    return [sys.executable, "-c", code]
+
+
 def test_an_idle_worker_ends_and_takes_its_socket_along(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    without_libraries = "from stratalaw.jobs import worker; worker.PRELOADED = (); worker.serve(idle_seconds=0.1)"
-    command = [sys.executable, "-c", without_libraries]
-    subprocess.run(command, env=environment, check=True, timeout=120)
+    subprocess.run(without_libraries(0.1), env=environment, check=True, timeout=120)
     assert list(tmp_path.rglob("*.socket")) == []
+
+
+def test_when_slurm_ends_a_job_with_its_worker_those_of_other_jobs_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    workers = []
+    for job in ("1", "2"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        environment = os.environ | {"TMPDIR": str(tmp_path)}
+        workers.append(subprocess.Popen(without_libraries(60), env=environment, start_new_session=True))
+        assert wait_until(address().exists)
+    log = tmp_path / "log"
+    with ThreadPoolExecutor(1) as call:
+        answer = call.submit(ask_worker, shell(log, f"echo begun; until [ -e {tmp_path}/ended ]; do sleep 0.1; done"))
+        assert wait_until(lambda: log.exists() and "begun" in log.read_text())
+        os.killpg(workers[0].pid, signal.SIGTERM)
+        workers[0].wait()
+        (tmp_path / "ended").touch()
+        assert answer.result() is None
+    workers[1].terminate()
+    workers[1].wait()
 
 
 def test_the_socket_and_its_folder_are_the_users_own(tmp_path):

@@ -7,7 +7,6 @@ of a place (see ``jobs.resident``) holds the lease of its GPU as long as it live
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -72,15 +71,12 @@ def ask_resident(call: Call, gpus: Gpus | None) -> str | None:
 
 def _places(gpus: Gpus | None) -> Iterator[Place]:
     """All places, those of GPUs without a job first."""
-    # What one job of Slurm has started ends with it.
-    owner = os.environ.get("SLURM_JOB_ID", "this machine")
     if gpus is None:
         for number in itertools.count():
-            yield Place(address(f"place {number} of {owner}"))
+            yield Place(address(f"place {number}"))
     else:
         for gpu, number in gpus.places():
-            name = f"place {number} of {gpus.jobs_per_gpu} on {gpus.names[gpu]} of {owner}"
-            yield Place(address(name), gpu, number)
+            yield Place(address(f"place {number} of {gpus.jobs_per_gpu} on {gpus.names[gpu]}"), gpu, number)
 
 
 @contextmanager

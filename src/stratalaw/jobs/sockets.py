@@ -27,13 +27,15 @@ LONGEST_ADDRESS = 107  # bytes; Linux: sizeof(sun_path) less the final zero
 
 
 def address(name: str = "") -> Path:
-    """The socket of a worker: of this user and installation, in a folder that only the user can enter.
+    """The socket of a worker: of this user, installation and job of Slurm, in a folder that only the user can enter.
 
     Raises:
         OSError: what is in the folder's place is not such a folder, or its path is too long for a socket.
     """
-    installation = hashlib.sha256(f"{sys.executable} {__file__} {name}".encode()).hexdigest()[:16]
-    path = own_folder() / f"{installation}.socket"
+    # What one job of Slurm has started ends with it, and must not take what another job is at along.
+    owner = os.environ.get("SLURM_JOB_ID", "this machine")
+    hashed = hashlib.sha256(f"{sys.executable} {__file__} {owner} {name}".encode()).hexdigest()[:16]
+    path = own_folder() / f"{hashed}.socket"
     if len(os.fsencode(path)) > LONGEST_ADDRESS:
         raise OSError(errno.ENAMETOOLONG, "too long for a socket", str(path))
     return path
