@@ -1,4 +1,4 @@
-"""Running a study of eight variants on a real Slurm; see the script ``slurm`` for how it is started."""
+"""Running a study of two variants on a real Slurm; see the script ``slurm`` for how it is started."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from tests.workflow.conftest import OBSERVATIONS, ROOT, snakemake, write_study
 SCRIPT = Path(__file__).parent / "slurm"
 STATE = Path("/var/tmp/stratalaw-slurm")
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
-BITS = (2, 3, 4, 8)
-REDONE = "w4-g128-c4-s0"  # the variant that tests of faults make again
+REDONE = "w4-g128-c4-s0"  # the variant that most tests of faults make again
 SECONDS = 1200  # for a whole run, on cores that are busy with other tests
 # The profile as it is; only the waits are shorter, since everything happens on one machine.
 PACKS = [
@@ -84,6 +83,11 @@ def real_slurm() -> None:
     """The Slurm of the script beside this file, or no test."""
     if not (CONFIGURATION.exists() and "stratalaw" in CONFIGURATION.read_text()):
         pytest.skip("no Slurm for tests: `make test-cluster` starts one (as root, on Debian)")
+
+
+def write_small_study(folder: Path) -> None:
+    """A study of two variants and their original: on a cluster each job starts three processes of Python."""
+    write_study(folder, (2, 4), ["q1"])
 
 
 class Run:
@@ -166,7 +170,7 @@ def undisturbed(tmp_path_factory, worker_id) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             folder.mkdir()
-            write_study(folder, BITS)
+            write_small_study(folder)
             made = snakemake(folder, str(OBSERVATIONS))
             assert made.returncode == 0, made.stderr
     assert (folder / OBSERVATIONS).exists(), "the run without Slurm failed; see the other tests"
@@ -174,7 +178,7 @@ def undisturbed(tmp_path_factory, worker_id) -> Path:
 
 
 def copy_without(undisturbed: Path, folder: Path, variants: str) -> Path:
-    """Copy the folder of a run without some variants (a pattern) of each model and what rests on them."""
+    """Copy the folder of a run without some variants (a pattern) and what rests on them."""
     shutil.copytree(undisturbed, folder, symlinks=True)
     for path in folder.glob(f"results/*/*/{variants}"):
         shutil.rmtree(path)
@@ -184,7 +188,7 @@ def copy_without(undisturbed: Path, folder: Path, variants: str) -> Path:
 
 @pytest.fixture
 def to_redo(undisturbed, tmp_path) -> Path:
-    """A folder in which everything is done but one variant of each model and what rests on it."""
+    """A folder in which everything is done but one variant and what rests on it."""
     return copy_without(undisturbed, tmp_path / "run", REDONE)
 
 

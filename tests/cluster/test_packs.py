@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from tests.cluster.conftest import BITS, OF_STUB, PACKS, assert_nothing_is_lost, slurm, wait_until
-from tests.workflow.conftest import OBSERVATIONS, ROOT, write_study
+from tests.cluster.conftest import OF_STUB, PACKS, assert_nothing_is_lost, slurm, wait_until, write_small_study
+from tests.workflow.conftest import OBSERVATIONS, ROOT
 
 STUDY = [str(OBSERVATIONS), "--snakefile", str(ROOT / "Snakefile"), *PACKS, "--configfile", "study.yaml"]
 SHORT = [f"short/{number}" for number in range(10)]
@@ -43,7 +43,7 @@ def test_a_pack_that_is_cancelled_loses_only_what_it_was_at(start, tmp_path):
 
 
 def test_a_study_is_done_in_packs(start, request, tmp_path):
-    write_study(tmp_path, BITS)
+    write_small_study(tmp_path)
     log = start(tmp_path, of=STUDY).wait(3 * 1200)
     assert {key.partition("-")[0] for key, _ in PACK.findall(log)} == {"gpu", "cpu"}
     assert "Trying to restart job" not in log

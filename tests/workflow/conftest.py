@@ -47,11 +47,11 @@ def snakemake_started_anew(folder: Path, *arguments: str, **environment: str) ->
     )
 
 
-def write_study(folder: Path, bits: Sequence[int] = (4, 8)) -> None:
-    """A study of two models, some bit-widths and their baselines."""
+def write_study(folder: Path, bits: Sequence[int] = (4, 8), models: Sequence[str] = ("q1", "q4")) -> None:
+    """A study of models of the ladder, some bit-widths and their baselines."""
     study = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
     study["models"] = [
-        {"name": name, "source": str(ROOT / "ladder" / "models" / name), "family": "ladder"} for name in ("q1", "q4")
+        {"name": name, "source": str(ROOT / "ladder" / "models" / name), "family": "ladder"} for name in models
     ]
     study["grids"] = [{"bits": list(bits), "group_size": [128], "calibration_size": [4]}]
     study["calibration"]["corpus"] = str(ROOT / "ladder" / "calibration.jsonl")
