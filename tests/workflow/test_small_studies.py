@@ -200,7 +200,11 @@ def test_a_mixed_variant_stands_in_every_table_beside_the_uniform_one(run, monke
     damage = made.damage().drop_duplicates("variant").set_index("variant")
     assert damage.bytes[mixed] - damage.bytes[uniform] == wide * 4 * (1 + 1 / 128) / 8
     assert f"q1 {mixed}" in made.path("summary.rst").read_text()
-    assert f"left out of the laws: q1/{mixed} (GPTQ, mixed)" in " ".join(Analysis.read(made.path("laws.json")).notes)
+    analysis = Analysis.read(made.path("laws.json"))
+    assert f"left out of the laws: q1/{mixed} (GPTQ, mixed)" in " ".join(analysis.notes)
+    known = analysis.variants.set_index("variant")
+    assert list(known.index) == [original, uniform, mixed] and set(known.kind) == {"measured"}
+    assert known.accuracy[mixed] == pytest.approx(variants.accuracy[mixed])
     write_study(made.folder, WITH_MIXED)  # other tests leave other studies in the file
     monkeypatch.chdir(made.folder)
     verified = CliRunner().invoke(app, ["verify", "study.yaml"])

@@ -573,6 +573,8 @@ def fit_laws(
     The first notes say which variants are missing; those in ``not_run``, by model and name, are predicted. A table that
     supports no law is no failure: what is said is why.
     """
+    import pandas as pd
+
     from stratalaw.laws.analysis import Analysis, analyse
     from stratalaw.laws.fit import FitError
     from stratalaw.laws.tables import captions as captions_of
@@ -584,11 +586,14 @@ def fit_laws(
     from stratalaw.study.description import describe_study
 
     named, (table, seal) = Study(**study), table_of_study(observations)
+    of_laws = of_grids(table)
     try:
-        analysis = analyse(of_grids(table), items=table_of_study(items)[0])
+        analysis = analyse(of_laws, items=table_of_study(items)[0])
     except FitError as error:
         analysis = Analysis.without_laws(str(error))
-    variants = whole_study(of_grids(table), named, [(model, variant) for model, variant in not_run])
+    variants = whole_study(of_laws, named, [(model, variant) for model, variant in not_run])
+    if len(others := table.drop(of_laws.index)):
+        variants = pd.concat([variants, whole_study(others)], ignore_index=True)
     notes = [*missing_variants(coverage(named, table)), *predicted_note(variants), *left_out_note(table)]
     analysis = replace(analysis, notes=[*notes, *analysis.notes], variants=variants)
     write_tables(analysis, {name: Path(path) for name, path in tables.items()})

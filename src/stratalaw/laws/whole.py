@@ -15,9 +15,9 @@ from stratalaw.study.variants import BASELINE_BITS, BASELINE_NAME
 LEVEL = 0.95
 COLUMNS = {
     "model": "name of the model",
-    "variant": "bf16, or w{bits}-g{group}-c{samples}-s{seed}",
-    "bits": "nominal bits of a weight",
-    "group_size": "input features that share a scale",
+    "variant": "bf16, or the name of a quantized one, as in `observations.csv`",
+    "bits": "nominal bits of a weight; of most weights, where matrices have bits of their own",
+    "group_size": "input features that share a scale; of most weights likewise",
     "calibration_size": "calibration samples",
     "stratum": "stratum of knowledge",
     "kind": f"{MEASURED}, or {PREDICTED} from the variants that were",

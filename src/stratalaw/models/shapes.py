@@ -118,6 +118,15 @@ class Shapes:
             return rest + self.n_quantized * BASELINE_BITS // 8
         return rest + sum(matrix.packed_bytes(quantization.of(matrix.name)) for matrix in self.matrices)
 
+    def shares(self, quantization: Quantization) -> dict[Precision, float]:
+        """The part of all quantized weights that each precision has."""
+        found: dict[Precision, float] = {}
+        for matrix in self.matrices:
+            precision = quantization.of(matrix.name)
+            weights = matrix.in_features * matrix.out_features
+            found[precision] = found.get(precision, 0.0) + weights / self.n_quantized
+        return found
+
     def cache_bytes(self, context: int) -> int:
         """Bytes of the keys and values of ``context`` tokens in 16 bits."""
         return context * self.cache_width * BYTES_OF_16_BITS

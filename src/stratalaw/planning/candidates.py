@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from stratalaw.laws.surface import PREDICTED
 from stratalaw.laws.table import GENERAL
 from stratalaw.laws.whole import LEVEL
 from stratalaw.models.shapes import Shapes
+from stratalaw.planning.mixed_bits import expected_of_mixed
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import (
     MEASURED,
@@ -25,6 +27,7 @@ from stratalaw.planning.prediction import (
     check_is_accuracy,
     predict,
     predict_original,
+    predictors,
     why_unknown,
 )
 from stratalaw.study import Name, Section, Study, describe
@@ -116,9 +119,11 @@ def candidates_of(
 ) -> list[Candidate]:
     """Every variant of a study that something is known of: the originals, and the quantized ones.
 
-    What was not measured is as the study's surface expects it, else as the laws do. Left out are variants of 2 bits of
-    which neither was asked, as laws leave them out, and, with a warning, models of which the laws can say nothing
-    (``prediction.why_unknown``).
+    What was measured stands as measured. What was not is as the study's surface expects it, else as the laws do, and
+    where its matrices have bits of their own as the uniform variants of these bits let expect. Left out are variants of
+    2 bits of which neither was asked, as laws leave them out; what was not measured and has whole rows or was
+    calibrated on a mixture, which laws do not know; checkpoints that existed, whose memory shapes do not tell; and,
+    with a warning, models of which the laws can say nothing (``prediction.why_unknown``).
 
     Args:
         study: the models and their variants.
@@ -138,31 +143,14 @@ def candidates_of(
         if reason := why_unknown(analysis, own.n_params, model.name):
             reasons.append(f"{model.name}: {reason}")
             continue
-        # Draws of the calibration set are replicates: a user quantizes once.
-        known = [
-            q
-            for q in study.quantizations_of(model)
-            if q.group_size > 0 and q.is_of_laws  # laws know no whole rows
-        ]
-        settings = {(q.bits, q.group_size, q.calibration_size): q for q in reversed(known)}
-        grid: dict[str, Quantization | None] = {q.name: q for q in reversed(settings.values())}
-        predicted = predict(analysis, own.n_params, [q for q in grid.values() if q], level, model=model.name)
-        originals = predict_original(analysis, own.n_params, level, model.name)
-        if originals.stratum.nunique() == len(analysis.scatters):
-            grid[BASELINE_NAME] = None
-            predicted = pd.concat([predicted, originals], ignore_index=True)
-        predicted = by_surface(predicted[predicted.stratum != GENERAL], analysis, model.name, level)
-        for name, rows in predicted.groupby("variant", sort=False):
-            quantization = grid[str(name)]
-            outside = set(", ".join(rows.outside).split(", ")) - {""}
-            if quantization and "bits" in outside and quantization.bits <= PHASE_TRANSITION_BITS:
-                continue  # the laws say nothing of what they leave out as a phase of its own
+        known = _known_of_model(study.quantizations_of(model), model.name, own, analysis, level)
+        for quantization, rows in known:
             candidates.append(
                 Candidate(
-                    name=f"{model.name} {name}",
+                    name=f"{model.name} {quantization.name if quantization else BASELINE_NAME}",
                     memory=own.memory_bytes(quantization, context),
                     accuracy=dict(zip(rows.stratum, rows.accuracy if risk is None else rows.low, strict=True)),
-                    note=_note(rows, outside),
+                    note=_note(rows),
                 )
             )
     if not candidates:
@@ -170,6 +158,94 @@ def candidates_of(
     for reason in reasons:
         LOG.warning("left out: %s", reason)
     return candidates
+
+
+def _known_of_model(
+    quantizations: Sequence[Quantization], model: str, shapes: Shapes, analysis: Analysis, level: float
+) -> Iterator[tuple[Quantization | None, pd.DataFrame]]:
+    """What is known of the original of a model (None) and of its variants: one row for each stratum.
+
+    Draws of the calibration set are replicates, and count as one: a user quantizes once.
+    """
+    of_laws = [q for q in quantizations if q.group_size > 0 and q.is_of_laws]
+    others = [q for q in quantizations if q not in of_laws]
+    parts = {q: _parts(q, shapes) for q in others if q.exceptions and not q.mixture}
+    uniform = [part for shares in parts.values() for part in shares if part.group_size > 0]
+    predicted = predict(
+        analysis, shapes.n_params, [*_one_draw_of(of_laws), *dict.fromkeys(uniform)], level, model=model
+    ).drop_duplicates(["variant", "stratum"])
+    originals = predict_original(analysis, shapes.n_params, level, model)
+    has_original = originals.stratum.nunique() == len(analysis.scatters)
+    if has_original:
+        predicted = pd.concat([predicted, originals], ignore_index=True)
+    predicted = by_surface(predicted[predicted.stratum != GENERAL], analysis, model, level)
+    rows_of = {str(name): rows for name, rows in predicted.groupby("variant", sort=False)}
+    # The laws say nothing of what they leave out as a phase of its own.
+    rows_of = {name: rows for name, rows in rows_of.items() if not _is_beyond_laws(name, rows)}
+    for quantization in [*_one_draw_of(of_laws), *([None] if has_original else [])]:
+        name = quantization.name if quantization else BASELINE_NAME
+        if name in rows_of:
+            yield quantization, rows_of[name]
+    for quantization in _one_draw_of(others):
+        draws = [q.name for q in others if _setting(q) == _setting(quantization)]
+        rows = measured_as_such(analysis.variants, model, draws, level)
+        if len(rows):
+            yield quantization, rows
+        elif quantization in parts and has_original:
+            shares = {part.name: share for part, share in parts[quantization].items()}
+            if shares.keys() <= rows_of.keys():
+                uniform_rows = pd.concat([rows_of[BASELINE_NAME], *(rows_of[name] for name in shares)])
+                chances = {stratum: one.law.chance for stratum, one in predictors(analysis).items()}
+                yield quantization, expected_of_mixed(uniform_rows, shares, chances, level)
+
+
+def _setting(quantization: Quantization) -> Quantization:
+    """All that draws of the calibration set have in common."""
+    return replace(quantization, calibration_seed=0)
+
+
+def _one_draw_of(quantizations: Sequence[Quantization]) -> list[Quantization]:
+    """The first of the draws of each setting."""
+    return list({_setting(q): q for q in reversed(quantizations)}.values())[::-1]
+
+
+def _parts(mixed: Quantization, shapes: Shapes) -> dict[Quantization, float]:
+    """The uniform variants that have the bits of a mixed one, each with its share of the weights."""
+    drawn = (mixed.calibration_size, mixed.calibration_seed)
+    return {Quantization(one.bits, one.group_size, *drawn): share for one, share in shapes.shares(mixed).items()}
+
+
+def _is_beyond_laws(variant: str, rows: pd.DataFrame) -> bool:
+    if variant == BASELINE_NAME:
+        return False
+    return Quantization.from_name(variant).bits <= PHASE_TRANSITION_BITS and "bits" in _outside(rows)
+
+
+def _outside(rows: pd.DataFrame) -> set[str]:
+    """The factors of a variant whose values were not fitted."""
+    return set(", ".join(rows.outside).split(", ")) - {""}
+
+
+def measured_as_such(variants: pd.DataFrame, model: str, draws: Sequence[str], level: float) -> pd.DataFrame:
+    """What was measured of the draws of a variant that laws do not know, as ``predict`` has it; empty where nothing.
+
+    Args:
+        variants: of an analysis.
+        model: whose variant it is.
+        draws: names of the variant, one for each draw.
+        level: of the intervals.
+    """
+    known = variants[(variants.model == model) & (variants.kind == MEASURED) & variants.variant.isin(draws)]
+    means = known.groupby("stratum", sort=False)[["accuracy", "low", "high"]].mean().astype(float)
+    found = _at_level(means[means.index != GENERAL], level)
+    return found.reset_index().assign(form=MEASURED, outside="")
+
+
+def _at_level(rows: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Accuracies with intervals of another level than ``LEVEL``."""
+    ratio = stats.norm.ppf((1 + level) / 2) / stats.norm.ppf((1 + LEVEL) / 2)
+    ends = {end: (rows.accuracy + ratio * (rows[end] - rows.accuracy)).clip(0, 1) for end in ("low", "high")}
+    return rows.assign(**ends)
 
 
 def by_surface(predicted: pd.DataFrame, analysis: Analysis, model: str, level: float) -> pd.DataFrame:
@@ -187,9 +263,7 @@ def by_surface(predicted: pd.DataFrame, analysis: Analysis, model: str, level: f
         return predicted
     names = pd.MultiIndex.from_frame(predicted[["variant", "stratum"]])
     values = known.set_index(["variant", "stratum"])[["accuracy", "low", "high"]].astype(float).reindex(names)
-    ratio = stats.norm.ppf((1 + level) / 2) / stats.norm.ppf((1 + LEVEL) / 2)
-    for end in ("low", "high"):
-        values[end] = (values.accuracy + ratio * (values[end] - values.accuracy)).clip(0, 1)
+    values = _at_level(values, level)
     has_one = values.accuracy.notna().to_numpy() & (predicted.form != MEASURED).to_numpy()
     found = predicted.reset_index(drop=True)
     found.loc[has_one, ["accuracy", "low", "high"]] = values.to_numpy()[has_one]
@@ -197,13 +271,12 @@ def by_surface(predicted: pd.DataFrame, analysis: Analysis, model: str, level: f
     return found
 
 
-def _note(rows: pd.DataFrame, outside: set[str]) -> str:
+def _note(rows: pd.DataFrame) -> str:
     """What a reader must know of a candidate's accuracies, one row for each stratum; empty where all were measured."""
     if (rows.form == MEASURED).all():
         return ""
-    return "predicted, not measured" + (
-        f", at values that were not fitted: {', '.join(sorted(outside))}" if outside else ""
-    )
+    outside = ", ".join(sorted(_outside(rows)))
+    return "predicted, not measured" + (f", at values that were not fitted: {outside}" if outside else "")
 
 
 def check_strata(demand: Demand, candidates: list[Candidate]) -> None:

@@ -1,0 +1,54 @@
+"""What a variant whose matrices have bits of their own is expected to keep, from uniform variants of its model.
+
+Damages are taken to add up: a matrix at some bits does the part of that uniform variant's damage D that its weights are
+of all, where the accuracy adjusted for chance is that of the original times exp(-D). So the expected accuracy is the
+geometric mean of those of the uniform variants, weighted by shares of weights. On the ladder that holds on average for
+matrices that are drawn at random (``benchmarks/mixed_expected.py``); where the bits are matters as much as how many
+there are, which is why the interval is wide, and why ``stratalaw allocate`` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from stratalaw.study.variants import BASELINE_NAME
+
+FORM = "damages by shares of weights"
+# Standard deviation of ln D of allocations with the same shares; measured as above.
+PLACEMENT = 0.35
+SMALLEST = 1e-3  # adjusted accuracy that counts as known to be above chance
+
+
+def expected_of_mixed(
+    uniform: pd.DataFrame, shares: Mapping[str, float], chances: Mapping[str, float], level: float
+) -> pd.DataFrame:
+    """The accuracy of a mixed variant in each stratum: stratum, form, accuracy, low, high, outside.
+
+    Args:
+        uniform: rows of the original and of the uniform variants that it is made of, as ``prediction.predict`` gives
+            them.
+        shares: of all quantized weights, by the name of the uniform variant whose bits they have; they add up to 1.
+        chances: chance of each stratum.
+        level: of the intervals.
+    """
+    quantile = float(stats.norm.ppf((1 + level) / 2))
+    found = []
+    for stratum, rows in uniform.groupby("stratum", sort=False):
+        chance = chances[str(stratum)]
+        rows = rows.set_index("variant")
+        adjusted = ((rows[["accuracy", "low", "high"]].astype(float) - chance) / (1 - chance)).clip(SMALLEST, 1)
+        original = adjusted.accuracy[BASELINE_NAME]
+        weights = pd.Series(shares)
+        ends = np.exp(np.log(adjusted.loc[weights.index]).mul(weights, axis=0).sum())
+        damage = max(np.log(original / ends.accuracy), 0.0)
+        least, most = (original * np.exp(-damage * np.exp(sign * quantile * PLACEMENT)) for sign in (1, -1))
+        low = ends.accuracy - np.hypot(ends.accuracy - ends.low, ends.accuracy - min(least, ends.accuracy))
+        high = ends.accuracy + np.hypot(ends.high - ends.accuracy, max(most, ends.accuracy) - ends.accuracy)
+        values = [chance + (1 - chance) * float(np.clip(value, 0, 1)) for value in (ends.accuracy, low, high)]
+        outside = {name for text in rows.outside[weights.index] for name in text.split(", ") if name}
+        found.append([stratum, FORM, *values, ", ".join(sorted(outside))])
+    return pd.DataFrame(found, columns=["stratum", "form", "accuracy", "low", "high", "outside"])
