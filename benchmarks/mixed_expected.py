@@ -1,12 +1,13 @@
 """How near the damages of uniform variants, added up by shares of weights, come to variants of mixed bits.
 
+    OBSERVATIONS=results/studies/mixed-expected/observations.csv
     python benchmarks/mixed_expected.py write FOLDER MODEL_FOLDER...
-    snakemake --profile profiles/workstation --configfile FOLDER/study.yaml results/studies/mixed-expected/observations.csv
-    python benchmarks/mixed_expected.py judge FOLDER/study.yaml results/studies/mixed-expected/observations.csv
+    snakemake --profile profiles/workstation --configfile FOLDER/study.yaml -- $OBSERVATIONS
+    python benchmarks/mixed_expected.py judge FOLDER/study.yaml $OBSERVATIONS
 
-The first command writes a study of models of the ladder: uniform variants of 2, 3 and 4 bits, and for each pair of these
-allocations that give the larger bits to groups of matrices drawn at random. The last one compares what was measured
-with what ``stratalaw plan`` expects where the uniform variants were measured, in points of accuracy.
+The first command writes a study of models of the ladder: uniform variants of 2, 3 and 4 bits, and for each pair of
+these allocations that give the larger bits to groups of matrices drawn at random. The last one compares what was
+measured with what ``stratalaw plan`` expects where the uniform variants were measured, in points of accuracy.
 """
 
 from __future__ import annotations

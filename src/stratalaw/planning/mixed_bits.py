@@ -42,13 +42,14 @@ def expected_of_mixed(
         rows = rows.set_index("variant")
         adjusted = ((rows[["accuracy", "low", "high"]].astype(float) - chance) / (1 - chance)).clip(SMALLEST, 1)
         original = adjusted.accuracy[BASELINE_NAME]
-        weights = pd.Series(shares)
-        ends = np.exp(np.log(adjusted.loc[weights.index]).mul(weights, axis=0).sum())
-        damage = max(np.log(original / ends.accuracy), 0.0)
-        least, most = (original * np.exp(-damage * np.exp(sign * quantile * PLACEMENT)) for sign in (1, -1))
-        low = ends.accuracy - np.hypot(ends.accuracy - ends.low, ends.accuracy - min(least, ends.accuracy))
-        high = ends.accuracy + np.hypot(ends.high - ends.accuracy, max(most, ends.accuracy) - ends.accuracy)
-        values = [chance + (1 - chance) * float(np.clip(value, 0, 1)) for value in (ends.accuracy, low, high)]
-        outside = {name for text in rows.outside[weights.index] for name in text.split(", ") if name}
+        parts = list(shares)
+        logs = np.log(adjusted.loc[parts].to_numpy())
+        middle, least, most = np.exp(np.array([shares[part] for part in parts]) @ logs)
+        damage = max(np.log(original / middle), 0.0)
+        worse, better = (original * np.exp(-damage * np.exp(sign * quantile * PLACEMENT)) for sign in (1, -1))
+        low = middle - np.hypot(middle - least, middle - min(worse, middle))
+        high = middle + np.hypot(most - middle, max(better, middle) - middle)
+        values = [chance + (1 - chance) * float(np.clip(value, 0, 1)) for value in (middle, low, high)]
+        outside = {name for text in rows.outside[parts] for name in text.split(", ") if name}
         found.append([stratum, FORM, *values, ", ".join(sorted(outside))])
     return pd.DataFrame(found, columns=["stratum", "form", "accuracy", "low", "high", "outside"])
