@@ -278,15 +278,21 @@ def fit(
 
 def _fit_library(table: Path, out: Path | None) -> None:
     from stratalaw.published.law import FILE, fit_law, law_rows, shipped_law
-    from stratalaw.published.library import read_library
+    from stratalaw.published.library import OWN_MEASUREMENTS, read_library
     from stratalaw.terminal.published import show_library_law
 
-    measurements = read_library(table)
-    law = fit_law(law_rows(measurements), shipped_law())
-    show_library_law(law, len(measurements) - len(read_library()))
+    measurements, published = read_library(table), len(read_library())
+    rows = law_rows(measurements)
+    if not (used := int((rows.row > published).sum())):
+        raise StratalawError(
+            f"{table}: none of its measurements says anything to the law, which needs quantized ones of 3 to 8 bits on "
+            "a benchmark that stands for a stratum, of originals above chance"
+        )
+    law = fit_law(rows, shipped_law())
+    show_library_law(law, used)
     if out is not None:
         law.write(out / FILE)
-        measurements.to_csv(out / "measurements.csv", index=False)
+        measurements.to_csv(out / OWN_MEASUREMENTS, index=False)
         typer.echo(f"The law is in {out / FILE}: stratalaw plan MODEL --laws {out / FILE}")
 
 
@@ -353,7 +359,7 @@ def compare(
 @app.command()
 def predict(
     laws: LawsFile,
-    n_params: Annotated[float, typer.Option(min=1, help="Parameters of the model, e.g. 8e9.")],
+    n_params: Annotated[float, typer.Option(min=1, max=1e15, help="Parameters of the model, e.g. 8e9.")],
     bits: Annotated[int, typer.Option(min=2, max=8, help="Nominal bits per weight.")],
     group_size: Annotated[int, typer.Option(min=1, help="Input features that share a scale.")] = 128,
     calibration_size: Annotated[int, typer.Option(min=2, help="Number of calibration samples.")] = 128,
@@ -393,7 +399,12 @@ def plan(
     weight: Annotated[
         list[str] | None, typer.Option(help="Weight of a stratum, e.g. reasoning=2 (repeatable; default: 1 each).")
     ] = None,
-    context: Annotated[int, typer.Option(min=1, help="Tokens whose keys and values are kept in memory.")] = 4096,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Tokens whose keys and values are kept in memory (default: 4096, or as many as a model takes)."
+        ),
+    ] = None,
     portfolio: Annotated[
         Path | None,
         typer.Option(help="Several workloads, as YAML, in place of the above.", exists=True, dir_okay=False),
@@ -412,16 +423,24 @@ def plan(
     explain: Annotated[
         bool, typer.Option("--explain", help="For a model: show the published measurements that lie nearest.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="For a model: file for all options, as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="For a model: file for all options, as CSV.", dir_okay=False)] = None,
 ) -> None:
     """Choose what to deploy: the best variant within a memory limit, or the smallest one that meets floors."""
     if not study.endswith((".yaml", ".yml")):
         with _one_line_errors():
             _refuse_all("a model", {"floor": floor, "weight": weight, "portfolio": portfolio, "risk": risk})
-            _plan_model(study, laws, memory, context, keep, _pairs(baseline), explain, out)
+            baselines = _pairs(baseline, "a benchmark and an accuracy such as mmlu=0.77")
+            _plan_model(study, laws, memory, context, keep, baselines, explain, out)
         return
+    with _one_line_errors():
+        _refuse_all("a study", {"keep": keep, "baseline": baseline, "explain": explain, "out": out})
+        if not Path(study).exists():
+            raise StratalawError(f"{study}: no such file")
+        if laws is None:
+            raise StratalawError(f"{study}: to plan with a study, give its --laws laws.json")
     from stratalaw.layout import Results
     from stratalaw.models.known_shapes import shapes_to_plan_with
+    from stratalaw.models.shapes import CONTEXT
     from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
     from stratalaw.planning.portfolio import Infeasible
     from stratalaw.planning.portfolio import plan as make_plan
@@ -429,9 +448,6 @@ def plan(
     from stratalaw.terminal.planning import show_plan
 
     with _one_line_errors():
-        _refuse_all("a study", {"keep": keep, "baseline": baseline, "explain": explain, "out": out})
-        if laws is None:
-            raise StratalawError(f"{study}: to plan with a study, give its --laws laws.json")
         analysis = _read_laws(laws)
         if portfolio is not None:
             demand = read_demand(portfolio)
@@ -444,7 +460,7 @@ def plan(
                     "reasoning=0.6, for the smallest that reaches it, or both"
                 )
             workload = {"name": "all", "weights": equal | _pairs(weight), "floors": floors}
-            demand = demand_of({"workloads": [workload], "memory": memory, "context": context})
+            demand = demand_of({"workloads": [workload], "memory": memory, "context": context or CONTEXT})
         wanted = read_study(Path(study))
         shapes = shapes_to_plan_with(wanted, study, Results())
         candidates = candidates_of(wanted, shapes, analysis, demand.context, risk)
@@ -464,26 +480,37 @@ def _plan_model(
     name: str,
     laws: Path | None,
     memory: str | None,
-    context: int,
+    context: int | None,
     keep: list[str] | None,
     baselines: dict[str, float],
     explain: bool,
     out: Path | None,
 ) -> None:
     """Answer from published numbers; raises StratalawError."""
-    from stratalaw.models.known_shapes import shapes_of_folder
-    from stratalaw.published.answer import Question, Subject, answer, bytes_of, subject_of
+    from stratalaw.models.shapes import CONTEXT
+    from stratalaw.published.answer import Question, answer, subject_in, subject_of
     from stratalaw.published.law import Law, law_rows, shipped_law
-    from stratalaw.published.library import STRATA, read_library
+    from stratalaw.published.library import OWN_MEASUREMENTS, STRATA, read_library, read_measurements
     from stratalaw.terminal.published import show_answer, show_rows
+    from stratalaw.units import parse_bytes
 
     if memory is None:
         raise StratalawError(f"{name}: --memory is missing, e.g. --memory 12GB")
     folder = Path(name)
-    subject = Subject(name, shapes_of_folder(folder)) if folder.is_dir() else subject_of(name)
-    law = shipped_law() if laws is None else Law.read(laws.read_text(), str(laws))
-    rows = law_rows(read_library())
-    asked = Question(bytes_of(memory), context, tuple(keep or STRATA), baselines)
+    try:
+        limit = parse_bytes(memory)
+    except ValueError as error:
+        raise StratalawError(f"--memory {error}") from None
+    subject = subject_in(folder) if name and folder.is_dir() else subject_of(name)
+    if laws is None:
+        law, rows = shipped_law(), law_rows(read_library())
+    else:
+        law = Law.read(laws.read_text(), str(laws))
+        rows = law_rows(read_measurements(laws.with_name(OWN_MEASUREMENTS)))
+        if len(rows) != law.counts["rows"]:
+            raise StratalawError(f"{laws}: {OWN_MEASUREMENTS} beside it is not what it was fitted to; fit it again")
+    tokens = min(CONTEXT, subject.shapes.max_length) if context is None else context
+    asked = Question(limit, tokens, tuple(dict.fromkeys(keep or STRATA)), baselines)
     found = answer(subject, asked, law, rows)
     show_answer(found, law)
     if explain:
@@ -492,6 +519,8 @@ def _plan_model(
         from stratalaw.files import write_csv
 
         write_csv(found.table(), out, "%.6g")
+    if found.chosen is None:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -769,15 +798,15 @@ def _refuse_all(of: str, options: dict[str, object]) -> None:
             raise StratalawError(f"--{name} is not for {of}")
 
 
-def _pairs(entries: list[str] | None) -> dict[str, float]:
-    """``name=number`` entries as a mapping."""
+def _pairs(entries: list[str] | None, what: str = "a stratum and a number such as reasoning=0.6") -> dict[str, float]:
+    """``name=number`` entries as a mapping; ``what``: they are meant to be."""
     pairs = {}
     for entry in entries or []:
         name, _, number = entry.partition("=")
         try:
             pairs[name] = float(number)
         except ValueError:
-            raise StratalawError(f"{entry!r} is not a stratum and a number such as reasoning=0.6") from None
+            raise StratalawError(f"{entry!r} is not {what}") from None
     return pairs
 
 

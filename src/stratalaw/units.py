@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+
+AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?)(i?)b", re.IGNORECASE)
+PREFIXES = ["", "k", "m", "g", "t", "p"]
+
+
+def parse_bytes(text: str) -> int:
+    """An amount of memory such as 12GB, 0.5 GB or 11.5GiB, in bytes.
+
+    Raises:
+        ValueError: anything else, a number without a unit among it.
+    """
+    match = AMOUNT.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text}: not an amount such as 12GB or 11.5GiB")
+    number, prefix, is_binary = match.groups()
+    return int(float(number) * (1024 if is_binary else 1000) ** PREFIXES.index(prefix.lower()))
 
 
 def readable_bytes(n_bytes: float) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stratalaw.laws.table import GENERAL
 from stratalaw.laws.whole import COLUMNS
+from stratalaw.models.cache import CachedLayers
 from stratalaw.models.shapes import Matrix, Shapes
 from stratalaw.planning.candidates import candidates_of
 from stratalaw.planning.mixed_bits import expected_of_mixed
@@ -28,7 +29,7 @@ SHAPES = Shapes(
     n_other=4_000_000_000 - 4 * 1024**2,
     n_embedding=0,
     n_layers=1,
-    cache_width=128,
+    cache=(CachedLayers(128),),
     max_length=CONTEXT,
     hidden_size=1024,
 )

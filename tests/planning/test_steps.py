@@ -181,7 +181,7 @@ def test_exponents_and_claims_become_surer_as_more_is_measured(study, truth, tex
 
 def test_a_decision_is_that_of_the_whole_study(study, truth, seconds, shapes):
     for limit in (shapes["m2"].memory_bytes(None, 256) // 3, shapes["m3"].memory_bytes(None, 256) // 4):
-        wish = wish_of(f"plan --memory {limit} --context 256 --weight reasoning=2", study, shapes)
+        wish = wish_of(f"plan --memory {limit}B --context 256 --weight reasoning=2", study, shapes)
         everything = Belief.of(study, truth, SIZES)
         steps, have = measure(study, truth, seconds, Goal(wish, precision=0.9))
         assert steps[-1].ended == REACHED and len(have) < 30
@@ -259,7 +259,7 @@ def test_what_is_asked_is_weighed_where_not_all_variants_can_be(study, truth, se
     rungs = dict(zip(SIZES, ("q1", "q4", "q8"), strict=True))
     shapes = {name: shapes_of_folder(Path("ladder/models") / rung) for name, rung in rungs.items()}
     limit = shapes["m2"].memory_bytes(None, 16)
-    wish = wish_of(text.replace("700MB", f"{limit} --context 16"), study, shapes)
+    wish = wish_of(text.replace("700MB", f"{limit}B --context 16"), study, shapes)
     goal = Goal(wish, most=3)
     step = next_step(study, part(truth, originals(study)), originals(study), SIZES, seconds, goal)
     weighed = step.belief.variants

@@ -4,14 +4,28 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
 from stratalaw.models.shipped import shipped_models
-from stratalaw.published.answer import CHANCE, FITS, FITS_NOT, FITS_WITH_8, AnswerError, Question, answer, subject_of
+from stratalaw.published.answer import (
+    CHANCE,
+    FITS,
+    FITS_NOT,
+    FITS_WITH_8,
+    AnswerError,
+    Question,
+    answer,
+    memory_taken,
+    subject_in,
+    subject_of,
+)
 from stratalaw.study.variants import BASELINE_BITS, Quantization
+from stratalaw.terminal.published import choice, known
+from stratalaw.units import parse_bytes
 
 
 def run(*arguments) -> tuple[int, str]:
@@ -70,6 +84,52 @@ def test_relatives_are_compared_by_originals_of_one_source(law, rows):
     assert alone.relatives.expected.isna().all()
 
 
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-4B", "google/gemma-2-9b", "meta-llama/Llama-3.2-1B"])
+def test_one_model_is_chosen_of_in_the_same_way_everywhere_and_what_is_shown_fits(law, rows, name):
+    for memory in np.geomspace(1e9, 30e9, 12):
+        found = answered(name, law, rows, memory, context=8192, keep=("reasoning",))
+        own = found.relatives[found.relatives.model == name]
+        assert (found.chosen is None) == own.empty
+        if found.chosen is not None:
+            assert list(own.variant) == [found.options.variant[found.chosen]]
+        for option in found.relatives.to_dict("records"):
+            assert memory_taken(option) <= memory
+        shown = choice(found)
+        for amount in (
+            re.findall(r"(?:takes|group \d+:|whole rows:) (\S+ GB)", shown) if found.chosen is not None else []
+        ):
+            assert parse_bytes(amount) <= 1.005 * memory, shown
+
+
+def test_models_of_the_library_have_its_family_and_are_said_to_be_in_it(law, rows):
+    families = rows.drop_duplicates("model").set_index("model").family
+    of_library = [name for name in shipped_models() if subject_of(name).in_library in families]
+    assert len(of_library) > 30
+    for name in of_library:
+        subject = subject_of(name)
+        assert subject.family_in(rows) == families[subject.in_library]
+    found = answered("Qwen/Qwen2.5-7B-Instruct", law, rows, 6e9)
+    assert found.is_known and "in the tables itself" in known(found)
+
+
+def test_a_folder_that_is_called_as_a_shipped_model_and_has_its_shapes_is_that_model(tmp_path, law, rows):
+    config = dict(shipped_models()["Qwen/Qwen3-8B"].config) | {"rms_norm_eps": 1e-6}
+    for name in ("Qwen3-8B", "another"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    asked = Question(12 * 10**9, 4096)
+    same, other = (answer(subject_in(tmp_path / name), asked, law, rows) for name in ("Qwen3-8B", "another"))
+    by_name = answered("Qwen/Qwen3-8B", law, rows, 12 * 10**9)
+    columns = [name for name in by_name.options if name != "model"]
+    pd.testing.assert_frame_equal(same.options[columns], by_name.options[columns])
+    assert same.is_known and not other.is_known
+    assert known(other) == "is in no table by that name, and its family is not known"
+    quantized = config | {"quantization_config": {"quant_method": "awq"}}
+    (tmp_path / "another" / "config.json").write_text(json.dumps(quantized))
+    with pytest.raises(AnswerError, match="quantized already; name the original"):
+        subject_in(tmp_path / "another")
+
+
 def test_chances_are_those_of_the_library(library):
     of_library = library.groupby("benchmark").chance.unique()
     assert all(set(of_library[benchmark]) == {chance} for benchmark, chance in CHANCE.items())
@@ -120,7 +180,14 @@ def test_pages_say_what_the_command_says(page):
     [
         (["Qwen/Qwen3-8B"], "--memory is missing"),
         (["Qwen/Qwen3-8B", "--memory", "much"], "--memory much: not an amount such as 12GB"),
+        (["Qwen/Qwen3-8B", "--memory", "12,5GB"], "--memory 12,5GB: not an amount such as 12GB"),
         (["me/unknown-8B", "--memory", "8GB"], "me/unknown-8B: neither a study"),
+        (["qwen3-8b", "--memory", "8GB"], "shapes are shipped; Qwen/Qwen3-8B or"),
+        (
+            ["Qwen/Qwen3-8B", "--memory", "8GB", "--baseline", "mmlu"],
+            "'mmlu' is not a benchmark and an accuracy such as",
+        ),
+        (["nowhere.yaml", "--memory", "8GB"], "nowhere.yaml: no such file"),
         (
             ["ladder/models/q8", "--memory", "4MB", "--context", "256"],
             "q8 has 2.27M parameters, published models 99.7M",
@@ -156,8 +223,23 @@ def test_an_own_table_changes_the_answer(tmp_path):
     ]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "own.csv", index=False)
     status, shown = run("fit", tmp_path / "own.csv", "--library", "--out", tmp_path)
-    assert status == 0 and "6 measurements are your own" in shown, shown
+    assert status == 0 and "3 of them are your own" in shown, shown
     law = json.loads((tmp_path / "laws.json").read_text())
     assert law["effects"]["model"]["me/m-7B"][0] > 0.2
     status, shown = run("plan", "Qwen/Qwen3-8B", "--memory", "8GB", "--laws", tmp_path / "laws.json")
     assert status == 0 and "84 models from 15 sources" in shown
+    model = tmp_path / "m-7B"
+    model.mkdir()
+    config = shipped_models()["mistralai/Mistral-7B-v0.1"].config | {"rms_norm_eps": 1e-5}
+    (model / "config.json").write_text(json.dumps(config))
+    measurements = (tmp_path / "measurements.csv").read_text().splitlines()
+    (tmp_path / "measurements.csv").write_text("\n".join(measurements[:-1]))
+    status, shown = run("plan", model, "--memory", "8GB", "--laws", tmp_path / "laws.json")
+    assert (
+        status == 1
+        and "measurements.csv beside it is not what it was fitted to" in shown
+        and len(shown.splitlines()) == 1
+    )
+    (tmp_path / "measurements.csv").unlink()
+    status, shown = run("plan", model, "--memory", "8GB", "--laws", tmp_path / "laws.json")
+    assert status == 1 and "keep it beside the law" in shown

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from stratalaw.jobs.sensitivities import (
     SensitivityError,
@@ -35,6 +34,7 @@ from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, mean_change
 from stratalaw.sensitivities.measuring import MEASURED, Subject
 from stratalaw.study import Study
 from stratalaw.study.variants import Quantization, calibration_of
+from stratalaw.units import parse_bytes
 
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
 OPTION = ["group", "variant"]
@@ -287,8 +287,8 @@ def _measured_around(
     leaves above the base; of several measurements that with most variants, or else with the least between them."""
     average = AVERAGE_BITS.fullmatch(memory.strip())
     try:
-        limit = None if average else int(TypeAdapter(ByteSize).validate_python(memory))
-    except ValidationError:
+        limit = None if average else parse_bytes(memory)
+    except ValueError:
         raise SensitivityError(f"--memory {memory}: give average bits such as 3.5bits, or bytes such as 5GB") from None
     found = []
     for folder in sorted(results.root.glob(f"sensitivities/{model}/*")):

@@ -94,6 +94,10 @@ class Analysis:
             raise LawsError(f"{path}: not JSON ({error}); {HOW_TO_FIT}") from None
         found = content.get("format") if isinstance(content, dict) else None
         if found != FORMAT:
+            if isinstance(content, dict) and "effects" in content:
+                raise LawsError(
+                    f"{path}: a law of published numbers, which `stratalaw plan MODEL` reads, not of a study"
+                )
             what = "no laws" if found is None else f"laws in format {found}, and this version reads format {FORMAT}"
             raise LawsError(f"{path}: {what}; {HOW_TO_FIT}")
         try:

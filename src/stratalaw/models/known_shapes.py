@@ -12,7 +12,13 @@ from typing import Any
 from stratalaw.layout import Results
 from stratalaw.models.empty import check_weights, empty_model, tensors_to_store
 from stratalaw.models.folder import CONFIG, INDEX, WEIGHTS, ModelError, check_model, distinct_shapes, read_config
-from stratalaw.models.shapes import Shapes, check_matrices, shapes_of_tensors, shapes_of_weights
+from stratalaw.models.shapes import (
+    Shapes,
+    check_matrices,
+    shapes_of_tensors,
+    shapes_of_weights,
+    tensors_of_plain,
+)
 from stratalaw.models.shipped import shipped_models
 from stratalaw.models.sources import check_architecture, check_is_pinned, weights_folder
 from stratalaw.study import Model, Study, StudyError
@@ -118,7 +124,8 @@ def has_weights(folder: Path) -> bool:
 
 
 def shapes_of(config_folder: Path) -> Shapes:
-    """The shapes of a causal language model, from its configuration: transformers builds it on the meta device.
+    """The shapes of a causal language model, from its configuration: transformers builds it on the meta device, unless
+    it is of a common kind.
 
     Args:
         config_folder: a folder with the model's ``config.json``; nothing else in it is read.
@@ -126,6 +133,9 @@ def shapes_of(config_folder: Path) -> Shapes:
     Raises:
         ModelError: there is no configuration, or transformers does not know the architecture.
     """
-    stored, config = tensors_to_store(empty_model(config_folder)), read_config(config_folder)
+    config = read_config(config_folder)
+    if plain := tensors_of_plain(config):  # of types that gptqmodel quantizes whole
+        return shapes_of_tensors(plain, config, config_folder)
+    stored = tensors_to_store(empty_model(config_folder))
     check_matrices(stored, config, config_folder)
     return shapes_of_tensors(stored, config, config_folder)

@@ -43,11 +43,12 @@ def _definition_of_types() -> dict[str, str]:
 
 @cache
 def quantized_modules(model_type: str) -> re.Pattern[str] | None:
-    """What the modules that are quantized are called within a layer; None where gptqmodel finds that out by itself.
+    """What the modules that are quantized are called within a layer; None where gptqmodel finds that out by itself, or
+    does not know the type.
 
     The pattern matches a path such as ``self_attn.q_proj``, and that of a Hub's weights where it differs.
     """
-    trees = _trees(_definition_of_types()[model_type])
+    trees = _trees(_definition_of_types().get(model_type, ""))
     modules = [path for tree in trees for path in _modules(tree[tree.index(LAYER) + 1 :], ())]
     return re.compile("|".join(map(r"\.".join, modules))) if modules else None
 

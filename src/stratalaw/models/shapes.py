@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stratalaw.models.cache import CachedLayers, cached_layers
 from stratalaw.models.configuration import is_tied, setting
 from stratalaw.models.folder import CONFIG, EMBEDDINGS, ModelError, distinct_shapes, read_config
 from stratalaw.models.module_tree import quantized_modules
@@ -23,6 +24,8 @@ BYTES_OF_32_BITS = 4
 BITS_PER_SCALE = 16
 BITS_PER_WORD = 32  # in which codes are packed
 BYTES_PER_GROUP_INDEX = 4
+CONTEXT = 4096  # tokens whose keys and values are kept, where nothing else is said
+LENGTHS = ("max_position_embeddings", "seq_length")  # where a configuration has the tokens that a model can take
 CODES_PER_BLOCK = 32  # of 3 bits, without one that lies across two blocks
 LAYER_MATRIX = re.compile(r"(?P<path>(?:.*?\.)?(?:layers|h|blocks)\.\d+\.)(?P<module>.*)\.weight")
 OTHER_SENSES = re.compile("vision|visual|audio|image|speech")  # layers that see no tokens
@@ -84,7 +87,7 @@ class Shapes:
         n_other: parameters that stay in 16 bits: embeddings, norms, biases, routers, an untied output embedding.
         n_embedding: the part of ``n_other`` that is embeddings.
         n_layers: decoder layers.
-        cache_width: numbers that the cache of keys and values takes for each token, over all layers.
+        cache: of keys and values, by the tokens that layers keep.
         max_length: tokens that the model can take.
         hidden_size: width of the activations between layers.
     """
@@ -93,7 +96,7 @@ class Shapes:
     n_other: int
     n_embedding: int
     n_layers: int
-    cache_width: int
+    cache: tuple[CachedLayers, ...]
     max_length: int
     hidden_size: int
 
@@ -129,7 +132,7 @@ class Shapes:
 
     def cache_bytes(self, context: int) -> int:
         """Bytes of the keys and values of ``context`` tokens in 16 bits."""
-        return context * self.cache_width * BYTES_OF_16_BITS
+        return BYTES_OF_16_BITS * sum(layers.numbers(context) for layers in self.cache)
 
     def memory_bytes(self, quantization: Quantization | None, context: int) -> int:
         """Bytes that a user needs: weights, and keys and values of ``context`` tokens."""
@@ -167,15 +170,14 @@ def shapes_of_tensors(stored: Mapping[str, tuple[int, ...]], config: Mapping[str
         count("hidden_size"),
         count("num_attention_heads"),
     )
-    heads = count("num_key_value_heads") if setting(config, "num_key_value_heads") else attention_heads
     head_size = count("head_dim") if setting(config, "head_dim") else hidden_size // attention_heads
     return Shapes(
         matrices=matrices,
         n_other=sum(map(math.prod, stored.values())) - quantized,
         n_embedding=sum(math.prod(shape) for name, shape in stored.items() if name.endswith(EMBEDDINGS)),
         n_layers=n_layers,
-        cache_width=2 * n_layers * heads * head_size,
-        max_length=count("max_position_embeddings"),
+        cache=cached_layers(config, n_layers, attention_heads, head_size),
+        max_length=count(next((key for key in LENGTHS if setting(config, key)), LENGTHS[0])),
         hidden_size=hidden_size,
     )
 
@@ -210,6 +212,15 @@ def is_plain(stored: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -
     """
     kind = PLAIN.get(str(config.get("model_type")))
     return kind is not None and _is_usual(config) and stored == _plain_shapes(kind, config)
+
+
+def tensors_of_plain(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
+    """The shapes of the tensors of a model of a common kind whose configuration has the usual values; None for any
+    other. No library is asked."""
+    kind = PLAIN.get(str(config.get("model_type")))
+    if kind is None or any(config.get(key) for key in ("attention_bias", "mlp_bias")) or not _is_usual(config):
+        return None
+    return _plain_shapes(kind, config)
 
 
 def _is_usual(config: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stratalaw.models.cache import cached_layers
 from stratalaw.models.configuration import TEXT, text_section
 from stratalaw.models.shapes import Matrix, Shapes
 
@@ -56,7 +57,7 @@ class ShippedModel:
             n_other=self.n_params - sum(matrix.in_features * matrix.out_features for matrix in matrices),
             n_embedding=embedding if config["tie_word_embeddings"] else 2 * embedding,
             n_layers=n_layers,
-            cache_width=2 * n_layers * config["num_key_value_heads"] * _head_size(config),
+            cache=cached_layers(config, n_layers, config["num_attention_heads"], _head_size(config)),
             max_length=config["max_position_embeddings"],
             hidden_size=hidden_size,
         )

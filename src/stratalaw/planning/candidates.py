@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from scipy import stats
 
 from stratalaw.errors import StratalawError
@@ -33,6 +33,7 @@ from stratalaw.planning.prediction import (
 from stratalaw.study import Name, Section, Study, describe
 from stratalaw.study.plain_yaml import YamlError, read_yaml
 from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.units import parse_bytes
 
 MEAN_LEVEL = 0.95
 LOG = logging.getLogger(__name__)
@@ -40,6 +41,10 @@ LOG = logging.getLogger(__name__)
 
 class DemandError(StratalawError):
     """A demand that cannot be read; the message is one line that names the file and the key."""
+
+
+def _bytes(value: object) -> object:
+    return parse_bytes(value) if isinstance(value, str) else value
 
 
 class WorkloadDemand(Section):
@@ -74,7 +79,7 @@ class Demand(Section):
 
     workloads: list[WorkloadDemand] = Field(min_length=1)
     """What the variants are asked; each workload is served by one variant."""
-    memory: ByteSize | None = None
+    memory: Annotated[int, BeforeValidator(_bytes), Field(ge=0)] | None = None
     """Memory that all variants share, such as 8GB; the smallest plan that meets the floors if not given."""
     context: int = Field(default=4096, ge=1)
     """Tokens whose keys and values are kept in memory."""

@@ -18,7 +18,6 @@ from typing import NoReturn, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from stratalaw.errors import StratalawError
 from stratalaw.laws.analysis import with_utilization
@@ -31,6 +30,7 @@ from stratalaw.planning.belief import Array, Belief
 from stratalaw.planning.sequence import Targets
 from stratalaw.study import Study
 from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.units import parse_bytes
 
 DRAWS = 200  # of accuracies as the whole study could give them
 SIGNIFICANT = 3.0  # standard errors of a slope over draws, of which there are hundreds
@@ -327,8 +327,8 @@ class _Parser(ArgumentParser):
 
 def _bytes(text: str) -> int:
     try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
+        return parse_bytes(text)
+    except ValueError:
         raise ArgumentTypeError(f"{text!r} is no memory such as 8GB") from None
 
 

@@ -8,8 +8,11 @@ each other. A model of the library is expected from its own rows as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +50,7 @@ SAME_MODEL = {"meta-llama/Meta-Llama-3.1-": "meta-llama/Llama-3.1-"}
 NEW = "(in no table)"
 SIZE_IN_NAME = re.compile(r"(?<=-)\d+(\.\d+)?[BbMm](?=-|$)")
 NEAREST = 3
+MOST_NAMED = 3  # models that are called much as one that is unknown
 ONE_POINT = 0.01  # closer than that, the smaller one is chosen
 ITEMS, FLIPPED = 1000, 0.1  # a measurement as a study makes it, if a tenth of the answers turns right or wrong
 DRAWS = 2000
@@ -59,33 +63,41 @@ class AnswerError(StratalawError):
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to choose a quantization of; ``name``: its repository or folder."""
+    """A model to choose a quantization of.
+
+    ``name``: its repository or folder; ``repository``: its repository, if it is known.
+    """
 
     name: str
     shapes: Shapes
+    repository: str = ""
 
     @property
     def in_library(self) -> str:
         """Its name in the library, if it is there."""
+        name = self.repository or self.name
         for start, other in SAME_MODEL.items():
-            if self.name.startswith(start):
-                return other + self.name.removeprefix(start)
-        return self.name
+            if name.startswith(start):
+                return other + name.removeprefix(start)
+        return name
 
-    @property
-    def family(self) -> str:
-        return next((family for name, family in FAMILIES.items() if re.fullmatch(name, self.name)), NEW)
+    def family_in(self, rows: pd.DataFrame) -> str:
+        """Its family: as the library has it, or else by its name."""
+        known = rows.family[rows.model == self.in_library]
+        if len(known):
+            return str(known.iloc[0])
+        return next((family for name, family in FAMILIES.items() if re.fullmatch(name, self.in_library)), NEW)
 
 
 @dataclass(frozen=True)
 class Question:
     """What is asked.
 
-    ``memory``: bytes of weights and cache; ``context``: tokens in the cache; ``keep``: strata that matter;
+    ``memory``: bytes of weights and cache; ``context``: tokens in the cache; ``keep``: strata that matter, each once;
     ``baselines``: accuracies of the original by benchmark.
     """
 
-    memory: float
+    memory: int
     context: int
     keep: tuple[str, ...] = STRATA
     baselines: Mapping[str, float] | None = None
@@ -93,11 +105,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The options, the chosen one first.
+    """The options, the best first.
+
+    ``family``: of the subject, ``NEW`` if it is unknown; ``is_known``: whether the library has the subject itself.
 
     ``options``: model, variant, bits, group_size, memory (with a cache of 16 bits), memory_8 (of 8 bits), fits ("yes",
     "with a cache of 8 bits" or "no"), and of each stratum kept, low, high; ``accuracies``: variant, benchmark,
-    accuracy, low, high, for the baselines; ``relatives``: the best option of each model of the same series, with
+    accuracy, low, high, for the baselines; ``relatives``: what would be chosen of each model of the same series, with
     expected, the mean adjusted accuracy over what is kept, where one source has the originals of all;
     ``rests_on``: stratum, bits, rows, models, sources, nearest, row numbers, and measured_width, of the interval
     that a measurement of the stratum would leave; ``chosen``: place in options, or None.
@@ -105,6 +119,8 @@ class Answer:
 
     subject: Subject
     question: Question
+    family: str
+    is_known: bool
     options: pd.DataFrame
     accuracies: pd.DataFrame
     relatives: pd.DataFrame
@@ -133,26 +149,56 @@ class Answer:
 
 
 def subject_of(name: str) -> Subject:
-    """A model of the Hub whose shapes are shipped; raises AnswerError for any other."""
+    """A model of the Hub whose shapes are shipped; raises AnswerError for any other, with those that are called much
+    the same."""
     from stratalaw.models.shipped import shipped_models
 
-    if name in shipped_models():
-        return Subject(name, shipped_models()[name].shapes)
+    known = shipped_models()
+    if name in known:
+        return Subject(name, known[name].shapes, name)
+    of_lower = {other.lower(): other for other in known} | {other.partition("/")[2].lower(): other for other in known}
+    asked = name.lower().rstrip("/").removeprefix("https://huggingface.co/")
+    near = dict.fromkeys(of_lower[other] for other in get_close_matches(asked, of_lower, MOST_NAMED, 0.8))
+    hint = f"; {' or '.join(near)}?" if near else ", such as Qwen/Qwen3-8B"
     raise AnswerError(
         f"{name}: neither a study (.yaml), a folder with a model's config.json, nor one of the "
-        f"{len(shipped_models())} models whose shapes are shipped, such as Qwen/Qwen3-8B"
+        f"{len(known)} models whose shapes are shipped{hint}"
     )
+
+
+def subject_in(folder: Path) -> Subject:
+    """A model in a folder: one whose shapes are shipped, if the folder is called as it is and the shapes are its.
+
+    Raises:
+        AnswerError: it is quantized already.
+        ModelError: the folder holds no configuration, or one that transformers does not know.
+    """
+    from stratalaw.models.folder import read_config
+    from stratalaw.models.known_shapes import shapes_of_folder
+    from stratalaw.models.shipped import shipped_models
+
+    if "quantization_config" in read_config(folder):
+        raise AnswerError(f"{folder}: its configuration says that it is quantized already; name the original")
+    shapes = shapes_of_folder(folder)
+
+    same = [
+        name
+        for name, model in shipped_models().items()
+        if name.rpartition("/")[2] == folder.resolve().name and model.shapes.matrices == shapes.matrices
+    ]
+    return Subject(str(folder), shapes, same[0] if len(same) == 1 else "")
 
 
 def relatives_of(subject: Subject) -> list[Subject]:
     """The models of the same series whose shapes are shipped, the subject among them, the largest first."""
     from stratalaw.models.shipped import shipped_models
 
-    series = SIZE_IN_NAME.sub("*", subject.name)
+    series = SIZE_IN_NAME.sub("*", subject.repository)
     known = shipped_models()
-    same = [Subject(name, known[name].shapes) for name in known if SIZE_IN_NAME.sub("*", name) == series]
-    if subject.name not in known or "*" not in series:
+    if "*" not in series:
         return [subject]
+    others = [name for name in known if SIZE_IN_NAME.sub("*", name) == series and name != subject.repository]
+    same = [subject, *(Subject(name, known[name].shapes, name) for name in others)]
     return sorted(same, key=lambda other: -other.shapes.n_params)
 
 
@@ -173,19 +219,21 @@ def answer(subject: Subject, question: Question, law: Law, rows: pd.DataFrame) -
     _check_size(subject, rows)
     related = [other for other in relatives_of(subject) if question.context <= other.shapes.max_length]
     baselines = dict(question.baselines or {})
-    options, shares = _options(related, question, law, tuple(baselines))
+    families = {model.name: model.family_in(rows) for model in related}
+    options, shares = _options(related, families, question, law, tuple(baselines))
     own = options.model == subject.name
     score = options[[f"kept_{stratum}" for stratum in question.keep]].mean(axis=1)
     options = options.assign(score=score)
-    relatives = _relatives(options, question, rows, related)
     of_subject = options[own].sort_values(["score", "memory"], ascending=[False, True]).reset_index(drop=True)
     return Answer(
         subject=subject,
         question=question,
+        family=families[subject.name],
+        is_known=bool((rows.model == subject.in_library).any()),
         options=of_subject,
         accuracies=_accuracies(of_subject, shares, subject, baselines),
-        relatives=relatives,
-        rests_on=_rests_on(subject, of_subject, rows),
+        relatives=_relatives(options, question, rows, related),
+        rests_on=_rests_on(subject, families[subject.name], of_subject, rows),
         chosen=_chosen(of_subject),
     )
 
@@ -236,12 +284,12 @@ def variants_of(shapes: Shapes) -> list[Quantization]:
     ]
 
 
-def points_of(model: Subject, variants: Sequence[Quantization], wanted: Sequence[str]) -> pd.DataFrame:
+def points_of(model: Subject, family: str, variants: Sequence[Quantization], wanted: Sequence[str]) -> pd.DataFrame:
     """Rows at which the law is asked: each variant of a model on each benchmark, from a source of its own."""
     strata = strata_of_benchmarks()
     about = {
         "model": model.in_library,
-        "family": model.family,
+        "family": family,
         "n_params": float(model.shapes.n_params),
         "method": METHOD,
         "calibration": "",
@@ -265,11 +313,14 @@ def points_of(model: Subject, variants: Sequence[Quantization], wanted: Sequence
 
 
 def _options(
-    models: Sequence[Subject], question: Question, law: Law, more: tuple[str, ...]
+    models: Sequence[Subject], families: Mapping[str, str], question: Question, law: Law, more: tuple[str, ...]
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, str], NDArray[np.float64]]]:
     """All options of some models, and draws of the kept share by model, variant and benchmark."""
     wanted = [*dict.fromkeys([*(name for names in REFERENCES.values() for name in names), *more])]
-    points = pd.concat([points_of(model, variants_of(model.shapes), wanted) for model in models], ignore_index=True)
+    points = pd.concat(
+        [points_of(model, families[model.name], variants_of(model.shapes), wanted) for model in models],
+        ignore_index=True,
+    )
     draws = share_kept(law.log_damage(covariates(points), DRAWS))
     keys = zip(points.name, points.variant, points.benchmark, strict=True)
     shares = dict(zip(keys, draws, strict=True))
@@ -304,6 +355,11 @@ def _options(
 FITS, FITS_WITH_8, FITS_NOT = "yes", "with a cache of 8 bits", "no"
 
 
+def memory_taken(option: Mapping[Hashable, Any]) -> float:
+    """Bytes of an option: with a cache of 8 bits where only that fits, else of 16."""
+    return float(option["memory_8" if option["fits"] == FITS_WITH_8 else "memory"])
+
+
 def quantiles(draws: NDArray[np.float64]) -> tuple[float, ...]:
     """Low, median and high of draws at the level of the intervals."""
     return tuple(map(float, np.quantile(draws, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])))
@@ -328,9 +384,9 @@ def _accuracies(
 def _relatives(
     options: pd.DataFrame, question: Question, rows: pd.DataFrame, models: Sequence[Subject]
 ) -> pd.DataFrame:
-    """The best option that fits of each model, and what it is expected to reach on the strata that matter."""
-    fitting = options[options.fits != FITS_NOT]
-    best = fitting.sort_values(["score", "memory"], ascending=[False, True]).drop_duplicates("model")
+    """What would be chosen of each model, and what it is expected to reach on the strata that matter."""
+    chosen = [_chosen(of_model) for _, of_model in options.groupby("model", sort=False)]
+    best = options.loc[[place for place in chosen if place is not None]]
     originals, source = _originals(rows, models, question.keep)
     expected = []
     for row in best.to_dict("records"):
@@ -360,7 +416,7 @@ def _originals(
     return best
 
 
-def _rests_on(subject: Subject, options: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def _rests_on(subject: Subject, family: str, options: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """What of the library an answer rests on, by stratum and bits: counts, and the rows that are nearest."""
     table = by_stratum(rows[rows.method == METHOD])
     found = []
@@ -368,7 +424,7 @@ def _rests_on(subject: Subject, options: pd.DataFrame, rows: pd.DataFrame) -> pd
         for stratum in STRATA:
             part = table[(table.bits == bits) & (table.stratum == stratum)]
             own = part[part.model == subject.in_library]
-            distance = np.abs(np.log(part.n_params / subject.shapes.n_params)) - (part.family == subject.family)
+            distance = np.abs(np.log(part.n_params / subject.shapes.n_params)) - (part.family == family)
             order = part.iloc[np.argsort(distance.to_numpy(), kind="stable")]
             near = own if len(own) else order[order.model.isin(order.model.unique()[:NEAREST])]
             found.append(
@@ -397,7 +453,8 @@ def _measured_width(rows: pd.DataFrame, near: pd.DataFrame) -> float:
 
 
 def _chosen(options: pd.DataFrame) -> int | None:
-    """The place of the best option that fits; of those within a point of it, the smallest that is quantized."""
+    """The label of a model's best option that fits: the original, if it does with a cache of 16 bits; of those within a
+    point of the best, the smallest."""
     fitting = options[options.fits != FITS_NOT]
     if fitting.empty:
         return None
@@ -406,13 +463,3 @@ def _chosen(options: pd.DataFrame) -> int | None:
         return int(original.index[0])
     close = fitting[fitting.score >= fitting.score.max() - ONE_POINT]
     return int(close.memory.idxmin())
-
-
-def bytes_of(text: str) -> float:
-    """An amount of memory such as 12GB or 11.5GiB; raises AnswerError."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    try:
-        return float(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        raise AnswerError(f"--memory {text}: not an amount such as 12GB") from None

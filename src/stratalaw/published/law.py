@@ -129,6 +129,8 @@ class Law:
         """A law as it was written; raises LibraryError where it is none, or of another format."""
         try:
             content: dict[str, Any] = json.loads(text)
+            if "laws" in content:
+                raise LibraryError(f"{name}: the laws of a study, which `stratalaw plan STUDY.yaml` reads")
             if content["format"] != FORMAT or list(content["effects"]) != list(TERMS):
                 raise LibraryError(f"{name}: a law of another version; fit it again")
             values = [pair for term in content["effects"].values() for pair in term.values()]

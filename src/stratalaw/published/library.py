@@ -15,6 +15,7 @@ from stratalaw.errors import StratalawError
 from stratalaw.study.variants import BASELINE_BITS
 
 MEASUREMENTS, SOURCES, BENCHMARKS = "measurements.csv.gz", "sources.csv", "benchmarks.csv"
+OWN_MEASUREMENTS = "measurements.csv"  # beside a law that was fitted to them
 STRATA = ("memorization", "application", "reasoning")
 NUMBERS = {
     "n_params": (1e6, 1e13),
@@ -79,6 +80,16 @@ def read_library(own: Path | None = None) -> pd.DataFrame:
         raise LibraryError(f"{own}: {error}") from None
 
 
+def read_measurements(path: Path) -> pd.DataFrame:
+    """Measurements beside a law that was fitted to them, a user's own among them; raises LibraryError."""
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise LibraryError(f"{path}: no such file; keep it beside the law, or fit it again") from None
+    except Exception as error:  # pandas meets damage in many ways
+        raise LibraryError(f"{path}: not a table: {' '.join(str(error).split())[:300]}") from None
+
+
 def sources() -> pd.DataFrame:
     """Where the measurements come from: source_id, title, address, commit_or_date, licence, place, note, rows."""
     with files(__package__).joinpath(SOURCES).open() as file:
@@ -130,13 +141,28 @@ def check_measurements(table: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame
     )
     _refuse(table.source_id.isin(set(known.source_id)), "source_id", "is a source of the library; name your own")
     _refuse(table.duplicated(list(SETTING)), "benchmark", "was given above for the same model and setting")
+    same_case = {name.lower(): name for name in known.method.unique()}
+    table["method"] = table.method.map(lambda name: same_case.get(name.lower(), name))
     for name in ("family", "n_params"):
+        _refuse(table.groupby("model")[name].transform("nunique") > 1, name, "differs between rows of the model")
         of_models = known.drop_duplicates("model").set_index("model")[name]
         other = table.model.map(of_models)
         differs = other.notna() & (other != table[name])
         if name == "n_params":
             differs = other.notna() & ((table[name] / other - 1).abs() > 0.02)
         _refuse(differs, name, "is another one in the library")
+    chances = known.groupby("benchmark").chance.agg(set)
+    _refuse(
+        pd.Series(
+            [
+                chance not in chances.get(benchmark, {chance})
+                for benchmark, chance in zip(table.benchmark, table.chance, strict=True)
+            ]
+        ),
+        "chance",
+        "is another one in the library",
+    )
+    _refuse(table.groupby(ASKED_ALIKE, dropna=False).chance.transform("nunique") > 1, "chance", "is not the original's")
     _refuse(
         with_originals(table).accuracy_16.isna() & (table.bits < BASELINE_BITS), "bits", "has no row of its original"
     )

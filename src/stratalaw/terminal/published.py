@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from stratalaw.published.answer import FITS, FITS_NOT, ITEMS, NEW, Answer
+from stratalaw.published.answer import FITS, FITS_NOT, ITEMS, METHOD, NEW, Answer, memory_taken
 from stratalaw.published.law import LEVEL, Law
 from stratalaw.published.library import PER_CHANNEL, STRATA
 from stratalaw.study.variants import BASELINE_BITS
 from stratalaw.terminal.base import PlainConsole, new_table
 from stratalaw.units import readable_bytes, readable_count
 
-# Of each stratum what most sources ask, for the study that would measure a variant.
+# Of each stratum what most sources ask, and what is expected above, for the study that would measure a variant.
 BENCHMARKS = {
-    "memorization": "triviaqa:0:exact_match",
+    "memorization": "mmlu:0.25:acc",
     "application": "hellaswag:0.25:acc_norm",
     "reasoning": "arc_challenge:0.25:acc_norm",
 }
@@ -42,7 +43,7 @@ def show_answer(answer: Answer, law: Law) -> None:
             around = "" if part.low == part.high else f" ({part.low:.3f} to {part.high:.3f})"
             cells.append(f"{part.accuracy:.3f}{around}")
         style = "bold" if place == answer.chosen else "dim" if row["fits"] == FITS_NOT else ""
-        table.add_row(label(row), readable_bytes(row["memory"]), row["fits"], *cells, style=style)
+        table.add_row(label(row), readable_bytes(memory_taken(row)), row["fits"], *cells, style=style)
     console.print(table)
     console.print(choice(answer))
     console.print(
@@ -59,8 +60,13 @@ def show_answer(answer: Answer, law: Law) -> None:
 def label(row: Mapping[Hashable, Any]) -> str:
     if row["bits"] == BASELINE_BITS:
         return "original (16 bits)"
-    group = "whole rows" if row["group_size"] == PER_CHANNEL else f"group {row['group_size']:.0f}"
-    return f"{row['bits']} bits, {group}"
+    group = group_of(row["group_size"])
+    return f"{row['bits']} bits, {group if row['group_size'] == PER_CHANNEL else f'group {group}'}"
+
+
+def group_of(group_size: float) -> str:
+    """A group size in words, as tables of the library have it: 0 where it is not stated."""
+    return {PER_CHANNEL: "whole rows", 0: "not stated"}.get(int(group_size), f"{group_size:.0f}")
 
 
 def interval(row: Mapping[Hashable, Any], name: str, stratum: str) -> str:
@@ -80,11 +86,12 @@ def choice(answer: Answer) -> str:
         )
     chosen = answer.options.iloc[answer.chosen]
     if chosen.bits == BASELINE_BITS:
-        return f"Do not quantize: the original takes {readable_bytes(chosen.memory)} and fits."
+        with_what = "" if chosen.fits == FITS else f" {chosen.fits}"
+        return f"Do not quantize: the original takes {readable_bytes(memory_taken(dict(chosen)))} and fits{with_what}."
     row = dict(chosen)
     kept = " and ".join(f"{interval(row, f'kept_{stratum}', stratum)} % of {stratum}" for stratum in question.keep)
     with_what = "" if chosen.fits == FITS else f", {chosen.fits}"
-    return f"Choose {label(row)}: {readable_bytes(chosen.memory)}{with_what}, expected to keep {kept}."
+    return f"Choose {label(row)}: {readable_bytes(memory_taken(row))}{with_what}, expected to keep {kept}."
 
 
 def _show_relatives(console: PlainConsole, answer: Answer) -> None:
@@ -93,15 +100,15 @@ def _show_relatives(console: PlainConsole, answer: Answer) -> None:
     kept = [f"kept_{stratum}" for stratum in answer.question.keep]
     source = answer.relatives.source.iloc[0]
     table = new_table(
-        "A smaller model at more bits, or a larger one at fewer: the best that fits of each",
-        *("model", "variant", "memory", *(f"{name.removeprefix('kept_')} kept, %" for name in kept)),
+        "A smaller model at more bits, or a larger one at fewer: what would be chosen of each",
+        *("model", "variant", "memory", "fits", *(f"{name.removeprefix('kept_')} kept, %" for name in kept)),
         *(["expected accuracy above chance"] if source else []),
     )
     for row in answer.relatives.to_dict("records"):
         cells = [interval(row, name, name.removeprefix("kept_")) for name in kept]
         if source:
             cells.append("-" if pd.isna(row["expected"]) else f"{row['expected']:.3f}")
-        table.add_row(row["model"], label(row), readable_bytes(row["memory"]), *cells)
+        table.add_row(row["model"], label(row), readable_bytes(memory_taken(row)), row["fits"], *cells)
     console.print(table)
     if source:
         first = answer.relatives.iloc[0]
@@ -127,17 +134,24 @@ def _show_what_it_rests_on(console: PlainConsole, answer: Answer, law: Law) -> N
             "-" if pd.isna(row["nearest_kept"]) else f"{100 * row['nearest_kept']:.0f}",
         )
     console.print(table)
-    known = answer.rests_on.own.any()
-    if known:
-        console.print(f"{answer.subject.name} is in the tables itself.")
-    elif answer.subject.family != NEW:
-        console.print(f"{answer.subject.name} is in no table; other models of {answer.subject.family} are.")
-    else:
-        console.print(f"{answer.subject.name} is in no table, nor is its family.")
+    console.print(f"{answer.subject.name} {known(answer)}.")
     if {32, 64} & set(answer.options.group_size.dropna()):
         console.print(
             "Note: at 3 bits and more no table has groups of 32 or 64; they follow from groups of 128 and whole rows."
         )
+
+
+def known(answer: Answer) -> str:
+    """What the library has of a model, as a predicate."""
+    if answer.rests_on.own.any():
+        return "is in the tables itself"
+    if answer.is_known:
+        return f"is in the tables itself, by other methods than {METHOD}"
+    if answer.family != NEW:
+        return f"is in no table; other models of {answer.family} are"
+    if not answer.subject.repository:
+        return "is in no table by that name, and its family is not known"
+    return "is in no table, nor is its family"
 
 
 def settling(answer: Answer) -> str:
@@ -164,7 +178,7 @@ def lines_to_run(answer: Answer) -> list[str]:
     if answer.chosen is None or answer.options.bits[answer.chosen] == BASELINE_BITS:
         return []
     variant = answer.options.iloc[answer.chosen]
-    name = answer.subject.name.rstrip("/").rpartition("/")[2].lower()
+    name = Path(answer.subject.name).resolve().name.lower()
     settings = variant.variant.rpartition("-s")[0]
     asked = " ".join(f"--benchmark {stratum}={BENCHMARKS[stratum]}" for stratum in answer.question.keep)
     return [
@@ -173,6 +187,7 @@ def lines_to_run(answer: Answer) -> list[str]:
         f"    stratalaw pin {name}.yaml",
         f"    stratalaw preflight {name}.yaml",
         f"    snakemake --profile profiles/workstation --configfile {name}.yaml",
+        f"With more variants in it, `stratalaw next {name}.yaml --until 3` says which to measure first.",
     ]
 
 
@@ -186,18 +201,18 @@ def show_rows(answer: Answer, rows: pd.DataFrame) -> None:
     for row in rows[rows.row.isin(wanted)].to_dict("records"):
         table.add_row(
             *(str(row[name]) for name in ("row", "model", "source_id", "method")),
-            *(f"{row['bits']:g}", f"{row['group_size']:.0f}", str(row["benchmark"])),
+            *(f"{row['bits']:g}", group_of(row["group_size"]), str(row["benchmark"])),
             *(f"{row['accuracy']:.4f}", f"{row['accuracy_16']:.4f}", f"{row['kept']:.3f}"),
         )
     PlainConsole().print(table)
 
 
-def show_library_law(law: Law, added: int) -> None:
-    """Print what a law of published numbers was fitted to, and its variances."""
+def show_library_law(law: Law, own: int) -> None:
+    """Print what a law of published numbers was fitted to, a user's own among it, and its variances."""
     console, counts = PlainConsole(), law.counts
     console.print(
         f"Fitted to {counts['rows']:,} kept shares of {counts['models']} models, {counts['families']} families and "
-        f"{counts['sources']} sources; {added:,} measurements are your own."
+        f"{counts['sources']} sources; {own:,} of them {'is' if own == 1 else 'are'} your own."
     )
     table = new_table("Standard deviations of ln D", "effect", "levels", "standard deviation")
     for name, variance in law.variances.items():

@@ -9,6 +9,8 @@ import numpy as np
 from stratalaw.planning.belief import Array
 from stratalaw.planning.steps import REACHED, Goal, Step
 from stratalaw.planning.wishes import POINTS, PROBABILITY
+from stratalaw.study.variants import BASELINE_NAME
+from stratalaw.units import counted
 
 ROUGH = 1.25
 
@@ -35,8 +37,14 @@ def describe_step(step: Step, goal: Goal) -> list[str]:
         return [*lines, "The goal is reached." if step.ended == REACHED else f"Nothing to measure next: {step.ended}."]
     models = Counter(model for model, _ in step.variants)
     each = ", ".join(f"{count} of {model}" for model, count in sorted(models.items()))
-    lines.append(f"Next: {len(step.variants)} variants ({each}), about {step.seconds / 3600:.3g} GPU-hours.")
-    if goal.wish.unit != PROBABILITY:
+    originals = sum(variant == BASELINE_NAME for _, variant in step.variants)
+    quantized = len(step.variants) - originals
+    parts = [counted(quantized, "variant")] if quantized or not originals else []
+    parts += [counted(originals, "original")] if originals else []
+    lines.append(f"Next: {' and '.join(parts)} ({each}), about {step.seconds / 3600:.3g} GPU-hours.")
+    if goal.wish.unit != PROBABILITY and len(step.after) and not step.after.any():
+        lines.append("Then all that is asked for is measured.")
+    elif goal.wish.unit != PROBABILITY:
         lines.append(f"Expected then: {_widths(step.after, goal)}.")
     return lines
 
