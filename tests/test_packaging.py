@@ -2,7 +2,9 @@
 
 import ast
 import csv
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from stratalaw.models.shipped import shipped_models
 from tests.test_environments import installed_with
 
 ROOT = Path(__file__).parent.parent
@@ -151,6 +154,18 @@ def test_laws_are_shown_and_planned_with_in_the_light_installation(light, laws, 
     done = run(light / "stratalaw", *(str(argument).format(laws=laws) for argument in arguments))
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+
+
+def test_a_model_is_planned_for_by_name_and_by_its_configuration_in_the_light_installation(light, tmp_path):
+    config = dict(shipped_models()["Qwen/Qwen3-8B"].config) | {"rms_norm_eps": 1e-6}
+    (tmp_path / "Qwen3-8B").mkdir()
+    (tmp_path / "Qwen3-8B" / "config.json").write_text(json.dumps(config))
+    by_name, by_folder = (
+        run(light / "stratalaw", "plan", model, "--memory", "8GB") for model in ("Qwen/Qwen3-8B", tmp_path / "Qwen3-8B")
+    )
+    assert by_name.returncode == by_folder.returncode == 0, by_name.stderr + by_folder.stderr
+    (chosen,) = re.findall("^Choose .*$", by_name.stdout, flags=re.MULTILINE)
+    assert chosen in by_folder.stdout
 
 
 def test_variants_are_compared_in_the_light_installation(light, tmp_path):

@@ -487,6 +487,7 @@ def _plan_model(
     out: Path | None,
 ) -> None:
     """Answer from published numbers; raises StratalawError."""
+    from stratalaw.models.known_shapes import shapes_of_original
     from stratalaw.models.shapes import CONTEXT
     from stratalaw.published.answer import Question, answer, subject_in, subject_of
     from stratalaw.published.law import Law, law_rows, shipped_law
@@ -501,7 +502,8 @@ def _plan_model(
         limit = parse_bytes(memory)
     except ValueError as error:
         raise StratalawError(f"--memory {error}") from None
-    subject = subject_in(folder) if name and folder.is_dir() else subject_of(name)
+    is_folder = name and folder.is_dir()
+    subject = subject_in(folder, shapes_of_original(folder)) if is_folder else subject_of(name)
     if laws is None:
         law, rows = shipped_law(), law_rows(read_library())
     else:

@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from stratalaw.cli import app
+from stratalaw.models.folder import ModelError
+from stratalaw.models.known_shapes import shapes_of_original
 from stratalaw.models.shipped import shipped_models
 from stratalaw.published.answer import (
     CHANCE,
@@ -118,7 +120,10 @@ def test_a_folder_that_is_called_as_a_shipped_model_and_has_its_shapes_is_that_m
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(config))
     asked = Question(12 * 10**9, 4096)
-    same, other = (answer(subject_in(tmp_path / name), asked, law, rows) for name in ("Qwen3-8B", "another"))
+    same, other = (
+        answer(subject_in(tmp_path / name, shapes_of_original(tmp_path / name)), asked, law, rows)
+        for name in ("Qwen3-8B", "another")
+    )
     by_name = answered("Qwen/Qwen3-8B", law, rows, 12 * 10**9)
     columns = [name for name in by_name.options if name != "model"]
     pd.testing.assert_frame_equal(same.options[columns], by_name.options[columns])
@@ -126,8 +131,8 @@ def test_a_folder_that_is_called_as_a_shipped_model_and_has_its_shapes_is_that_m
     assert known(other) == "is in no table by that name, and its family is not known"
     quantized = config | {"quantization_config": {"quant_method": "awq"}}
     (tmp_path / "another" / "config.json").write_text(json.dumps(quantized))
-    with pytest.raises(AnswerError, match="quantized already; name the original"):
-        subject_in(tmp_path / "another")
+    with pytest.raises(ModelError, match=r"quantized already \(quantization_config\); name the original"):
+        shapes_of_original(tmp_path / "another")
 
 
 def test_chances_are_those_of_the_library(library):

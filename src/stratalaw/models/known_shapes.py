@@ -118,6 +118,17 @@ def shapes_of_folder(folder: Path) -> Shapes:
     return shapes_of_weights(folder) if has_weights(folder) else shapes_of(folder)
 
 
+def shapes_of_original(folder: Path) -> Shapes:
+    """The shapes of a model in a folder that somebody wants to quantize; as ``shapes_of_folder``.
+
+    Raises:
+        ModelError: as there, and where the configuration says that the model is quantized already.
+    """
+    if "quantization_config" in read_config(folder):
+        raise ModelError(f"{folder / CONFIG}: the model is quantized already (quantization_config); name the original")
+    return shapes_of_folder(folder)
+
+
 def has_weights(folder: Path) -> bool:
     """Whether a model's folder holds more than a configuration."""
     return any((folder / name).exists() for name in (WEIGHTS, INDEX))

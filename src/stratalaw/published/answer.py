@@ -166,20 +166,9 @@ def subject_of(name: str) -> Subject:
     )
 
 
-def subject_in(folder: Path) -> Subject:
-    """A model in a folder: one whose shapes are shipped, if the folder is called as it is and the shapes are its.
-
-    Raises:
-        AnswerError: it is quantized already.
-        ModelError: the folder holds no configuration, or one that transformers does not know.
-    """
-    from stratalaw.models.folder import read_config
-    from stratalaw.models.known_shapes import shapes_of_folder
+def subject_in(folder: Path, shapes: Shapes) -> Subject:
+    """A model in a folder: one whose shapes are shipped, if the folder is called as it is and the shapes are its."""
     from stratalaw.models.shipped import shipped_models
-
-    if "quantization_config" in read_config(folder):
-        raise AnswerError(f"{folder}: its configuration says that it is quantized already; name the original")
-    shapes = shapes_of_folder(folder)
 
     same = [
         name
