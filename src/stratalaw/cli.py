@@ -441,7 +441,7 @@ def plan(
     from stratalaw.layout import Results
     from stratalaw.models.known_shapes import shapes_to_plan_with
     from stratalaw.models.shapes import CONTEXT
-    from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand
+    from stratalaw.planning.candidates import candidates_of, check_strata, demand_of, read_demand, strata_of
     from stratalaw.planning.portfolio import Infeasible
     from stratalaw.planning.portfolio import plan as make_plan
     from stratalaw.study import read_study
@@ -452,7 +452,7 @@ def plan(
         if portfolio is not None:
             demand = read_demand(portfolio)
         else:
-            equal = {law.stratum: 1.0 for law in analysis.laws if law.stratum != "general"}
+            equal = dict.fromkeys(sorted(strata_of(analysis)), 1.0)
             floors = _accuracies("--floor", floor)
             if memory is None and not floors:
                 raise StratalawError(
@@ -710,6 +710,10 @@ def allocate(
             return
         write_text(yaml.safe_dump(found.as_plain(), sort_keys=False), out)
         typer.echo(f"{out} holds the allocation; name it under mixed of the model, and run the study")
+        if found.recommends_rule and found.matrices_of_rule:
+            of_rule = out.with_stem(f"{out.stem}-simple")
+            write_text(yaml.safe_dump(found.as_plain(of_rule=True), sort_keys=False), of_rule)
+            typer.echo(f"{of_rule} holds that of the simple rule, which is as good and needs no measurement")
 
 
 @app.command()

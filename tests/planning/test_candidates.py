@@ -136,3 +136,13 @@ def test_expected_lies_between_its_parts_and_within_its_interval(first, second, 
 
 def test_shares_are_those_of_the_weights():
     assert SHAPES.shares(MIXED) == {Precision(3, 128): 0.25, Precision(4, 128): 0.75}
+
+
+def test_where_laws_speak_of_no_stratum_what_was_measured_is_weighed_all_the_same(analysis):
+    rows = [measured("m", name, value) for name, value in (("bf16", 0.9), ("w3-g128-c32-s1", 0.6), (MIXED.name, 0.7))]
+    of_all = [scatter for scatter in analysis.scatters if scatter.stratum == GENERAL]
+    known = replace(analysis, scatters=of_all, variants=pd.concat(rows, ignore_index=True))
+    found = plan(study_of(mixed=[IN_TWO_DRAWS]), known)
+    means = {name: float(np.mean(list(one.accuracy.values()))) for name, one in found.items()}
+    assert means == pytest.approx({"m w3-g128-c32-s0": 0.6, f"m {MIXED.name}": 0.7, "m bf16": 0.9})
+    assert not any(one.note for one in found.values())

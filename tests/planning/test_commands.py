@@ -82,7 +82,7 @@ def test_risk_lowers_what_is_planned_with(study_file, laws_file):
         (["--memory", "10kB"], "no variant fits 10 kB"),
         (["--floor", "reasoning"], "'reasoning' is not a stratum and a number such as reasoning=0.6"),
         (["--floor", "logic=0.5"], "floors.logic is not one of memorization, application, reasoning"),
-        (["--memory", "much"], "memory: 'much'"),
+        (["--memory", "much"], "memory: much: not an amount such as 12GB"),
         (
             ["--floor", "reasoning=60"],
             "reasoning=60 is not an accuracy, which lies between 0 and 1; for 60 % write rea",

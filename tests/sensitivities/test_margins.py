@@ -77,3 +77,11 @@ def test_tasks_count_alike_in_a_mean():
     mean, stderr = mean_change(pd.Series([1.0, 3.0, 0.0, 0.0, 0.0, 0.0], index))
     assert mean == 1.0
     assert stderr == pytest.approx(0.5)  # of the first task 1, of the second none
+
+
+def test_of_a_single_item_nothing_is_sure():
+    index = pd.MultiIndex.from_tuples([("t", 0), ("u", 0), ("u", 1)], names=["task", "document"])
+    changes = pd.Series([1.0, 3.0, 0.0], index)
+    spread = changes.std() ** 2 + changes["u"].std() ** 2 / 2
+    assert mean_change(changes) == (1.25, pytest.approx(float(np.sqrt(spread)) / 2))
+    assert mean_change(changes[:1]) == (1.0, np.inf)

@@ -35,8 +35,8 @@ MERGED_BOMB = "a0: &a0 {x: 1}\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (WIDE_BOMB, "line 4: a3.2: more than 50,000 values, aliases written out"),
-        (MERGED_BOMB, "line 4: a3.<<.2: more than 50,000 values, aliases written out"),
+        (WIDE_BOMB, "line 4: a3.10: more than 200,000 values, aliases written out"),
+        (MERGED_BOMB, "line 4: a3.<<.10: more than 200,000 values, aliases written out"),
         (BOMB, "values, aliases written out"),
         (
             "".join(f"a{i}: &a{i} [*a{i - 1}]\n" if i else "a0: &a0 []\n" for i in range(99)),
@@ -78,7 +78,7 @@ def test_what_is_unclear_or_without_bound_is_refused_in_one_line(tmp_path, text,
     [
         ("a: 1\nb: ü\n".encode("latin-1"), "line 2: not UTF-8; save the file in that encoding"),
         ("a: 1\n".encode("utf-16"), "line 1: not UTF-8; save the file in that encoding"),
-        (b"#" * (MAX_BYTES + 1), "larger than 256 KiB"),
+        (b"#" * (MAX_BYTES + 1), "larger than 4096 KiB"),
     ],
 )
 def test_bytes_that_are_no_text_are_refused_with_the_name_of_the_file(tmp_path, content, message):

@@ -34,6 +34,19 @@ def test_bits_are_allocated_by_measured_sensitivities(whole, folder, tmp_path, m
     strata = list(read_study(study).evaluation.strata)
     measured = run(*asked, "--stratum", strata[0])
     assert measured.exit_code == 0, measured.output
+    alone = ["allocate", study, "--model", "q1", "--keep", strata[0], "--items", 20, "--out", tmp_path / "one.yaml"]
+    allocated = run(*alone, "--memory", "6bits")
+    assert allocated.exit_code == 0, allocated.output
+    assert "Expected shares" in allocated.output
+    for memory, message in {
+        "16bits": f"is enough for {HIGH}",
+        "1kB": f"is less than {LOW} takes",
+        "4bits": f"is what {LOW} takes, the smallest that was measured: take that as it is",
+    }.items():
+        at_end = run(*alone, "--memory", memory)
+        assert at_end.exit_code == 1 and message in at_end.output
+    senseless = run(*alone, "--memory", "6bits", "--floor", "reasoning=nan")
+    assert senseless.exit_code == 1 and "a floor is a share" in senseless.output
     unasked = run(*wanted, "6bits")
     assert unasked.exit_code == 1 and "were measured for reasoning" in unasked.output
     measured = run(*asked)

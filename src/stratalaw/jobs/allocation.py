@@ -34,7 +34,7 @@ from stratalaw.sensitivities.margins import CHOOSING, HELD_OUT, mean_change
 from stratalaw.sensitivities.measuring import MEASURED, Subject
 from stratalaw.study import Study
 from stratalaw.study.variants import Quantization, calibration_of
-from stratalaw.units import parse_bytes
+from stratalaw.units import parse_bytes, readable_bytes
 
 AVERAGE_BITS = re.compile(r"(\d+(?:\.\d+)?)\s*bits?")
 OPTION = ["group", "variant"]
@@ -49,8 +49,10 @@ class Allocated:
     Attributes:
         base: the variant whose bits matrices keep that are not named.
         options: one row for each group of matrices and other variant: ``group``, ``variant``, ``is_chosen``, ``bytes``
-            (what it takes more than the base), and of the strata that matter ``gain`` (nats, weighted) and ``stderr``.
+            (what it takes more than the base), of the strata that matter ``gain`` (nats, weighted) and ``stderr``, and
+            ``loss``, by how much GPTQ's is smaller.
         matrices: how matrices are quantized that do not keep the bits of the base, by name.
+        matrices_of_rule: the same of the simple rule.
         judged: one row for each candidate and stratum: ``candidate``, ``stratum``, ``accuracy`` on the held-out items,
             ``more`` (than by the simple rule, paired by item), ``stderr`` of it and ``n_items``. Candidates are all
             variants that were measured, each for the whole model, bits by GPTQ's loss, and the allocation.
@@ -63,6 +65,7 @@ class Allocated:
         uniform: the variant that all matrices have, if they have the same.
         rule: the candidate that is the simple rule: the better, as measured, of bits by GPTQ's loss and of the largest
             uniform variant within the memory.
+        rule_meets_floors: whether any simple rule does; the best one is compared with all the same.
         is_simple: whether bits are those of the rule, since nothing that was measured is better beyond doubt.
         is_better: whether it is beyond doubt better than the rule, in the strata that matter.
     """
@@ -70,6 +73,7 @@ class Allocated:
     base: Quantization
     options: pd.DataFrame
     matrices: dict[str, Quantization]
+    matrices_of_rule: dict[str, Quantization]
     judged: pd.DataFrame
     are_written: bool
     trade_off: pd.DataFrame
@@ -77,12 +81,19 @@ class Allocated:
     unmeasured: str | None
     uniform: str | None
     rule: str
+    rule_meets_floors: bool
     is_simple: bool
     is_better: bool
 
-    def as_plain(self) -> dict[str, object]:
-        """What a study's file of an allocation holds."""
-        matrices = {name: {"bits": one.bits, "group_size": one.group_size} for name, one in self.matrices.items()}
+    @property
+    def recommends_rule(self) -> bool:
+        """Whether bits are not those of the simple rule, which meets the floors, and not shown to be better."""
+        return self.rule_meets_floors and not (self.is_simple or self.is_better)
+
+    def as_plain(self, of_rule: bool = False) -> dict[str, object]:
+        """What a study's file of the allocation holds, or of that of the simple rule."""
+        found = self.matrices_of_rule if of_rule else self.matrices
+        matrices = {name: {"bits": one.bits, "group_size": one.group_size} for name, one in found.items()}
         return {"bits": self.base.bits, "group_size": self.base.group_size, "matrices": matrices}
 
 
@@ -116,6 +127,7 @@ def allocate(
     from stratalaw.evaluation.harness import GENERATION
 
     check_strata(study, wanted)
+    check_values(weights, floors)
     check_model(study, model, results)
     shapes = shapes_of_weights(results.model(model))
     base, others, measured, spare = _measured_around(study, model, memory, wanted, shapes, results)
@@ -123,7 +135,9 @@ def allocate(
     table = table[table.kind == MEASURED]
     bytes_more = table.drop_duplicates(OPTION).set_index(OPTION).bytes
     if bytes_more.min() > spare >= 0:
-        raise SensitivityError(f"--memory {memory} leaves no room for more bits than those of {base} anywhere")
+        raise SensitivityError(
+            f"--memory {memory} leaves no room for more bits than those of {base} anywhere: take that as it is"
+        )
     noisy, errors = (wide(table, bytes_more, column)[measured] for column in ("gain", "stderr"))
     gains = shrunk(noisy, errors, bytes_more)
     halves = {CHOOSING: items, HELD_OUT: None}
@@ -131,39 +145,59 @@ def allocate(
     choosing = subjects[CHOOSING].asking({name: subjects[CHOOSING].asked[name] for name in weights})
     losses = losses_of_gptq(model, base, others, results)
     uniforms = uniform_placements(base, bytes_more)
-    rules = {
-        name: placement
-        for name, placement in simple_rules(base, losses, bytes_more, spare).items()
-        if meets(floors, gains, bytes_more, placement)
-    }
+    rules = simple_rules(base, losses, bytes_more, spare)
+    meeting = {name: one for name, one in rules.items() if meets(floors, gains, bytes_more, one)}
     found = [
         one
         for one in placements_to_measure(gains, bytes_more, spare, weights, floors)
         if meets(floors, gains, bytes_more, one)
     ]
-    rule, chosen = best_measured(choosing, list(rules.values()) or found[:1], found, weights)
-    rule_name = next((name for name, placement in rules.items() if placement == rule), CHOSEN)
+    # As the knapsack weighs them: a stratum whose margins are large does not count for more.
+    in_nats = {name: weight / (float(gains[name].abs().sum()) or 1.0) for name, weight in weights.items()}
+    if meeting:
+        rule, chosen = best_measured(choosing, list(meeting.values()), found, in_nats)
+    else:  # compared all the same with the best rule, which does not meet the floors
+        rule, _ = best_measured(choosing, list(rules.values()), [], in_nats)
+        _, chosen = best_measured(choosing, found[:1], found[1:], in_nats)
+    rule_name = next(name for name, placement in rules.items() if placement == rule)
     judged = judge(subjects[HELD_OUT], {**uniforms, **rules, CHOSEN: chosen}, rule_name)
     own = judged[(judged.candidate == CHOSEN) & judged.stratum.isin(weights)].set_index("stratum")
     by_weight = pd.Series(weights)
     lead = float((by_weight * own.more).sum())
     doubt = float(np.sqrt(((by_weight * own.stderr) ** 2).sum()))
     placed = {matrix.name: chosen.get(loaded_as(matrix.name)) for matrix in shapes.matrices}
+    by_rule = {matrix.name: rule.get(loaded_as(matrix.name)) for matrix in shapes.matrices}
     base_bytes = shapes.weight_bytes(Quantization.from_name(base))
     return Allocated(
         base=Quantization.from_name(base),
-        options=_options(noisy, errors, bytes_more, chosen, weights),
+        options=_options(noisy, errors, losses, bytes_more, chosen, weights),
         matrices={name: Quantization.from_name(variant) for name, variant in placed.items() if variant},
+        matrices_of_rule={name: Quantization.from_name(variant) for name, variant in by_rule.items() if variant},
         judged=judged,
         are_written=any((asked.kind == GENERATION).any() for asked in subjects[HELD_OUT].asked.values()),
-        trade_off=_trade_off(gains, errors, bytes_more, spare, weights),
+        trade_off=_trade_off(gains, errors, bytes_more, spare, weights, floors),
         bytes=base_bytes + bytes_of(chosen, bytes_more),
         unmeasured=unmeasured_uniform(study, model, shapes, [base, *others], base_bytes + spare),
         uniform=next((name for name, placement in uniforms.items() if placement == chosen), None),
         rule=rule_name,
+        rule_meets_floors=bool(meeting),
         is_simple=chosen == rule,
         is_better=lead > BEYOND_DOUBT * doubt,
     )
+
+
+def check_values(weights: Mapping[str, float], floors: Mapping[str, float]) -> None:
+    """Raise SensitivityError where weights or floors are no such numbers."""
+    for name, weight in weights.items():
+        if not 0 <= weight < np.inf:
+            raise SensitivityError(f"--weight {name}={weight:g}: a weight is a number that is not negative")
+    if not any(weights.values()):
+        raise SensitivityError("all weights are 0: one of a stratum that matters is more")
+    for name, floor in floors.items():
+        if not 0 <= floor <= 1:
+            raise SensitivityError(
+                f"--floor {name}={floor:g}: a floor is a share, from 0 to 1, of what the most bits add to a stratum"
+            )
 
 
 def simple_rules(base: str, losses: pd.Series, bytes_more: pd.Series, spare: int) -> dict[str, dict[str, str]]:
@@ -206,18 +240,18 @@ def wide(table: pd.DataFrame, bytes_more: pd.Series, column: str) -> pd.DataFram
 
 
 def unmeasured_uniform(study: Study, model: str, shapes: Shapes, measured: Sequence[str], memory: int) -> str | None:
-    """The largest uniform variant of a study that takes at most ``memory`` bytes and has bits between those of some
-    that were measured, but is none of them, calibrated as the first of these; None if there is none."""
+    """The largest uniform variant of a study that takes at most ``memory`` bytes, and more than all that were measured
+    and do so, calibrated as the first of these; None if there is none."""
     (entry,) = (entry for entry in study.models if entry.name == model)
-    bits = [Quantization.from_name(name).bits for name in measured]
+    sizes = [shapes.weight_bytes(Quantization.from_name(name)) for name in measured]
+    least = max(size for size in sizes if size <= memory)
     fitting = [
         one
         for one in study.quantizations_of(entry)
         if not one.exceptions
         and one.name not in measured
-        and min(bits) < one.bits < max(bits)
         and calibration_of(one.name) == calibration_of(measured[0])
-        and shapes.weight_bytes(one) <= memory
+        and least < shapes.weight_bytes(one) <= memory
     ]
     return max(fitting, key=shapes.weight_bytes).name if fitting else None
 
@@ -290,22 +324,35 @@ def _measured_around(
         limit = None if average else parse_bytes(memory)
     except ValueError:
         raise SensitivityError(f"--memory {memory}: give average bits such as 3.5bits, or bytes such as 5GB") from None
-    found = []
-    for folder in sorted(results.root.glob(f"sensitivities/{model}/*")):
-        base, others = Quantization.from_name(folder.name), sorted(path.name for path in folder.iterdir())
-        strata = [
-            name
-            for name in study.evaluation.strata
-            if all(results.sensitivities(model, base.name, other, name).exists() for other in others)
-        ]
+    found, limits = [], []
+    sizes_of: dict[str, int] = {}
+    for folder in sorted(results.root.glob(f"sensitivities/{model}/w*")):
+        base = Quantization.from_name(folder.name)
+        strata_of = {
+            path.name: {
+                name
+                for name in study.evaluation.strata
+                if results.sensitivities(model, base.name, path.name, name).exists()
+            }
+            for path in sorted(folder.glob("w*"))
+            if calibration_of(path.name) == calibration_of(base.name)
+        }
+        others = [other for other, names in strata_of.items() if set(wanted) <= names]
+        if not others:
+            continue
+        strata = [name for name in study.evaluation.strata if all(name in strata_of[other] for other in others)]
         sizes = [shapes.weight_bytes(Quantization.from_name(name)) for name in (base.name, *others)]
+        sizes_of |= dict(zip((base.name, *others), sizes, strict=True))
         if average:
             bit = shapes.weight_bytes(replace(base, bits=base.bits + 1)) - sizes[0]
             spare = int((float(average[1]) - base.bits) * bit)
         else:
             spare = (limit or 0) - sizes[0]
-        if set(wanted) <= set(strata) and min(sizes) < sizes[0] + spare < max(sizes):
+        limits.append(sizes[0] + spare)
+        if min(sizes) < limits[-1] < max(sizes):
             found.append((-len(others), max(sizes) - min(sizes), base.name, others, strata, spare))
+    if not found and sizes_of:
+        _refuse_beyond(memory, limits, sizes_of)
     if not found:
         raise SensitivityError(
             f"no sensitivities of {model} were measured for {', '.join(wanted)} between variants of which {memory} is "
@@ -313,6 +360,27 @@ def _measured_around(
             f"{model} --base … --other …"
         )
     return min(found)[2:]
+
+
+def _refuse_beyond(memory: str, limits: Sequence[int], sizes: Mapping[str, int]) -> None:
+    """Raise SensitivityError where a memory is not between the variants that were measured.
+
+    Args:
+        memory: as it was given.
+        limits: bytes that it means, by the base from which average bits count.
+        sizes: bytes of the variants.
+    """
+    smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    least, most = (readable_bytes(sizes[name]) for name in (smallest, largest))
+    if min(limits) >= sizes[largest]:
+        why = f"is enough for {largest} ({most}), the largest that was measured: take that as it is"
+    elif max(limits) == sizes[smallest]:
+        why = f"is what {smallest} takes, the smallest that was measured: take that as it is"
+    elif max(limits) < sizes[smallest]:
+        why = f"is less than {smallest} takes ({least}), the smallest that was measured: measure one with fewer bits"
+    else:
+        return
+    raise SensitivityError(f"--memory {memory} {why}")
 
 
 def uniform_placements(base: str, bytes_more: pd.Series) -> dict[str, dict[str, str]]:
@@ -333,6 +401,7 @@ def bytes_of(placement: Placement, bytes_more: pd.Series) -> int:
 def _options(
     gains: pd.DataFrame,
     errors: pd.DataFrame,
+    losses: pd.Series,
     bytes_more: pd.Series,
     chosen: Placement,
     weights: Mapping[str, float],
@@ -342,16 +411,22 @@ def _options(
     table["is_chosen"] = [chosen.get(group) == variant for group, variant in bytes_more.index]
     table["gain"] = (gains[by_weight.index] @ by_weight).to_numpy()
     table["stderr"] = np.sqrt(errors[by_weight.index] ** 2 @ by_weight**2).to_numpy()
+    table["loss"] = losses.loc[bytes_more.index].to_numpy()
     return table
 
 
 def _trade_off(
-    gains: pd.DataFrame, errors: pd.DataFrame, bytes_more: pd.Series, spare: int, weights: Mapping[str, float]
+    gains: pd.DataFrame,
+    errors: pd.DataFrame,
+    bytes_more: pd.Series,
+    spare: int,
+    weights: Mapping[str, float],
+    floors: Mapping[str, float],
 ) -> pd.DataFrame:
     others = [str(stratum) for stratum in gains if stratum not in weights]
     rows = []
     for weight in (1.0, 0.75, 0.5, 0.25, 0.0) if others else (1.0,):
         mixed = {name: weight * own for name, own in weights.items()} | dict.fromkeys(others, 1 - weight)
-        chosen = place_bits(gains, bytes_more, spare, mixed, {})
+        chosen = place_bits(gains, bytes_more, spare, mixed, floors)
         rows.append({"weight": weight} | share_of_range(gains, errors, bytes_more, chosen).to_dict())
     return pd.DataFrame(rows)

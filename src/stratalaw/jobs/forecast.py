@@ -17,7 +17,7 @@ from stratalaw.layout import Results
 from stratalaw.planning.forecasts import Forecaster, ForecastError, gaps
 from stratalaw.seals import read_table
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, Quantization
+from stratalaw.study.variants import BASELINE_NAME, Quantization, is_mixed
 
 SHOWN_OF_A_REQUEST = 200  # characters
 
@@ -44,6 +44,8 @@ def forecast_items(study: Study, name: str, results: Results) -> ItemForecast:
         SealError: a file is damaged.
     """
     model, _, variant = name.partition("/")
+    if is_mixed(variant):
+        raise ForecastError(f"{name}: what items say of mixed bits cannot be told from uniform variants")
     try:
         quantization = Quantization.from_name(variant)
     except ValueError as error:

@@ -21,7 +21,7 @@ from stratalaw.seals import Seal, read_table, seal_of, write_table
 from stratalaw.sensitivities.margins import CHOOSING
 from stratalaw.sensitivities.measuring import Subject
 from stratalaw.study import Study
-from stratalaw.study.variants import BASELINE_NAME, UNIFORM_PATTERN, Precision, Quantization
+from stratalaw.study.variants import BASELINE_NAME, UNIFORM_PATTERN, Precision, Quantization, calibration_of
 
 KIND = "sensitivities"
 
@@ -172,6 +172,10 @@ def check_variants(study: Study, model: str, base: str, others: Sequence[str], r
         if precision in seen:
             raise SensitivityError(f"{seen[precision]} and {variant} have the same bits and group size")
         seen[precision] = variant
+        if calibration_of(variant) != calibration_of(base):
+            raise SensitivityError(
+                f"{variant} is calibrated otherwise than {base}: their difference is not of bits alone"
+            )
     for variant in variants:
         folder = results.checkpoint(model, variant)
         if not folder.exists() or why_unquantizable(folder):

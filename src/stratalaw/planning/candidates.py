@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -143,13 +143,18 @@ def candidates_of(
     candidates: list[Candidate] = []
     reasons = []
     level = MEAN_LEVEL if risk is None else 1 - 2 * risk
+    strata = strata_of(analysis)
     for model in study.models:
         own = shapes[model.name]
+        known = _measured_of_model(study.quantizations_of(model), model.name, analysis, level)
         if reason := why_unknown(analysis, own.n_params, model.name):
             reasons.append(f"{model.name}: {reason}")
-            continue
-        known = _known_of_model(study.quantizations_of(model), model.name, own, analysis, level)
-        for quantization, rows in known:
+        else:
+            known = _predicted_of_model(study.quantizations_of(model), model.name, own, analysis, level) | known
+        for quantization, rows in known.items():
+            if not strata <= set(rows.stratum):
+                continue  # the laws do not speak of all strata
+            rows = rows[rows.stratum.isin(strata)]
             candidates.append(
                 Candidate(
                     name=f"{model.name} {quantization.name if quantization else BASELINE_NAME}",
@@ -161,47 +166,60 @@ def candidates_of(
     if not candidates:
         raise PredictionError("; ".join(reasons) or "the study names no variant that the laws cover")
     for reason in reasons:
-        LOG.warning("left out: %s", reason)
+        LOG.warning("left out but for what was measured: %s", reason)
     return candidates
 
 
-def _known_of_model(
-    quantizations: Sequence[Quantization], model: str, shapes: Shapes, analysis: Analysis, level: float
-) -> Iterator[tuple[Quantization | None, pd.DataFrame]]:
-    """What is known of the original of a model (None) and of its variants: one row for each stratum.
+def strata_of(analysis: Analysis) -> set[str]:
+    """The strata of an analysis: those that were measured, or that laws speak of."""
+    return {*analysis.variants.stratum, *(scatter.stratum for scatter in analysis.scatters)} - {GENERAL}
+
+
+Known = dict[Quantization | None, pd.DataFrame]  # the original is None; a row for each stratum
+
+
+def _measured_of_model(quantizations: Sequence[Quantization], model: str, analysis: Analysis, level: float) -> Known:
+    """What was measured of the original of a model and of its variants.
 
     Draws of the calibration set are replicates, and count as one: a user quantizes once.
     """
+    found: Known = {}
+    for quantization in [*_one_draw_of(quantizations), None]:
+        draws = [BASELINE_NAME]
+        if quantization is not None:
+            draws = [q.name for q in quantizations if _setting(q) == _setting(quantization)]
+        rows = measured_as_such(analysis.variants, model, draws, level)
+        if len(rows):
+            found[quantization] = rows
+    return found
+
+
+def _predicted_of_model(
+    quantizations: Sequence[Quantization], model: str, shapes: Shapes, analysis: Analysis, level: float
+) -> Known:
+    """What is expected of the original of a model and of its variants, or known of them."""
     of_laws = [q for q in quantizations if q.group_size > 0 and q.is_of_laws]
-    others = [q for q in quantizations if q not in of_laws]
-    parts = {q: _parts(q, shapes) for q in others if q.exceptions and not q.mixture}
+    parts = {q: _parts(q, shapes) for q in _one_draw_of(quantizations) if q.exceptions and not q.mixture}
     uniform = [part for shares in parts.values() for part in shares if part.group_size > 0]
     predicted = predict(
         analysis, shapes.n_params, [*_one_draw_of(of_laws), *dict.fromkeys(uniform)], level, model=model
     ).drop_duplicates(["variant", "stratum"])
     originals = predict_original(analysis, shapes.n_params, level, model)
-    has_original = originals.stratum.nunique() == len(analysis.scatters)
-    if has_original:
+    if originals.stratum.nunique() == len(analysis.scatters):
         predicted = pd.concat([predicted, originals], ignore_index=True)
     predicted = by_surface(predicted[predicted.stratum != GENERAL], analysis, model, level)
     rows_of = {str(name): rows for name, rows in predicted.groupby("variant", sort=False)}
     # The laws say nothing of what they leave out as a phase of its own.
     rows_of = {name: rows for name, rows in rows_of.items() if not _is_beyond_laws(name, rows)}
-    for quantization in [*_one_draw_of(of_laws), *([None] if has_original else [])]:
-        name = quantization.name if quantization else BASELINE_NAME
-        if name in rows_of:
-            yield quantization, rows_of[name]
-    for quantization in _one_draw_of(others):
-        draws = [q.name for q in others if _setting(q) == _setting(quantization)]
-        rows = measured_as_such(analysis.variants, model, draws, level)
-        if len(rows):
-            yield quantization, rows
-        elif quantization in parts and has_original:
-            shares = {part.name: share for part, share in parts[quantization].items()}
-            if shares.keys() <= rows_of.keys():
-                uniform_rows = pd.concat([rows_of[BASELINE_NAME], *(rows_of[name] for name in shares)])
-                chances = {stratum: one.law.chance for stratum, one in predictors(analysis).items()}
-                yield quantization, expected_of_mixed(uniform_rows, shares, chances, level)
+    named = {q.name if q else BASELINE_NAME: q for q in (*_one_draw_of(of_laws), None)}
+    found: Known = {quantization: rows_of[name] for name, quantization in named.items() if name in rows_of}
+    chances = {stratum: one.law.chance for stratum, one in predictors(analysis).items()}
+    for quantization, of_precisions in parts.items():
+        shares = {part.name: share for part, share in of_precisions.items()}
+        if {BASELINE_NAME, *shares} <= rows_of.keys():
+            uniform_rows = pd.concat([rows_of[BASELINE_NAME], *(rows_of[name] for name in shares)])
+            found[quantization] = expected_of_mixed(uniform_rows, shares, chances, level)
+    return found
 
 
 def _setting(quantization: Quantization) -> Quantization:
@@ -232,7 +250,7 @@ def _outside(rows: pd.DataFrame) -> set[str]:
 
 
 def measured_as_such(variants: pd.DataFrame, model: str, draws: Sequence[str], level: float) -> pd.DataFrame:
-    """What was measured of the draws of a variant that laws do not know, as ``predict`` has it; empty where nothing.
+    """What was measured of the draws of a variant, as ``predict`` has it; empty where nothing was.
 
     Args:
         variants: of an analysis.

@@ -62,12 +62,12 @@ def items_of_half(asked: pd.DataFrame, half: int, items: int | None) -> pd.DataF
     Args:
         asked: requests with ``is_right``.
         half: ``CHOOSING`` or ``HELD_OUT``.
-        items: at most so many, the first of each task and as many of each; all if None.
+        items: at most so many, the first of each task and as many of each, but two; all if None.
     """
     names = asked[ITEM].drop_duplicates()
     names = names[np.array([half_of(*name) == half for name in names.itertuples(index=False)], bool)]
     if items is not None:
-        names = names.groupby("task", sort=False).head(-(-items // max(names.task.nunique(), 1)))
+        names = names.groupby("task", sort=False).head(max(2, items // max(names.task.nunique(), 1)))
     kept: pd.DataFrame = asked.reset_index().merge(names, on=ITEM).set_index("index")
     return kept
 
@@ -102,8 +102,12 @@ def margins(asked: pd.DataFrame, answered: LogLikelihoods) -> pd.DataFrame:
 
 
 def mean_change(changes: pd.Series) -> tuple[float, float]:
-    """The mean over items of paired changes, in which tasks count alike, and its standard error."""
+    """The mean over items of paired changes, in which tasks count alike, and its standard error.
+
+    A task of a single item is taken to spread as all items do; of a single item in all, nothing is known (infinity).
+    """
     by_task = changes.groupby("task", sort=False)
-    errors = by_task.std() / np.sqrt(by_task.size())
+    spread = by_task.std().fillna(float(changes.std())).fillna(np.inf)
+    errors = spread / np.sqrt(by_task.size())
     n_tasks = len(errors)
     return float(by_task.mean().mean()), float(np.sqrt((errors**2).sum()) / n_tasks)

@@ -9,9 +9,9 @@ import yaml
 
 from stratalaw.errors import StratalawError
 
-MAX_BYTES = 2**18
+MAX_BYTES = 2**22  # an allocation names each expert of each layer
 MAX_DEPTH = 20
-MAX_VALUES = 50_000  # with what aliases stand for written out
+MAX_VALUES = 200_000  # with what aliases stand for written out
 
 
 class YamlError(StratalawError):

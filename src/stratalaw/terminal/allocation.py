@@ -7,7 +7,7 @@ from itertools import takewhile
 
 import pandas as pd
 
-from stratalaw.jobs.allocation import CHOSEN, Allocated
+from stratalaw.jobs.allocation import BY_LOSS, BY_LOSS_TRADED, CHOSEN, Allocated
 from stratalaw.sensitivities.measuring import MEASURED
 from stratalaw.terminal.base import PlainConsole, new_table, styled
 from stratalaw.units import readable_bytes
@@ -44,21 +44,24 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
     kept = ", ".join(weights)
     start = shared_start(allocated.options.group)
     others = list(allocated.options.variant.unique())
-    headings = (heading for other in others for heading in ("takes more", f"{_precision(other)}, nats of {kept}"))
+    by_loss = allocated.is_simple and allocated.uniform is None
+    reason = "GPTQ's loss less" if by_loss else f"nats of {kept}"
+    headings = (heading for other in others for heading in ("takes more", f"{_precision(other)}, {reason}"))
     table = new_table(title, f"{start}…", "bits", *headings)
     for group, rows in allocated.options.groupby("group", sort=False):
         chosen = next(iter(rows.variant[rows.is_chosen]), base.name)
         bits = styled(_precision(chosen), "" if chosen == base.name else "bold")
         cells = []
         for row in rows.to_dict("records"):
-            cells += [_more(row["bytes"]), f"{row['gain']:+.3f} ± {row['stderr']:.3f}"]
+            gain = f"{row['loss']:+.3g}" if by_loss else f"{row['gain']:+.3f} ± {row['stderr']:.3f}"
+            cells += [_more(row["bytes"]), gain]
         table.add_row(str(group).removeprefix(start), bits, *cells)
     console.print(table)
     console.print(
         f"Weights {readable_bytes(allocated.bytes)}; from {base.name} to {' and '.join(others)}.", highlight=False
     )
-    columns = list(allocated.judged.stratum.unique())
-    table = new_table("On items that had no part in the choice", "candidate", *columns)
+    strata = list(allocated.judged.stratum.unique())
+    table = new_table("On items that had no part in the choice", "candidate", *strata)
     for candidate, rows in allocated.judged.groupby("candidate", sort=False):
         cells = []
         for row in rows.to_dict("records"):
@@ -72,12 +75,13 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
             "is written.",
             highlight=False,
         )
-    if allocated.rule != CHOSEN:
-        console.print(
-            f"In brackets: points more than {allocated.rule}, which knows of no stratum, paired by item, with the "
-            "standard error.",
-            highlight=False,
-        )
+    console.print(
+        f"In brackets: points more than with bits {_of_rule(allocated)}, which knows of no stratum, paired by item, "
+        "with the standard error.",
+        highlight=False,
+    )
+    if not allocated.rule_meets_floors:
+        console.print("No simple rule meets the floors.", highlight=False)
     if allocated.unmeasured is not None:
         console.print(
             f"{allocated.unmeasured} takes no more and was not measured: measure from it as --base, or compare this "
@@ -85,16 +89,17 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
             highlight=False,
         )
     if allocated.is_simple:
-        placed = "placed" if allocated.uniform is None else "those of"
         console.print(
-            f"Bits are {placed} {allocated.rule}: nothing that was measured keeps more of {kept} beyond doubt.",
+            f"Bits are {_of_rule(allocated)}: nothing that was measured keeps more of {kept} beyond doubt.",
             highlight=False,
         )
-    elif not allocated.is_better:
+    elif allocated.recommends_rule:
         console.print(
-            f"It is not shown to keep more of {kept} than {allocated.rule}: the simple rule does as well here.",
+            f"On these items it is not shown to keep more of {kept} than bits {_of_rule(allocated)}: take the simple "
+            "rule.",
             highlight=False,
         )
+    columns = [str(name) for name in allocated.trade_off if name != "weight"]
     table = new_table("Expected shares, from the smallest to the largest variant", f"weight of {kept}", *columns)
     for point in allocated.trade_off.to_dict("records"):
         shares = ("unsure" if pd.isna(point[stratum]) else f"{point[stratum]:.0%}" for stratum in columns)
@@ -102,6 +107,11 @@ def show_allocation(allocated: Allocated, weights: Mapping[str, float], title: s
     console.print(table)
     if allocated.trade_off.isna().any(axis=None):
         console.print("Unsure: all groups together add nothing to the stratum that can be told from nothing.")
+
+
+def _of_rule(allocated: Allocated) -> str:
+    """The simple rule, as bits have it."""
+    return allocated.rule if allocated.rule in (BY_LOSS, BY_LOSS_TRADED) else f"of {allocated.rule}"
 
 
 def _precision(variant: str) -> str:
