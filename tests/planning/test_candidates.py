@@ -146,3 +146,18 @@ def test_where_laws_speak_of_no_stratum_what_was_measured_is_weighed_all_the_sam
     means = {name: float(np.mean(list(one.accuracy.values()))) for name, one in found.items()}
     assert means == pytest.approx({"m w3-g128-c32-s0": 0.6, f"m {MIXED.name}": 0.7, "m bf16": 0.9})
     assert not any(one.note for one in found.values())
+
+
+def test_another_model_of_the_same_name_is_not_taken_for_the_one_that_was_measured(with_original):
+    known = replace(with_original, variants=measured("m", MIXED.name, 0.7))
+    larger = replace(SHAPES, n_other=2 * SHAPES.n_other)
+    study = study_of(mixed=[IN_TWO_DRAWS])
+    of_same, of_other = (
+        [
+            one.accuracy["reasoning"]
+            for one in candidates_of(study, {"m": shapes}, known, CONTEXT)
+            if "mixed" in one.name
+        ]
+        for shapes in (SHAPES, larger)
+    )
+    assert of_same == [0.7] and 0.7 not in of_other

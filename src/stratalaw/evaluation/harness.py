@@ -212,12 +212,14 @@ def prompting(benchmark: Task) -> dict[str, Any]:
 
 @contextmanager
 def without_environment() -> Iterator[None]:
-    """Keep lm-eval from describing the machine after each evaluation: listing packages takes longer than scoring."""
+    """Keep lm-eval from describing the machine after each evaluation: listing packages takes longer than scoring, and
+    git complains on the terminal where there is no repository."""
     describe, evaluator.add_env_info = evaluator.add_env_info, lambda results: None
+    ask_git, evaluator.get_git_commit_hash = evaluator.get_git_commit_hash, lambda: None
     try:
         yield
     finally:
-        evaluator.add_env_info = describe
+        evaluator.add_env_info, evaluator.get_git_commit_hash = describe, ask_git
 
 
 @contextmanager

@@ -6,8 +6,8 @@ shows of the safetensors; a tied output embedding counts once. Both were gathere
 holds one against the other: the model that transformers builds of the facts has that number of parameters, to the last
 one. Of LLaMA, Llama 2, Gemma 1, Yi and Qwen1.5 the numbers follow from the shapes, and are held against the totals of
 the published library, which are rounded. Some of Qwen3, Qwen2.5, Llama 3, Mistral Nemo and SmolLM2 were also compared
-with copies of ``config.json`` in public repositories. Tokens that a model can take are held against nothing; no
-estimate rests on them.
+with copies of ``config.json`` in public repositories. Tokens that a model can take, and windows of attention, are held
+against nothing; of estimates, that of the cache alone rests on windows.
 
 Reading them takes milliseconds; building a model, or importing transformers for it, takes seconds.
 """

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from scipy import stats
@@ -23,6 +24,7 @@ from stratalaw.planning.mixed_bits import expected_of_mixed
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import (
     MEASURED,
+    SAME,
     PredictionError,
     check_is_accuracy,
     predict,
@@ -146,7 +148,9 @@ def candidates_of(
     strata = strata_of(analysis)
     for model in study.models:
         own = shapes[model.name]
-        known = _measured_of_model(study.quantizations_of(model), model.name, analysis, level)
+        known: Known = {}
+        if _is_of_study(model.name, own.n_params, analysis):
+            known = _measured_of_model(study.quantizations_of(model), model.name, analysis, level)
         if reason := why_unknown(analysis, own.n_params, model.name):
             reasons.append(f"{model.name}: {reason}")
         else:
@@ -176,6 +180,14 @@ def strata_of(analysis: Analysis) -> set[str]:
 
 
 Known = dict[Quantization | None, pd.DataFrame]  # the original is None; a row for each stratum
+
+
+def _is_of_study(model: str, n_params: float, analysis: Analysis) -> bool:
+    """Whether a model is the one of this name that was measured, as far as its size tells."""
+    if analysis.measured.empty:
+        return True
+    sizes = analysis.measured.n_params[analysis.measured.model == model]
+    return bool((np.abs(np.log(sizes / n_params)) < SAME).all())
 
 
 def _measured_of_model(quantizations: Sequence[Quantization], model: str, analysis: Analysis, level: float) -> Known:
