@@ -20,6 +20,7 @@ from stratalaw.pipeline import jobs_of
 from stratalaw.quantization.unquantizable import record_unquantizable
 from stratalaw.study import Study, read_study
 from stratalaw.terminal.status import sentence_of
+from tests.jobs.test_worker import wait_until
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("q3", "q5", "q6")
@@ -99,6 +100,8 @@ def test_a_job_that_ended_without_its_output_has_failed_however_it_ended(study, 
     job = checkpoint_jobs(study, tmp_path)[0]
     code = f"from stratalaw.jobs.call import *; log = {str(job.log)!r}; perform(Call({call}))"
     subprocess.run([sys.executable, "-c", code], check=False)
+    # The shell that killed it holds its log for a moment longer.
+    assert wait_until(lambda: stage(study, tmp_path, "checkpoints").failed)
     status = stage(study, tmp_path, "checkpoints")
     assert [failure.cause.name for _, failure in status.failed] == [cause]
     assert status.remaining == 25
