@@ -103,7 +103,7 @@ def _how_it_was_made(exported: Exported) -> list[str]:
     group = f"groups of {quantization.group_size}" if quantization.group_size > 0 else "whole rows"
     precision = f"{quantization.bits} bits in {group}"
     if quantization.exceptions:
-        precision = f"{audit['effective_bits']:.2f} bits on average, those of each matrix in `{ALLOCATION}`"
+        precision = f"the bits that `{ALLOCATION}` has for each matrix"
     kept = audit["unquantized"]
     return [
         f"# {exported.name}\n",
@@ -168,5 +168,6 @@ def _what_runs_it(exported: Exported) -> list[str]:
         *lines,
         "",
         "transformers loads it with gptqmodel and optimum installed: "
-        '`AutoModelForCausalLM.from_pretrained(FOLDER, device_map="auto")`; vLLM: `vllm serve FOLDER`.',
+        '`AutoModelForCausalLM.from_pretrained(FOLDER, device_map="auto")`; vLLM: `vllm serve FOLDER`, '
+        "with what the table says that it needs.",
     ]
