@@ -19,20 +19,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from scipy import stats
 
 from stratalaw.layout import Results
 from stratalaw.models.allocation import loaded_as
 from stratalaw.models.shapes import Shapes, shapes_of_weights
-from stratalaw.planning.mixed_bits import expected_of_mixed
+from stratalaw.planning.mixed_bits import expected_of_mixed, uniform_parts
 from stratalaw.study import Study, read_study
-from stratalaw.study.variants import BASELINE_NAME, Quantization, is_mixed
+from stratalaw.study.variants import BASELINE_NAME, is_mixed
 
 BITS, GROUP_SIZE, SAMPLES = (2, 3, 4), 128, 32
 SHARES = (0.25, 0.5, 0.75)  # of the groups
 ITEMS = 300
 LEVEL = 0.95
-LADDER = Path(__file__).parents[1] / "ladder"
-PAIRED_Z = 1.96
+LADDER_STUDY = Path(__file__).parents[1] / "config" / "ladder.yaml"
+QUANTILE = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
 def allocation(shapes: Shapes, low: int, high: int, share: float, generator: np.random.Generator) -> dict[str, object]:
@@ -47,7 +48,7 @@ def allocation(shapes: Shapes, low: int, high: int, share: float, generator: np.
 def write(folder: Path, models: list[Path]) -> None:
     """The study, with its allocations beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    study = yaml.safe_load((LADDER.parent / "config" / "ladder.yaml").read_text())
+    study = yaml.safe_load(LADDER_STUDY.read_text())
     by_name = {model["name"]: model for model in study["models"]}
     study["name"], study["models"] = "mixed-expected", []
     study["grids"] = [{"bits": list(BITS), "group_size": [GROUP_SIZE], "calibration_size": [SAMPLES]}]
@@ -75,19 +76,15 @@ def compared(study: Study, observations: pd.DataFrame) -> pd.DataFrame:
             continue
         quantization = study.quantization_of(model, variant)
         assert quantization is not None  # of the study that was run
-        shares = shapes_of_weights(Results().model(model)).shares(quantization)
-        names = {
-            Quantization(one.bits, one.group_size, SAMPLES, quantization.calibration_seed).name: share
-            for one, share in shares.items()
-        }
+        parts = uniform_parts(quantization, shapes_of_weights(Results().model(model)))
+        names = {part.name: share for part, share in parts.items()}
         uniform = means.loc[model].loc[[BASELINE_NAME, *names]].reset_index()
         uniform = uniform.assign(low=uniform.accuracy, high=uniform.accuracy, outside="")
         chances = measured.chance.droplevel([0, 1]).to_dict()
         expected = expected_of_mixed(uniform, names, chances, LEVEL).set_index("stratum")
         rows = measured.droplevel([0, 1])[["accuracy", "error"]].join(expected, rsuffix="_expected")
-        bits = sorted(one.bits for one in shares)
-        average = sum(one.bits * share for one, share in shares.items())
-        found.append(rows.reset_index().assign(model=model, pair=f"{bits[0]} and {bits[-1]}", average=average))
+        bits = sorted(part.bits for part in parts)
+        found.append(rows.reset_index().assign(pair=f"{bits[0]} and {bits[-1]}"))
     return pd.concat(found, ignore_index=True)
 
 
@@ -95,8 +92,8 @@ def summarize(table: pd.DataFrame) -> None:
     """Errors, by the bits that are mixed and stratum."""
     table = table.assign(
         error_of_expected=100 * (table.accuracy - table.accuracy_expected),
-        held=(table.accuracy >= table.low - PAIRED_Z * table.error)
-        & (table.accuracy <= table.high + PAIRED_Z * table.error),
+        held=(table.accuracy >= table.low - QUANTILE * table.error)
+        & (table.accuracy <= table.high + QUANTILE * table.error),
     )
     print("| bits | stratum | variants | mean | standard deviation | intervals that hold |")
     print("|---|---|---|---|---|---|")

@@ -713,7 +713,7 @@ def allocate(
         if found.recommends_rule and found.matrices_of_rule:
             of_rule = out.with_stem(f"{out.stem}-simple")
             write_text(yaml.safe_dump(found.as_plain(of_rule=True), sort_keys=False), of_rule)
-            typer.echo(f"{of_rule} holds that of the simple rule, which is as good and needs no measurement")
+            typer.echo(f"{of_rule} holds that of the simple rule, which needs no measurement of items")
 
 
 @app.command()
@@ -805,7 +805,7 @@ def _refuse_all(of: str, options: dict[str, object]) -> None:
 
 
 def _pairs(entries: list[str] | None, what: str = "a stratum and a number such as reasoning=0.6") -> dict[str, float]:
-    """``name=number`` entries as a mapping; ``what``: they are meant to be."""
+    """``name=number`` entries as a mapping; ``what``: what an entry is, for the message."""
     pairs = {}
     for entry in entries or []:
         name, _, number = entry.partition("=")

@@ -30,6 +30,8 @@ CONTEXT, WINDOW = 40, 8
         ("phi3", {"num_key_value_heads": 4, "sliding_window": WINDOW}),
         ("gemma2", {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": WINDOW}),
         ("gemma3_text", {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": WINDOW}),
+        ("cohere2", {"num_key_value_heads": 2, "sliding_window": WINDOW}),
+        ("gpt_oss", {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": WINDOW, "num_experts_per_tok": 1}),
         ("qwen2", {"num_key_value_heads": 2, "sliding_window": WINDOW, "use_sliding_window": False}),
         (
             "qwen2",
@@ -44,7 +46,7 @@ CONTEXT, WINDOW = 40, 8
         ("gpt_bigcode", {"multi_query": True}),
     ],
 )
-def test_as_many_as_transformers_keeps(tmp_path, model_type, more):
+def test_as_many_as_transformers_keeps(model_type, more):
     config = AutoConfig.for_model(model_type, **SMALL, **more)
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():

@@ -165,14 +165,12 @@ def allocate(
     by_weight = pd.Series(weights)
     lead = float((by_weight * own.more).sum())
     doubt = float(np.sqrt(((by_weight * own.stderr) ** 2).sum()))
-    placed = {matrix.name: chosen.get(loaded_as(matrix.name)) for matrix in shapes.matrices}
-    by_rule = {matrix.name: rule.get(loaded_as(matrix.name)) for matrix in shapes.matrices}
     base_bytes = shapes.weight_bytes(Quantization.from_name(base))
     return Allocated(
         base=Quantization.from_name(base),
         options=_options(noisy, errors, losses, bytes_more, chosen, weights),
-        matrices={name: Quantization.from_name(variant) for name, variant in placed.items() if variant},
-        matrices_of_rule={name: Quantization.from_name(variant) for name, variant in by_rule.items() if variant},
+        matrices=_by_matrix(chosen, shapes),
+        matrices_of_rule=_by_matrix(rule, shapes),
         judged=judged,
         are_written=any((asked.kind == GENERATION).any() for asked in subjects[HELD_OUT].asked.values()),
         trade_off=_trade_off(gains, errors, bytes_more, spare, weights, floors),
@@ -328,15 +326,7 @@ def _measured_around(
     sizes_of: dict[str, int] = {}
     for folder in sorted(results.root.glob(f"sensitivities/{model}/w*")):
         base = Quantization.from_name(folder.name)
-        strata_of = {
-            path.name: {
-                name
-                for name in study.evaluation.strata
-                if results.sensitivities(model, base.name, path.name, name).exists()
-            }
-            for path in sorted(folder.glob("w*"))
-            if calibration_of(path.name) == calibration_of(base.name)
-        }
+        strata_of = _measured_strata(study, model, base.name, results)
         others = [other for other, names in strata_of.items() if set(wanted) <= names]
         if not others:
             continue
@@ -360,6 +350,16 @@ def _measured_around(
             f"{model} --base … --other …"
         )
     return min(found)[2:]
+
+
+def _measured_strata(study: Study, model: str, base: str, results: Results) -> dict[str, set[str]]:
+    """The strata that were measured from a base, by the other variant, which is calibrated as the base is."""
+    folder = results.root / "sensitivities" / model / base
+    others = sorted(path.name for path in folder.glob("w*") if calibration_of(path.name) == calibration_of(base))
+    strata = study.evaluation.strata
+    return {
+        other: {name for name in strata if results.sensitivities(model, base, other, name).exists()} for other in others
+    }
 
 
 def _refuse_beyond(memory: str, limits: Sequence[int], sizes: Mapping[str, int]) -> None:
@@ -391,6 +391,12 @@ def uniform_placements(base: str, bytes_more: pd.Series) -> dict[str, dict[str, 
         str(variant): dict(option for option in bytes_more.index if option[1] == variant)
         for variant in sizes.sort_values().index
     }
+
+
+def _by_matrix(placement: Placement, shapes: Shapes) -> dict[str, Quantization]:
+    """How the matrices are quantized that do not keep the bits of the base, by name."""
+    groups = {matrix.name: loaded_as(matrix.name) for matrix in shapes.matrices}
+    return {name: Quantization.from_name(placement[group]) for name, group in groups.items() if group in placement}
 
 
 def bytes_of(placement: Placement, bytes_more: pd.Series) -> int:

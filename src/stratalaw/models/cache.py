@@ -11,7 +11,7 @@ from stratalaw.models.configuration import setting
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 # Where a configuration has a window and does not say which layers have it: each layer of these types of models ...
 ALL_SLIDING = frozenset({"mistral", "mixtral", "phi3", "starcoder2"})
-# ... and all but each so-manieth of these.
+# ... and all but every n-th of these.
 PATTERNS = {"gemma2": 2, "gpt_oss": 2, "cohere2": 4, "gemma3_text": 6}
 
 

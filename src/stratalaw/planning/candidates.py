@@ -20,7 +20,7 @@ from stratalaw.laws.surface import PREDICTED
 from stratalaw.laws.table import GENERAL
 from stratalaw.laws.whole import LEVEL
 from stratalaw.models.shapes import Shapes
-from stratalaw.planning.mixed_bits import expected_of_mixed
+from stratalaw.planning.mixed_bits import expected_of_mixed, uniform_parts
 from stratalaw.planning.portfolio import Candidate, Workload
 from stratalaw.planning.prediction import (
     MEASURED,
@@ -200,7 +200,7 @@ def _measured_of_model(quantizations: Sequence[Quantization], model: str, analys
         draws = [BASELINE_NAME]
         if quantization is not None:
             draws = [q.name for q in quantizations if _setting(q) == _setting(quantization)]
-        rows = measured_as_such(analysis.variants, model, draws, level)
+        rows = _mean_of_draws(analysis.variants, model, draws, level)
         if len(rows):
             found[quantization] = rows
     return found
@@ -211,7 +211,7 @@ def _predicted_of_model(
 ) -> Known:
     """What is expected of the original of a model and of its variants, or known of them."""
     of_laws = [q for q in quantizations if q.group_size > 0 and q.is_of_laws]
-    parts = {q: _parts(q, shapes) for q in _one_draw_of(quantizations) if q.exceptions and not q.mixture}
+    parts = {q: uniform_parts(q, shapes) for q in _one_draw_of(quantizations) if q.exceptions and not q.mixture}
     uniform = [part for shares in parts.values() for part in shares if part.group_size > 0]
     predicted = predict(
         analysis, shapes.n_params, [*_one_draw_of(of_laws), *dict.fromkeys(uniform)], level, model=model
@@ -244,12 +244,6 @@ def _one_draw_of(quantizations: Sequence[Quantization]) -> list[Quantization]:
     return list({_setting(q): q for q in reversed(quantizations)}.values())[::-1]
 
 
-def _parts(mixed: Quantization, shapes: Shapes) -> dict[Quantization, float]:
-    """The uniform variants that have the bits of a mixed one, each with its share of the weights."""
-    drawn = (mixed.calibration_size, mixed.calibration_seed)
-    return {Quantization(one.bits, one.group_size, *drawn): share for one, share in shapes.shares(mixed).items()}
-
-
 def _is_beyond_laws(variant: str, rows: pd.DataFrame) -> bool:
     if variant == BASELINE_NAME:
         return False
@@ -261,7 +255,7 @@ def _outside(rows: pd.DataFrame) -> set[str]:
     return set(", ".join(rows.outside).split(", ")) - {""}
 
 
-def measured_as_such(variants: pd.DataFrame, model: str, draws: Sequence[str], level: float) -> pd.DataFrame:
+def _mean_of_draws(variants: pd.DataFrame, model: str, draws: Sequence[str], level: float) -> pd.DataFrame:
     """What was measured of the draws of a variant, as ``predict`` has it; empty where nothing was.
 
     Args:

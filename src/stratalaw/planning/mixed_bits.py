@@ -2,9 +2,9 @@
 
 Damages are taken to add up: a matrix at some bits does the part of that uniform variant's damage D that its weights are
 of all, where the accuracy adjusted for chance is that of the original times exp(-D). So the expected accuracy is the
-geometric mean of those of the uniform variants, weighted by shares of weights. On the ladder that holds on average for
-matrices that are drawn at random (``benchmarks/mixed_expected.py``); where the bits are matters as much as how many
-there are, which is why the interval is wide, and why ``stratalaw allocate`` measures.
+geometric mean of those of the uniform variants, weighted by shares of weights. On the ladder, for matrices that are
+drawn at random, that is 1.3 points too high on average (``benchmarks/mixed_expected.py``). The rest depends on where
+the bits are, which ``stratalaw allocate`` measures.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stratalaw.study.variants import BASELINE_NAME
+from stratalaw.models.shapes import Shapes
+from stratalaw.study.variants import BASELINE_NAME, Quantization
 
 FORM = "damages by shares of weights"
 # Standard deviation of ln D of allocations with the same shares; measured as above.
 PLACEMENT = 0.35
 SMALLEST = 1e-3  # adjusted accuracy that counts as known to be above chance
+
+
+def uniform_parts(mixed: Quantization, shapes: Shapes) -> dict[Quantization, float]:
+    """The uniform variants that have the bits of a mixed one, calibrated alike, each with its share of the weights."""
+    drawn = (mixed.calibration_size, mixed.calibration_seed)
+    return {Quantization(one.bits, one.group_size, *drawn): share for one, share in shapes.shares(mixed).items()}
 
 
 def expected_of_mixed(
